@@ -1,0 +1,192 @@
+"""Shapes: a small detection set, drawn by a program, that asks of a codec what COCO asks of it.
+
+Six classes are three outlines {disc, square, triangle} times two textures {striped, checkered}.
+An outline survives almost any codec; a texture of a few pixels' period is the first thing that a
+codec drops. So box AP falls with the rate, and a codec that learns what the detector needs can win
+it back by spending its bits on the textures instead of on the grain and clutter around them.
+"""
+
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+from tqdm import tqdm
+
+from codec_det.data.coco_format import DatasetError
+from codec_det.data.scenes import CLASS_NAMES, DEFAULT_STYLE, Annotation, render_scene
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+"""Raise it with every change of the pictures that a seed gives: never mix old and new."""
+
+
+def scenes(
+    count: int, size: tuple[int, int], seed: int
+) -> Iterator[tuple[np.ndarray, list[Annotation]]]:
+    """The first `count` pictures of a seed, as of `render_scene`, of `size` (height, width) pixels.
+
+    Picture i depends on the seed, the size and i alone: a larger set starts with the smaller one.
+    """
+    for index in range(count):
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
+        yield render_scene(rng, *size)
+
+
+def generate(
+    folder: str | Path,
+    count: int,
+    size: tuple[int, int] = (128, 128),
+    seed: int = 0,
+    progress: bool = True,
+) -> Path:
+    """Draw a data set: `folder/images/*.png` and `folder/annotations.json` in COCO's format.
+
+    All is drawn into a sibling folder that is renamed when complete, so `folder` never holds half a
+    set, and of several processes that draw it at once the first wins and the others drop theirs.
+
+    Args:
+        folder: where to; must not exist, or be empty.
+        count: pictures, at least 1.
+        size: (height, width) in pixels, both at least `MIN_SIDE`.
+        seed: not negative; equal seeds give equal pictures (to the byte, with the same libraries).
+        progress: show a progress bar on stderr.
+
+    Returns:
+        The path of `annotations.json`.
+
+    Raises:
+        ValueError: count, size or seed out of range.
+        DatasetError: there is something in `folder` already.
+    """
+    if count < 1:
+        raise ValueError(f"Count is {count}; draw at least 1 picture.")
+    if seed < 0:
+        raise ValueError(f"Seed is {seed}; seeds are not negative.")
+    folder = Path(folder).absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DatasetError(f"{folder} is not an empty folder; remove it, or choose another.")
+    draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        (draft / "images").mkdir(parents=True)
+        drawing = tqdm(scenes(count, size, seed), "shapes", count, unit="img", disable=not progress)
+        coco = _write_images(drawing, draft / "images", len(str(count - 1)))
+        coco["info"] = {"description": "codec_det shapes", **_stamp(count, size, seed)}
+        (draft / "annotations.json").write_text(json.dumps(coco))
+        _move_into_place(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder / "annotations.json"
+
+
+def _move_into_place(draft: Path, folder: Path) -> None:
+    try:
+        draft.rename(folder)
+    except OSError:
+        if not (folder / "annotations.json").exists():
+            raise
+        logger.info("Another process has drawn %s meanwhile; using that.", folder)
+
+
+def _write_images(
+    drawing: Iterable[tuple[np.ndarray, list[Annotation]]], folder: Path, digits: int
+) -> dict[str, Any]:
+    """Write pictures as PNG files; the COCO dictionary that describes them."""
+    images: list[dict[str, Any]] = []
+    annotations: list[Annotation] = []
+    for image_id, (image, objects) in enumerate(drawing, start=1):
+        name = f"{image_id - 1:0{digits}d}.png"
+        ok, png = cv2.imencode(".png", image[:, :, ::-1])  # OpenCV expects BGR
+        if not ok:
+            raise OSError(f"OpenCV could not encode {folder / name} as PNG.")
+        (folder / name).write_bytes(png.tobytes())
+        height, width = image.shape[:2]
+        images.append({"id": image_id, "file_name": name, "height": height, "width": width})
+        for annotation in objects:
+            ids = {"id": len(annotations) + 1, "image_id": image_id}
+            annotations.append({**ids, **annotation})
+    categories = [{"id": i, "name": name} for i, name in enumerate(CLASS_NAMES, start=1)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _stamp(count: int, size: tuple[int, int], seed: int) -> dict[str, Any]:
+    """What the pictures depend on, as JSON gives it back (lists, no tuples)."""
+    stamp = {"version": VERSION, "count": count, "size": size, "seed": seed}
+    return json.loads(json.dumps({**stamp, "style": asdict(DEFAULT_STYLE)}))
+
+
+@dataclass(frozen=True)
+class _Split:
+    """One of the registered sets."""
+
+    folder: str
+    count: int
+    seed: int
+    size: tuple[int, int] = (128, 128)
+
+
+SPLITS = {"shapes_train": _Split("train", 1500, seed=0), "shapes_val": _Split("val", 300, seed=1)}
+
+
+def ensure_shapes(name: str) -> Path:
+    """Draw a registered set (`shapes_train`, `shapes_val`) unless it is there: its JSON's path.
+
+    Loading the set does this by itself; a program that reads the JSON first calls it.
+
+    Raises:
+        DatasetError: the pictures there were drawn by another version of this module.
+    """
+    split = SPLITS[name]
+    json_file = Path(MetadataCatalog.get(name).json_file)
+    folder = json_file.parent
+    if not json_file.exists():
+        logger.info("Drawing %d pictures of %s into %s", split.count, name, folder.absolute())
+        generate(folder, split.count, split.size, split.seed)
+    stamp = _stamp(split.count, split.size, split.seed)
+    info = json.loads(json_file.read_text()).get("info", {})
+    stale = [key for key, value in stamp.items() if info.get(key) != value]
+    if stale:
+        raise DatasetError(
+            f"{folder} holds other pictures than {name} has now ({', '.join(stale)} differ). "
+            "Remove that folder and they are drawn anew; results of old and new do not compare."
+        )
+    return json_file
+
+
+def register_shapes() -> None:
+    """Register `shapes_train` and `shapes_val` with detectron2; drawn when first loaded.
+
+    They go to `$DETECTRON2_DATASETS/shapes` (`datasets/shapes` without that variable), where about
+    65 MB are written. Registering twice does nothing.
+    """
+    # The environment variable and its default are those of detectron2's own builtin data sets.
+    root = Path(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))) / "shapes"
+    for name, split in SPLITS.items():
+        if name in DatasetCatalog:
+            continue
+        DatasetCatalog.register(name, partial(_load, name))
+        folder = root / split.folder
+        MetadataCatalog.get(name).set(
+            json_file=str(folder / "annotations.json"),
+            image_root=str(folder / "images"),
+            evaluator_type="coco",
+            thing_classes=list(CLASS_NAMES),
+            thing_dataset_id_to_contiguous_id={i + 1: i for i in range(len(CLASS_NAMES))},
+        )
+
+
+def _load(name: str) -> list[dict[str, Any]]:
+    """detectron2's standard dictionaries of a registered set."""
+    json_file = ensure_shapes(name)
+    return load_coco_json(str(json_file), str(json_file.parent / "images"), name)
