@@ -41,8 +41,8 @@ with a checkout of the upstream commit: all 306 were byte-identical."""
 OFFICIAL_BUILD = f"pip install --no-build-isolation --use-pep517 'git+{UPSTREAM_URL}.git'"
 LICENSE_FILE = Path(__file__).resolve().parent.parent / "LICENSE"
 
-# Upstream's setup.py, with two differences: `black` is left out (only LazyConfig.to_py formats
-# with it, and that falls back by itself) and iopath may be 0.1.10, which fvcore's users run today.
+# Upstream's setup.py, with two differences: `black` is left out (only LazyConfig.to_py imports it,
+# when called) and iopath may be 0.1.10 (fvcore 0.1.5 allows it).
 REQUIRES_DIST = (
     "Pillow>=7.1",
     "matplotlib",
@@ -233,9 +233,7 @@ def install(carrier: Path | None) -> None:
         check_carrier(carrier)
         tree = map_back(carrier)
         check_tree(tree)
-        print(
-            f"Verified {len(tree)} files: they are upstream commit {UPSTREAM_COMMIT}. Installing ..."
-        )
+        print(f"Verified {len(tree)} files: upstream commit {UPSTREAM_COMMIT}. Installing ...")
         run_pip("install", "--quiet", str(build_wheel(tree, folder)))
 
 

@@ -1,0 +1,65 @@
+# `make help` lists the targets. The first one that needs it sets up .venv, once.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint format clean
+
+PYTHON ?= python3
+WORKERS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+UNFINISHED := $(VENV)/.unfinished
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# One thread per process: on few cores torch's spinning threads slow each other down several
+# times over, and results do not depend on the machine's core count.
+export OMP_NUM_THREADS ?= 1
+
+# pip warns once per package and per configured local index folder that lacks it: hundreds of
+# lines that say nothing. Everything else that it reports stays.
+QUIETER := 2> >(grep -v '^WARNING: Location .* is ignored' >&2)
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+setup: $(STAMP) ## create .venv with everything pinned in requirements.txt (3 GB of downloads)
+
+demo: $(STAMP) ## run the whole pipeline on generated pictures; see tools/demo.py
+	$(BIN)/python tools/demo.py
+
+test: lint ## lint, type-check, then run the tests in WORKERS=2 processes
+	$(BIN)/python -m pytest -q --durations=15 -n $(WORKERS) --dist worksteal
+
+lint: $(STAMP) ## check format (ruff), style (ruff) and types (mypy); changes nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## apply ruff's formatter and safe fixes
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+clean: ## remove .venv, caches and build leftovers; keep output/ and datasets/
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Runs once, and again when a prerequisite changes. If the very first run is interrupted while pip
+# unpacks, half a package may be left that pip takes for a whole one, so the next run starts from
+# an empty .venv (pip's cache spares the downloads). A .venv that was there before is never emptied:
+# it may hold an official build of detectron2. --without-pip works where Debian's python3-venv is
+# missing; --python then installs pip from outside.
+$(STAMP): requirements.txt setup.py pyproject.toml tools/install_detectron2.py
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else f"error: $(PYTHON) is Python {v[0]}.{v[1]}; requirements.txt is for 3.11 and 3.12: make PYTHON=python3.11")'
+	@if [ -e $(UNFINISHED) ]; then echo 'An earlier set-up was interrupted: starting again.'; rm -rf $(VENV); fi
+	@if ! $(BIN)/python -c '' 2>/dev/null; then echo '[1/4] Creating $(VENV)'; $(PYTHON) -m venv --clear --without-pip $(VENV); touch $(UNFINISHED); fi
+	@$(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m pip --python $(BIN)/python install --quiet pip $(QUIETER)
+	@echo '[2/4] Installing the pinned packages (3 GB of downloads the first time: some minutes)'
+	@$(PIP) install --requirement requirements.txt $(QUIETER)
+	@echo '[3/4] Installing detectron2'
+	@$(BIN)/python tools/install_detectron2.py
+	@echo '[4/4] Installing codec_det (editable) and checking that all versions agree'
+	@$(PIP) install --quiet --no-build-isolation --no-deps --editable . $(QUIETER)
+	@$(PIP) check
+	@rm -f $(UNFINISHED) && touch $@

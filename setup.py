@@ -1,0 +1,41 @@
+"""Package metadata and loose bounds. Tested versions are pinned in requirements.txt.
+
+detectron2 is needed too, but no package index has it: run tools/install_detectron2.py (or the
+official build) once. `make test` and `make demo` do all of it.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+README = Path(__file__).parent / "README.md"
+
+setup(
+    name="codec_det",
+    version="0.1.0",
+    description="Learned image codecs (CompressAI) in front of detectron2 detectors",
+    long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    # Up to 3.12: CompressAI publishes no wheels beyond, and building it needs a C++ compiler.
+    python_requires=">=3.10,<3.13",
+    packages=find_packages(include=["codec_det", "codec_det.*"]),
+    package_data={"codec_det": ["py.typed", "weights/*.pth"]},
+    install_requires=[
+        "compressai>=1.2.8",
+        "fvcore>=0.1.5",
+        "numpy>=1.24",
+        "Pillow>=9",
+        "pycocotools>=2.0.6",
+        "setuptools<82",  # detectron2's model zoo imports pkg_resources
+        "torch>=2.4",
+        "torchvision>=0.19",
+    ],
+    extras_require={
+        # detectron2's visualizer imports cv2. Headless, because servers have no libGL; with
+        # another OpenCV already installed, leave this extra out (two of them overwrite each other).
+        "vis": ["matplotlib>=3.5", "opencv-python-headless>=4.5"],
+        "dev": ["mypy>=1.10", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"],
+    },
+)
