@@ -1,0 +1,251 @@
+"""Loading and saving the chain: any detectron2 weights, any codec weights, safe against crashes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
+from detectron2.config import CfgNode
+from detectron2.utils.file_io import PathManager
+from fvcore.common.checkpoint import _IncompatibleKeys, _strip_prefix_if_present
+from iopath.common.file_io import PathHandler
+from torch import Tensor
+
+from .codec import Codec
+from .errors import WeightsError
+
+logger = logging.getLogger(__name__)
+
+# What torch.load and pickle raise on truncated or foreign files.
+UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError)
+
+
+class _PackagedWeights(PathHandler):
+    """Resolves ``codec_det://name`` to the weights that come with the package."""
+
+    def _get_supported_prefixes(self) -> list[str]:
+        return ["codec_det://"]
+
+    def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
+        return str(Path(__file__).parent / "weights" / path.removeprefix("codec_det://"))
+
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> Any:
+        return open(self._get_local_path(path), mode, buffering)
+
+
+PathManager.register_handler(_PackagedWeights(), allow_override=True)
+
+
+class ChainCheckpointer(DetectionCheckpointer):
+    """detectron2's checkpointer for a :class:`codec_det.CodecDetector`.
+
+    Loads a detector's weights (``detectron2://``, ``.pkl``, ``.pth``) into the detector, and a
+    checkpoint of the whole chain, or of its codec, into the parts it holds. A file appears under its
+    final name only when it is complete.
+
+    Args:
+        strict: every detector weight must be found, as evaluation needs; training may start from a
+            backbone alone or with another number of classes.
+    """
+
+    def __init__(self, *args: Any, strict: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.strict = strict
+        self.found_codec = False
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        try:
+            super().save(f".{name}.partial", **kwargs)
+        except BaseException:
+            Path(self.save_dir, f".{name}.partial.pth").unlink(missing_ok=True)
+            raise
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        partial = Path(self.save_dir, last_filename_basename)
+        final = last_filename_basename.removeprefix(".").removesuffix(".partial.pth") + ".pth"
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(partial.with_name(final))
+        tag = Path(self.save_dir, ".last_checkpoint.partial")
+        tag.write_text(final)
+        tag.replace(tag.with_name("last_checkpoint"))
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Like detectron2's; where the last checkpoint is damaged, the newest readable one serves.
+
+        Raises:
+            WeightsError: if there are checkpoints and none can be read.
+        """
+        if not (resume and self.has_checkpoint()):
+            return self.load(path, checkpointables=[])
+        tagged = self.get_checkpoint_file()
+        others = [f for f in self.get_all_checkpoint_files() if not Path(f).name.startswith(".")]
+        others.sort(key=os.path.getmtime, reverse=True)
+        for file in [tagged, *(f for f in others if f != tagged)]:
+            try:
+                return self.load(file)
+            except WeightsError as error:
+                logger.error("Cannot resume from %s: %s", file, error)
+        raise WeightsError(
+            f"no checkpoint in '{self.save_dir}' can be read: delete the folder, or run without "
+            "--resume and with another OUTPUT_DIR"
+        )
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load a file.
+
+        Raises:
+            WeightsError: if it is missing, unreadable, or mostly made for another model.
+        """
+        self.found_codec = False
+        try:
+            return super().load(path, *args, **kwargs)
+        except (AssertionError, FileNotFoundError) as error:
+            raise WeightsError(
+                f"weights '{path}' not found ({error}): set MODEL.WEIGHTS to an existing file"
+            ) from None
+        except URLError as error:
+            raise WeightsError(
+                f"weights '{path}' cannot be downloaded ({error.reason}): download the file by "
+                "other means and set MODEL.WEIGHTS to it"
+            ) from None
+        finally:
+            self._parsed_url_during_load = None
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        try:
+            return super()._load_file(filename)
+        except FileNotFoundError:
+            raise
+        except UNREADABLE as error:
+            raise WeightsError(
+                f"weights '{filename}' cannot be read ({_first_line(error)}): the file is damaged "
+                "or no checkpoint"
+            ) from None
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> _IncompatibleKeys:
+        weights = checkpoint["model"]
+        self._convert_ndarray_to_tensor(weights)
+        _strip_prefix_if_present(weights, "module.")
+        if checkpoint.pop("matching_heuristics", False):
+            weights = align_and_update_state_dicts(
+                self.model.detector.state_dict(),
+                weights,
+                c2_conversion=checkpoint.get("__author__") == "Caffe2",
+            )
+        if not any(key.startswith(("detector.", "codec.")) for key in weights):
+            weights = {f"detector.{key}": value for key, value in weights.items()}
+        self.found_codec = any(key.startswith("codec.") for key in weights)
+        # fvcore drops tensors whose shape differs before load_state_dict could adapt the tables.
+        self.model.codec.adapt_state_dict(weights, "codec.")
+        checkpoint["model"] = weights
+        count = len(weights)
+        incompatible = super()._load_model(checkpoint)
+        self._refuse_mismatch(incompatible, count)
+        return incompatible
+
+    def _refuse_mismatch(self, keys: _IncompatibleKeys, count: int) -> None:
+        # pixel_mean and pixel_std follow from the config.
+        missing = [
+            k
+            for k in keys.missing_keys
+            if k.startswith("detector.") and not k.endswith(("pixel_mean", "pixel_std"))
+        ]
+        keys.missing_keys[:] = missing + [
+            k for k in keys.missing_keys if k.startswith("codec.") and self.found_codec
+        ]
+        unused = [*keys.unexpected_keys, *(k for k, _, _ in keys.incorrect_shapes)]
+        if 2 * len(unused) > count:
+            raise WeightsError(
+                f"{len(unused)} of {count} tensors in the weights do not fit the model "
+                f"({_some(unused)}): they were made for another architecture"
+            )
+        misfit = [k for k, _, _ in keys.incorrect_shapes]
+        if self.strict and (missing or misfit):
+            raise WeightsError(
+                f"the weights lack {len(missing)} tensors of the model and {len(misfit)} differ in "
+                f"shape ({_some(missing + misfit)}): evaluation needs them all; check MODEL.WEIGHTS "
+                "and MODEL.ROI_HEADS.NUM_CLASSES"
+            )
+
+
+def load_codec_weights(codec: Codec, cfg: CfgNode) -> None:
+    """Load ``MODEL.CODEC.WEIGHTS`` into ``codec``.
+
+    Raises:
+        WeightsError: if they are missing, unreadable or of another codec or other widths.
+    """
+    node = cfg.MODEL.CODEC
+    if node.NAME == "identity":
+        return
+    if not node.WEIGHTS:
+        logger.warning("MODEL.CODEC.WEIGHTS is '': the codec starts from random weights")
+        return
+    if node.WEIGHTS == "zoo":
+        weights = _zoo_weights(node.NAME, node.QUALITY, node.METRIC)
+    else:
+        weights = _file_weights(node.WEIGHTS)
+    try:
+        codec.load_weights(weights)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"codec weights '{node.WEIGHTS}' do not fit {node.NAME} with widths {codec.widths} "
+            f"({_first_line(error)}): set MODEL.CODEC.NAME, QUALITY, N and M to those they were "
+            "made for"
+        ) from None
+    logger.info("Codec weights: %s", node.WEIGHTS)
+
+
+def _zoo_weights(name: str, quality: int, metric: str) -> dict[str, Tensor]:
+    # CompressAI takes seconds to import.
+    from compressai.zoo import image_models
+    from compressai.zoo.image import model_urls
+
+    if name not in model_urls:
+        raise WeightsError(
+            f"CompressAI publishes no weights for {name}: set MODEL.CODEC.WEIGHTS to a file"
+        )
+    try:
+        model = image_models[name](quality=quality, metric=metric, pretrained=True)
+    except URLError as error:
+        raise WeightsError(
+            f"the zoo weights of {name}, quality {quality}, cannot be downloaded ({error.reason}): "
+            f"put the file of {model_urls[name][metric][quality]} into "
+            f"{torch.hub.get_dir()}/checkpoints, or set MODEL.CODEC.WEIGHTS to it"
+        ) from None
+    return model.state_dict()
+
+
+def _file_weights(path: str) -> dict[str, Tensor]:
+    from .codec.state import codec_weights
+
+    try:
+        local = PathManager.get_local_path(path)
+        return codec_weights(torch.load(local, map_location="cpu"))
+    except FileNotFoundError:
+        raise WeightsError(
+            f"codec weights '{path}' not found: set MODEL.CODEC.WEIGHTS to a file or to 'zoo'"
+        ) from None
+    except UNREADABLE as error:
+        raise WeightsError(
+            f"codec weights '{path}' cannot be read ({_first_line(error)}): the file is damaged or "
+            "no checkpoint"
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # PyTorch's key errors start with a line that says no more than "Error(s) in loading".
+    return " ".join(lines[:2])[:300] or type(error).__name__
+
+
+def _some(names: list[str], limit: int = 5) -> str:
+    more = f", ... {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

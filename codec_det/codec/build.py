@@ -1,0 +1,19 @@
+"""From a config node to a codec with random weights; see :mod:`codec_det.checkpoint` for loading."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+
+from .base import Codec
+from .identity import IdentityCodec
+
+
+def build_codec(cfg: CfgNode) -> Codec:
+    """Build the codec that ``cfg.MODEL.CODEC`` names, on the CPU."""
+    node = cfg.MODEL.CODEC
+    if node.NAME == "identity":
+        return IdentityCodec()
+    # Imported here because CompressAI takes seconds to import.
+    from .learned import LearnedCodec
+
+    return LearnedCodec(node.NAME, node.QUALITY, n=node.N, m=node.M, quantization=node.QUANTIZATION)

@@ -1,0 +1,105 @@
+"""Learned codecs: CompressAI's image architectures as parts that can be trained and frozen apart."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+
+import torch
+from compressai.layers import MaskedConv2d
+from compressai.models import CompressionModel
+from compressai.registry import MODELS
+from compressai.zoo.image import cfgs as ZOO_WIDTHS
+from torch import Tensor, nn
+
+from .base import Codec
+from .quantization import bits_of, rounded_bits, set_quantization
+from .state import adapt_state_dict
+
+_ENCODER = ("g_a", "h_a")
+
+
+class LearnedCodec(Codec):
+    """A CompressAI image model of random weights.
+
+    .. code-block:: none
+
+        x ─► g_a ─► y ─► Q ─► y_hat ─► g_s ─► x_hat      encoder:   g_a, h_a
+                    │    ▲ scales                        decoder:   g_s, h_s, entropy model
+                    └► h_a ─► z ─► Q ─► z_hat ─► h_s     synthesis: g_s
+
+    Args:
+        name: one of :data:`codec_det.codec.names.LEARNED`.
+        quality: 1 to 8 (cheng2020: to 6); sets the widths.
+        n, m: channels of transforms and latents instead of those of ``quality``; 0: keep.
+        quantization: "noise" or "straight_through", used while the encoder trains.
+    """
+
+    def __init__(
+        self, name: str, quality: int, *, n: int = 0, m: int = 0, quantization: str = "noise"
+    ) -> None:
+        super().__init__()
+        architecture = MODELS[name]
+        widths = ZOO_WIDTHS[name][quality]
+        # cheng2020 has a single width.
+        widths = tuple(own or zoo for own, zoo in zip((n, m), widths, strict=False))
+        self.name = name
+        self.widths = widths
+        self.model: CompressionModel = architecture(*widths)
+        self.stride = self.model.downsampling_factor
+        set_quantization(self.model, quantization)
+        for layer in self.model.modules():
+            if isinstance(layer, MaskedConv2d):
+                # Its forward masks the weights in place; doing it now keeps frozen ones identical.
+                layer.weight.data *= layer.mask
+        self.to(memory_format=torch.channels_last)
+        self._register_load_state_dict_pre_hook(lambda d, prefix, *_: self.adapt_state_dict(d, prefix))
+
+    def code(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        out = self.model(batch.contiguous(memory_format=torch.channels_last))
+        bits = torch.stack([bits_of(p) for p in out["likelihoods"].values()]).sum(0)
+        return out["x_hat"].float(), bits, rounded_bits(self.model)
+
+    def parts(self) -> dict[str, list[nn.Module]]:
+        children = dict(self.model.named_children())
+        return {
+            "encoder": [m for k, m in children.items() if k in _ENCODER],
+            "decoder": [m for k, m in children.items() if k not in _ENCODER],
+            "synthesis": [children["g_s"]],
+        }
+
+    @property
+    def trains_encoder(self) -> bool:
+        """Whether any weight of the analysis transforms is trainable."""
+        return any(p.requires_grad for m in self.parts()["encoder"] for p in m.parameters())
+
+    @property
+    def trains_entropy_model(self) -> bool:
+        """Whether the factorized prior, and so its CDF tables, may change."""
+        return self.model.entropy_bottleneck.quantiles.requires_grad
+
+    def train(self, mode: bool = True) -> LearnedCodec:
+        """In CompressAI the mode decides between noise and rounding: a frozen encoder rounds."""
+        return super().train(mode and self.trains_encoder)
+
+    def auxiliary_loss(self) -> Tensor | None:
+        return self.model.aux_loss() if self.trains_entropy_model else None
+
+    def refresh_tables(self) -> None:
+        """Solve the quantiles of a trained prior and rebuild its tables; else only fill empty ones.
+
+        A prior that does not train keeps its tables to the bit: a decoder deployed before must read
+        what is written after.
+        """
+        trained = self.trains_entropy_model
+        self.model.update(force=trained, update_quantiles=trained)
+
+    def load_weights(self, state_dict: dict[str, Tensor]) -> None:
+        """Load the weights of a CompressAI model of the same architecture and widths.
+
+        Raises:
+            RuntimeError: if keys or shapes differ.
+        """
+        self.load_state_dict({f"model.{key}": value for key, value in state_dict.items()})
+
+    def adapt_state_dict(self, state_dict: MutableMapping, prefix: str) -> None:
+        adapt_state_dict(self.model, state_dict, f"{prefix}model.")

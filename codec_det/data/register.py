@@ -1,0 +1,51 @@
+"""Data sets by config: registration, and the checks that run before long work."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from ..errors import ConfigError, DatasetError
+from .coco_format import check_coco_format, register_coco_format
+from .shapes import register_shapes
+
+logger = logging.getLogger(__name__)
+
+
+def register_datasets(cfg: CfgNode) -> None:
+    """Make the embedded set and those of ``DATASETS.COCO_FORMAT`` known to detectron2.
+
+    Raises:
+        ConfigError: if an entry is not [name, annotation JSON, image folder].
+    """
+    register_shapes()
+    for entry in cfg.DATASETS.COCO_FORMAT:
+        if not (isinstance(entry, (list, tuple)) and len(entry) == 3):
+            raise ConfigError(
+                f"DATASETS.COCO_FORMAT has the entry {entry!r}: give [name, annotation JSON, "
+                "image folder]"
+            )
+        name, json_file, image_root = entry
+        root = cfg.DATASETS.ROOT
+        register_coco_format(name, os.path.join(root, json_file), os.path.join(root, image_root))
+
+
+def check_datasets(cfg: CfgNode, *, train: bool) -> None:
+    """Check the test sets, and with ``train`` the training sets, as far as files can tell.
+
+    Raises:
+        DatasetError: if a set is unknown, or its annotations or pictures cannot be used.
+    """
+    for name in dict.fromkeys((*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST)):
+        if name not in DatasetCatalog.list():
+            raise DatasetError(
+                f"data set '{name}' is not registered: add it to DATASETS.COCO_FORMAT, or use "
+                "shapes_train, shapes_val, coco_2017_train, coco_2017_val, ..."
+            )
+        metadata = MetadataCatalog.get(name)
+        json_file = getattr(metadata, "json_file", None)
+        if json_file and not name.startswith("shapes_"):
+            logger.info("%s: %s", name, check_coco_format(json_file, metadata.image_root))

@@ -1,0 +1,125 @@
+"""What a data set cost and what it came out like: bits, PSNR, MS-SSIM and time per picture."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from torch import Tensor
+
+from .pixels import psnr, to_codec
+
+logger = logging.getLogger(__name__)
+
+# MS-SSIM halves the picture four times and then needs more than its 11-tap window's 10 pixels.
+MS_SSIM_MIN_SIDE = 10 * 2**4 + 1
+
+
+class RateEvaluator(DatasetEvaluator):
+    """Gathers rate and distortion of the pictures a :class:`codec_det.CodecDetector` has coded.
+
+    Bits per pixel are of the original picture. The headline "bpp" is Σ bits / Σ pixels; "bpp_mean",
+    "psnr" and "ms_ssim" are means over pictures, of the reconstruction rounded to 8 bits.
+
+    Args:
+        image_format: channel order of the input pictures, "BGR" or "RGB".
+        output_dir: where per_image.csv goes; None: nowhere.
+    """
+
+    def __init__(self, image_format: str, output_dir: str | None = None) -> None:
+        self._image_format = image_format
+        self._output_dir = output_dir
+        self._rows: list[dict[str, Any]] = []
+
+    def reset(self) -> None:
+        self._rows = []
+
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        for entry, output in zip(inputs, outputs, strict=True):
+            decoded = output["reconstruction"]
+            original = to_codec(entry["image"].to(decoded.device), self._image_format)
+            height, width = decoded.shape[-2:]
+            self._rows.append(
+                {
+                    "image_id": entry["image_id"],
+                    "file_name": os.path.basename(entry["file_name"]),
+                    "height": height,
+                    "width": width,
+                    "bits": output["bits"],
+                    "bpp": output["bits"] / (height * width),
+                    **distortion(original, decoded.float() / 255),
+                    "codec_seconds": output["codec_seconds"],
+                    "detector_seconds": output["detector_seconds"],
+                }
+            )
+
+    def evaluate(self) -> dict[str, dict[str, float]] | None:
+        """Summary over all processes' pictures, on the main process only."""
+        comm.synchronize()
+        rows = list(chain.from_iterable(comm.gather(self._rows)))
+        if not comm.is_main_process():
+            return None
+        rows.sort(key=lambda row: row["image_id"])
+        if self._output_dir:
+            path = Path(self._output_dir, "per_image.csv")
+            with atomic_text(path) as file:
+                writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+            logger.info("Rate and distortion of each picture: %s", path)
+        return {"rate": summarize(rows)}
+
+
+def distortion(original: Tensor, decoded: Tensor) -> dict[str, float]:
+    """PSNR in dB (inf where equal) and MS-SSIM (nan where too small) of (3, H, W) in [0, 1]."""
+    ms_ssim = float("nan")
+    if min(original.shape[-2:]) >= MS_SSIM_MIN_SIDE:
+        from pytorch_msssim import ms_ssim as compute_ms_ssim
+
+        ms_ssim = compute_ms_ssim(original[None], decoded[None], data_range=1.0).item()
+    return {"psnr": psnr((original - decoded).square().mean()).item(), "ms_ssim": ms_ssim}
+
+
+def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Totals and means over the per-picture rows of :class:`RateEvaluator`."""
+    column = {
+        key: np.array([row[key] for row in rows], dtype=np.float64)
+        for key in ("height", "width", "bits", "bpp", "psnr", "ms_ssim")
+    }
+    codec = np.mean([row["codec_seconds"] for row in rows])
+    detector = np.mean([row["detector_seconds"] for row in rows])
+    return {
+        "bpp": float(column["bits"].sum() / (column["height"] * column["width"]).sum()),
+        "bpp_mean": float(column["bpp"].mean()),
+        "psnr": float(column["psnr"].mean()),
+        # Pictures too small for it have none.
+        "ms_ssim": float(np.nanmean(column["ms_ssim"]))
+        if np.isfinite(column["ms_ssim"]).any()
+        else float("nan"),
+        "codec_seconds_per_image": float(codec),
+        "detector_seconds_per_image": float(detector),
+        "seconds_per_image": float(codec + detector),
+        "images": len(rows),
+    }
+
+
+@contextmanager
+def atomic_text(path: Path) -> Iterator[TextIO]:
+    """Open a text file that appears under ``path`` only when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("w", newline="") as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

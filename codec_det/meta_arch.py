@@ -1,0 +1,227 @@
+"""The chain as a detectron2 meta-architecture: codec, resize, any detectron2 detector.
+
+.. code-block:: none
+
+     stored picture, original size
+     ─────────────► to_codec ─► codec ──────► to_detector ─► detector ─► task losses / instances
+                                  │ bits       (resize)                        │
+                                  └──────────────► loss = Σ task losses + β·bpp (+ λ·255²·MSE)
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.utils.events import get_event_storage
+from torch import Tensor, nn
+
+from .codec import Codec, Coded, build_codec
+from .pixels import psnr, to_codec, to_detector, to_uint8
+from .regimes import Regime, freeze, keep_statistics
+
+logger = logging.getLogger(__name__)
+
+
+@META_ARCH_REGISTRY.register()
+class CodecDetector(nn.Module):
+    """Codes pictures at their original size, then detects in what was decoded.
+
+    Args:
+        codec: codes RGB pictures.
+        detector: an unmodified detectron2 meta-architecture.
+        regime: the parts that train.
+        beta: weight of the rate in the loss, per bit per pixel.
+        distortion_weight: weight of 255^2 * MSE in the loss.
+        image_format: channel order of pictures, "BGR" or "RGB".
+        test_size: shortest and longest edge of the detector's input where the data loader gives no
+            ``detector_size``, as ``INPUT.MIN_SIZE_TEST`` and ``MAX_SIZE_TEST``.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        codec: Codec,
+        detector: nn.Module,
+        regime: Regime,
+        beta: float,
+        distortion_weight: float = 0.0,
+        image_format: str = "BGR",
+        test_size: tuple[int, int] = (800, 1333),
+    ) -> None:
+        super().__init__()
+        self.codec = codec
+        self.detector = detector
+        self.regime = regime
+        self.beta = beta
+        self.distortion_weight = distortion_weight
+        self.image_format = image_format
+        self.test_size = test_size
+        # Σ bits and Σ pixels of the last training batch, latents rounded; no gradient.
+        self.batch_rate: tuple[Tensor, int] | None = None
+        codec.set_trainable(regime.codec_parts)
+        if not regime.detector:
+            freeze(detector)
+        self.train(self.training)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        detector_cfg = cfg.clone()
+        detector_cfg.defrost()
+        detector_cfg.MODEL.META_ARCHITECTURE = cfg.MODEL.DETECTOR.META_ARCHITECTURE
+        detector_cfg.freeze()
+        return {
+            "codec": build_codec(cfg),
+            "detector": META_ARCH_REGISTRY.get(cfg.MODEL.DETECTOR.META_ARCHITECTURE)(detector_cfg),
+            "regime": Regime.from_config(cfg),
+            "beta": cfg.MODEL.CODEC.BETA,
+            "distortion_weight": cfg.MODEL.CODEC.DISTORTION_WEIGHT,
+            "image_format": cfg.INPUT.FORMAT,
+            "test_size": (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST),
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the chain computes."""
+        return self.detector.device
+
+    def train(self, mode: bool = True) -> CodecDetector:
+        """Training mode for what trains; frozen codecs round, frozen statistics stay."""
+        super().train(mode)
+        if not self.regime.detector:
+            keep_statistics(self.detector)
+        return self
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
+        """Losses in training, detections in evaluation.
+
+        Args:
+            batched_inputs: as any detectron2 detector takes them, except that "image" (3, H, W) is
+                of original size, while "instances" and "detector_size" (h, w) are of the size the
+                detector is to see.
+
+        Returns:
+            In training: scalar losses by name; their sum is to be minimised.
+            In evaluation: see :meth:`inference`.
+        """
+        if not self.training:
+            return self.inference(batched_inputs)
+        images = [self._load(x) for x in batched_inputs]
+        with torch.set_grad_enabled(bool(self.regime.codec_parts)):
+            coded = self.codec(images)
+        losses = dict(self.detector(self._detector_inputs(batched_inputs, coded)))
+        losses.update(self._codec_losses(images, coded))
+        return losses
+
+    @torch.no_grad()
+    def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What the detector returns for each picture, and with it
+
+        - "bits": float, estimated bits of the coded picture;
+        - "reconstruction": (3, H, W) uint8 RGB, original size, on the model's device;
+        - "codec_seconds", "detector_seconds": float, share of the batch's time.
+        """
+        start = self._clock()
+        images = [self._load(x) for x in batched_inputs]
+        coded = self.codec(images)
+        middle = self._clock()
+        outputs = self.detector(self._detector_inputs(batched_inputs, coded))
+        end = self._clock()
+        for output, picture, bits in zip(
+            outputs, coded.reconstructions, coded.bits.tolist(), strict=True
+        ):
+            output["bits"] = bits
+            output["reconstruction"] = to_uint8(picture)
+            output["codec_seconds"] = (middle - start) / len(images)
+            output["detector_seconds"] = (end - middle) / len(images)
+        return outputs
+
+    def describe(self) -> str:
+        """What trains, and the loss it trains for, in words."""
+        trains = [f"codec {part}" for part in self.regime.codec_parts]
+        trains += ["detector"] if self.regime.detector else []
+        loss = "Σ detector losses"
+        if self.regime.trains_rate:
+            loss += f" + {self.beta:g}·bpp"
+        if self.regime.codec_parts and self.distortion_weight:
+            loss += f" + {self.distortion_weight:g}·255²·MSE"
+        counts = [
+            f"{sum(p.numel() for p in m.parameters() if p.requires_grad):,} of "
+            f"{sum(p.numel() for p in m.parameters()):,} {name} parameters"
+            for name, m in (("codec", self.codec), ("detector", self.detector))
+        ]
+        return (
+            f"Regime {self.regime.name}: trains {', '.join(trains) or 'nothing'} "
+            f"({'; '.join(counts)}). Loss = {loss}"
+        )
+
+    def _load(self, x: dict[str, Any]) -> Tensor:
+        return to_codec(x["image"].to(self.device, non_blocking=True), self.image_format)
+
+    def _detector_inputs(self, batched_inputs: list[dict[str, Any]], coded: Coded) -> list[dict]:
+        inputs = []
+        for x, picture in zip(batched_inputs, coded.reconstructions, strict=True):
+            height, width = picture.shape[-2:]
+            size = x.get("detector_size")
+            if size is None:
+                size = ResizeShortestEdge.get_output_shape(height, width, *self.test_size)
+            entry = {"height": height, "width": width, **x}
+            entry["image"] = to_detector(picture, self.image_format, tuple(size))
+            inputs.append(entry)
+        return inputs
+
+    def _codec_losses(self, images: list[Tensor], coded: Coded) -> dict[str, Tensor]:
+        """Rate, distortion and auxiliary loss, as far as something can train for them."""
+        pixels = [math.prod(image.shape[-2:]) for image in images]
+        bpp = (coded.bits / coded.bits.new_tensor(pixels)).mean()
+        mse = torch.stack(
+            [(x - y).square().mean() for x, y in zip(images, coded.reconstructions, strict=True)]
+        )
+        self.batch_rate = coded.rounded_bits.sum().detach(), sum(pixels)
+        losses = {}
+        if self.regime.trains_rate:
+            losses["loss_rate"] = self.beta * bpp
+        if self.regime.codec_parts and self.distortion_weight > 0:
+            losses["loss_distortion"] = self.distortion_weight * 255**2 * mse.mean()
+        auxiliary = self.codec.auxiliary_loss()
+        if auxiliary is not None:
+            # Reaches the quantiles alone, and they get no gradient from any other term.
+            losses["loss_aux"] = auxiliary
+        storage = get_event_storage()
+        storage.put_scalar("bpp", float(self.batch_rate[0]) / self.batch_rate[1])
+        storage.put_scalar("psnr", psnr(mse.detach().mean()).item())
+        storage.put_scalar("beta", self.beta)
+        return losses
+
+    def _clock(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+@META_ARCH_REGISTRY.register()
+class NoDetector(nn.Module):
+    """Stands in for a detector where a codec is trained or measured alone, for rate and distortion.
+
+    It has no losses and finds nothing.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__()
+        self.register_buffer("anchor", torch.empty(0), persistent=False)
+        self.to(cfg.MODEL.DEVICE)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model was moved to."""
+        return self.anchor.device
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
+        return {} if self.training else [{} for _ in batched_inputs]

@@ -1,0 +1,67 @@
+"""Reach a given rate: the weight of the rate in the loss is adapted while training."""
+
+from __future__ import annotations
+
+import math
+
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+from .meta_arch import CodecDetector
+
+
+class TargetRate(HookBase):
+    """Adapts a model's β so that training ends near a target rate.
+
+    A proportional-integral controller on log β, driven by the log ratio of the measured to the
+    wanted rate: comparing regimes needs equal rates, and which β gives which rate depends on the
+    regime. The measured rate is that of rounded latents, which is what will be coded; the noisy
+    proxy in the loss differs from it by several percent at low rates.
+
+    The controller is scaled to the length of training, as the codec needs time to follow: over one
+    ``horizon`` of iterations a rate that is off by a factor e changes β by a factor e.
+
+    Args:
+        model: its ``beta`` is the starting point and is set after every iteration.
+        target_bpp: bits per pixel.
+        max_iter: length of training in iterations.
+    """
+
+    # Of training; a shorter one reacts to noise, a longer one ends before it has settled.
+    HORIZON = 0.1
+    # Damps the integral part: the codec follows β late, and without it both would swing.
+    PROPORTIONAL = 1.5
+
+    def __init__(self, model: CodecDetector, target_bpp: float, max_iter: int) -> None:
+        self._model = model
+        self._target = math.log(target_bpp)
+        self._horizon = max(self.HORIZON * max_iter, 10.0)
+        self._integral = math.log(model.beta)
+        self._log_rate: float | None = None
+
+    def before_train(self) -> None:
+        # On resume the state was loaded after the model was built.
+        if self._log_rate is not None:
+            self._model.beta = self._beta()
+
+    def after_step(self) -> None:
+        bits, pixels = self._model.batch_rate
+        totals = comm.all_gather((bits.item(), pixels))
+        rate = sum(b for b, _ in totals) / sum(p for _, p in totals)
+        self._update(math.log(rate))
+        self._model.beta = self._beta()
+
+    def state_dict(self) -> dict[str, float | None]:
+        return {"integral": self._integral, "log_rate": self._log_rate, "beta": self._model.beta}
+
+    def load_state_dict(self, state: dict[str, float | None]) -> None:
+        self._integral, self._log_rate = state["integral"], state["log_rate"]
+
+    def _update(self, log_rate: float) -> None:
+        # Batches differ in content; the running mean spans about 10 of them.
+        old = log_rate if self._log_rate is None else self._log_rate
+        self._log_rate = old + 0.1 * (log_rate - old)
+        self._integral += (self._log_rate - self._target) / self._horizon
+
+    def _beta(self) -> float:
+        return math.exp(self._integral + self.PROPORTIONAL * (self._log_rate - self._target))

@@ -1,0 +1,192 @@
+"""detectron2's trainer for the chain: repeatable, resumable, and honest when it diverges."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import DefaultTrainer, HookBase
+from detectron2.engine.defaults import create_ddp_model
+from detectron2.engine.train_loop import AMPTrainer, SimpleTrainer, TrainerBase
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators
+from detectron2.utils import comm
+from detectron2.utils.events import EventWriter, get_event_storage
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .checkpoint import ChainCheckpointer, load_codec_weights
+from .data.loader import build_test_loader, build_train_loader
+from .evaluation import RateEvaluator
+from .meta_arch import CodecDetector
+from .results import RESULTS_FILE, append_record, build_record
+from .solver import build_optimizer
+from .target_rate import TargetRate
+
+logger = logging.getLogger(__name__)
+
+
+class Trainer(DefaultTrainer):
+    """``DefaultTrainer`` with codec_det's loader, optimizer, checkpoints, evaluation and hooks."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        # Not DefaultTrainer's own: it fixes the checkpointer, and DDP for GPUs alone.
+        TrainerBase.__init__(self)
+        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        self.chain: CodecDetector = model
+        on_cpu = {"device_ids": None} if cfg.MODEL.DEVICE == "cpu" else {}
+        parallel = create_ddp_model(model, broadcast_buffers=False, **on_cpu)
+        # The loader starts where training does, which is known only after loading.
+        if cfg.SOLVER.AMP.ENABLED:
+            # GDN squares activations, which float16 cannot hold.
+            self._trainer = AMPTrainer(parallel, None, optimizer, precision=torch.bfloat16)
+        else:
+            self._trainer = SimpleTrainer(parallel, None, optimizer)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = ChainCheckpointer(
+            parallel, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        )
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self.register_hooks(self.build_hooks())
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        super().resume_or_load(resume)
+        if not self.checkpointer.found_codec:
+            load_codec_weights(self.chain.codec, self.cfg)
+        self.data_loader = build_train_loader(self.cfg, start=self.start_iter)
+
+    def train(self) -> Any:
+        """Train, evaluate, and return the results of the last evaluation on the main process."""
+        logger.info(self.chain.describe())
+        try:
+            super().train()
+        except FloatingPointError as error:
+            raise FloatingPointError(self._divergence(error)) from None
+        return getattr(self, "_last_eval_results", None)
+
+    def build_hooks(self) -> list[HookBase | None]:
+        registered = super().build_hooks()
+        first: list[HookBase] = [SeedIterations(self.cfg.SEED)]
+        if self.cfg.MODEL.CODEC.TARGET_BPP > 0 and self.chain.regime.trains_rate:
+            first.append(TargetRate(self.chain, self.cfg.MODEL.CODEC.TARGET_BPP, self.max_iter))
+        # On every process: solving the quantiles changes parameters, which must stay equal.
+        first.append(RefreshTables(self.chain, self.cfg.SOLVER.CHECKPOINT_PERIOD))
+        return first + registered
+
+    def build_writers(self) -> list[EventWriter]:
+        return [*super().build_writers(), ChainMetricPrinter()]
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: CodecDetector) -> torch.optim.Optimizer:
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Any:
+        return build_train_loader(cfg)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
+        return build_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        folder = str(Path(cfg.OUTPUT_DIR, "inference", dataset_name))
+        evaluators: list[DatasetEvaluator] = [RateEvaluator(cfg.INPUT.FORMAT, folder)]
+        if cfg.MODEL.DETECTOR.META_ARCHITECTURE != "NoDetector":
+            evaluators.append(COCOEvaluator(dataset_name, output_dir=folder))
+        return DatasetEvaluators(evaluators)
+
+    @classmethod
+    def test(
+        cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None
+    ) -> dict[str, Any]:
+        """Evaluate on ``DATASETS.TEST`` and append a record per set to the results file."""
+        results = super().test(cfg, model, evaluators)
+        if comm.is_main_process():
+            chain = model.module if isinstance(model, DistributedDataParallel) else model
+            by_name = {cfg.DATASETS.TEST[0]: results} if len(cfg.DATASETS.TEST) == 1 else results
+            path = Path(cfg.OUTPUT_DIR, RESULTS_FILE)
+            for name, figures in by_name.items():
+                append_record(path, build_record(cfg, chain, name, figures))
+            logger.info("Results appended to %s", path)
+        return results
+
+    def _divergence(self, error: FloatingPointError) -> str:
+        kept = self.checkpointer.get_checkpoint_file() if self.checkpointer.has_checkpoint() else ""
+        losses = {
+            key: value
+            for key, (value, _) in self.storage.latest().items()
+            if "loss" in key and not math.isfinite(value)
+        }
+        return (
+            f"training diverged at iteration {self.iter}: {error}\n"
+            f"Last good checkpoint: {kept or 'none yet'}. Lower SOLVER.BASE_LR or SOLVER.CODEC_LR"
+            f" and continue from it with --resume. {losses or ''}"
+        ).rstrip()
+
+
+def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict[str, Any]:
+    """Evaluate the chain of a config, without training.
+
+    Args:
+        resume: take the last checkpoint in ``OUTPUT_DIR`` instead of ``MODEL.WEIGHTS``.
+    """
+    model = Trainer.build_model(cfg)
+    checkpointer = ChainCheckpointer(model, cfg.OUTPUT_DIR, strict=True)
+    loaded = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    if not checkpointer.found_codec:
+        load_codec_weights(model.codec, cfg)
+    adapted = loaded.get("trainer", {}).get("hooks", {}).get(TargetRate.__qualname__)
+    if adapted:
+        model.beta = adapted["beta"]
+    return Trainer.test(cfg, model)
+
+
+class SeedIterations(HookBase):
+    """Seeds every generator from (seed, iteration, process), so that resuming changes nothing."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def before_step(self) -> None:
+        key = (self._seed, self.trainer.iter, comm.get_rank())
+        state = np.random.SeedSequence(key).generate_state(3)
+        torch.manual_seed(int(state[0]))
+        np.random.seed(state[1])
+        random.seed(int(state[2]))
+
+
+class RefreshTables(HookBase):
+    """Brings the codec's CDF tables up to date before each checkpoint is written."""
+
+    def __init__(self, model: CodecDetector, period: int) -> None:
+        self._model = model
+        self._period = period
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done % self._period == 0 or done == self.trainer.max_iter:
+            self._model.codec.refresh_tables()
+
+
+class ChainMetricPrinter(EventWriter):
+    """Prints what detectron2's own printer leaves out: rate, estimated PSNR, gradient norm."""
+
+    KEYS = {"bpp": "{:.4f}", "psnr": "{:.2f}", "beta": "{:.4g}", "codec_grad_norm": "{:.3g}"}
+
+    def write(self) -> None:
+        storage = get_event_storage()
+        latest = storage.latest_with_smoothing_hint(20)
+        shown = [f"{k}: {f.format(latest[k][0])}" for k, f in self.KEYS.items() if k in latest]
+        if shown:
+            logger.info(" iter: %d  %s", storage.iter, "  ".join(shown))

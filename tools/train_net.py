@@ -1,0 +1,97 @@
+"""Train, resume and evaluate a codec and a detector together."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import torch
+from detectron2.engine import default_argument_parser, default_setup, launch
+
+from codec_det.config import check_config, check_devices, check_output_dir, load_config
+from codec_det.data.register import check_datasets, register_datasets
+from codec_det.errors import CodecDetError
+from codec_det.trainer import Trainer, evaluate
+
+EPILOG = """
+The regime is part of the config: configs/{baseline,tft,cft,jft,eft,etft,dft}_R50.yaml.
+
+examples:
+  fine-tune codec and detector together on COCO, on 8 GPUs
+    tools/train_net.py --config-file configs/jft_R50.yaml --num-gpus 8
+  continue after an interruption
+    tools/train_net.py --config-file configs/jft_R50.yaml --num-gpus 8 --resume
+  evaluate what was trained: box AP, bits per pixel, PSNR
+    tools/train_net.py --config-file configs/jft_R50.yaml --eval-only \\
+        MODEL.WEIGHTS output/jft_R50/model_final.pth
+  another operating point, or a rate to end at instead of a weight
+    tools/train_net.py --config-file configs/jft_R50.yaml MODEL.CODEC.QUALITY 3 MODEL.CODEC.BETA 0.5
+    tools/train_net.py --config-file configs/jft_R50.yaml MODEL.CODEC.TARGET_BPP 0.1
+  two processes on a machine without a GPU
+    tools/train_net.py --config-file configs/shapes/jft.yaml --num-gpus 2 MODEL.DEVICE cpu
+
+Every key is explained in codec_det/config.py. Logs, metrics.json, TensorBoard events, checkpoints,
+detections and results.jsonl go to OUTPUT_DIR.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """detectron2's parser, whose --num-gpus defaults to one GPU where there is one."""
+    parser = default_argument_parser(epilog=EPILOG)
+    parser.description = __doc__
+    parser.set_defaults(num_gpus=None, dist_url="auto")
+    for action in parser._actions:
+        if action.dest == "num_gpus":
+            action.help = (
+                "processes per machine, one GPU each (CPU with MODEL.DEVICE cpu). Default: 1, on "
+                "the GPU if the machine has one"
+            )
+    return parser
+
+
+def run(args: argparse.Namespace, cfg) -> None:
+    """Train or evaluate in one process."""
+    register_datasets(cfg)
+    default_setup(cfg, args)
+    if args.eval_only:
+        evaluate(cfg, resume=args.resume)
+        return
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    trainer.train()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line ``argv``; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    try:
+        opts = list(args.opts)
+        if args.num_gpus is None and not torch.cuda.is_available() and "MODEL.DEVICE" not in opts:
+            opts += ["MODEL.DEVICE", "cpu"]
+            print("No GPU: running on the CPU.")
+        cfg = load_config(args.config_file, opts)
+        args.num_gpus = args.num_gpus or 1
+        check_config(cfg)
+        check_devices(args.num_gpus, cfg.MODEL.DEVICE)
+        check_output_dir(cfg.OUTPUT_DIR)
+        register_datasets(cfg)
+        check_datasets(cfg, train=not args.eval_only)
+        launch(
+            run,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args, cfg),
+        )
+    except CodecDetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except FloatingPointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
