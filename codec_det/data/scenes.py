@@ -141,7 +141,7 @@ def _background(rng: np.random.Generator, height: int, width: int, style: SceneS
             image += rng.uniform(*style.noise) * _noise_octave(rng, height, width, cell)
     image = _to_uint8(image)
     count = rng.integers(*style.clutter, endpoint=True) * height * width / 128**2
-    for _ in range(max(1, round(count))):
+    for _ in range(math.ceil(count)):
         _draw_clutter(rng, image)
     return image
 

@@ -23,8 +23,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 from tqdm import tqdm
 
-from codec_det.data.coco_format import DatasetError
-from codec_det.data.scenes import CLASS_NAMES, DEFAULT_STYLE, Annotation, render_scene
+from ..errors import DatasetError
+from .scenes import CLASS_NAMES, DEFAULT_STYLE, Annotation, render_scene
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def generate(
     try:
         (draft / "images").mkdir(parents=True)
         drawing = tqdm(scenes(count, size, seed), "shapes", count, unit="img", disable=not progress)
-        coco = _write_images(drawing, draft / "images", len(str(count - 1)))
+        coco = _write_images(drawing, draft / "images")
         coco["info"] = {"description": "codec_det shapes", **_stamp(count, size, seed)}
         (draft / "annotations.json").write_text(json.dumps(coco))
         _move_into_place(draft, folder)
@@ -100,13 +100,13 @@ def _move_into_place(draft: Path, folder: Path) -> None:
 
 
 def _write_images(
-    drawing: Iterable[tuple[np.ndarray, list[Annotation]]], folder: Path, digits: int
+    drawing: Iterable[tuple[np.ndarray, list[Annotation]]], folder: Path
 ) -> dict[str, Any]:
     """Write pictures as PNG files; the COCO dictionary that describes them."""
     images: list[dict[str, Any]] = []
     annotations: list[Annotation] = []
     for image_id, (image, objects) in enumerate(drawing, start=1):
-        name = f"{image_id - 1:0{digits}d}.png"
+        name = f"{image_id:06d}.png"
         ok, png = cv2.imencode(".png", image[:, :, ::-1])  # OpenCV expects BGR
         if not ok:
             raise OSError(f"OpenCV could not encode {folder / name} as PNG.")
@@ -171,7 +171,7 @@ def register_shapes() -> None:
     65 MB are written. Registering twice does nothing.
     """
     # The environment variable and its default are those of detectron2's own builtin data sets.
-    root = Path(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))) / "shapes"
+    root = Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser() / "shapes"
     for name, split in SPLITS.items():
         if name in DatasetCatalog:
             continue
