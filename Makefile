@@ -51,15 +51,15 @@ clean: ## remove .venv, caches and build leftovers; keep output/ and datasets/
 # it may hold an official build of detectron2. --without-pip works where Debian's python3-venv is
 # missing; --python then installs pip from outside.
 $(STAMP): requirements.txt setup.py pyproject.toml tools/install_detectron2.py
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else f"error: $(PYTHON) is Python {v[0]}.{v[1]}; requirements.txt is for 3.11 and 3.12: make PYTHON=python3.11")'
 	@if [ -e $(UNFINISHED) ]; then echo 'An earlier set-up was interrupted: starting again.'; rm -rf $(VENV); fi
+	@python=$$(command -v $(BIN)/python || echo $(PYTHON)); $$python -c "import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else f'error: $$python is Python {v[0]}.{v[1]}, but requirements.txt is for 3.11 and 3.12: remove .venv if it is there, then make PYTHON=python3.11')"
 	@if ! $(BIN)/python -c '' 2>/dev/null; then echo '[1/4] Creating $(VENV)'; $(PYTHON) -m venv --clear --without-pip $(VENV); touch $(UNFINISHED); fi
-	@$(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m pip --python $(BIN)/python install --quiet pip $(QUIETER)
+	@$(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m pip --python $(BIN)/python install --quiet pip $(QUIETER) || $(BIN)/python -m ensurepip
 	@echo '[2/4] Installing the pinned packages (3 GB of downloads the first time: some minutes)'
 	@$(PIP) install --requirement requirements.txt $(QUIETER)
 	@echo '[3/4] Installing detectron2'
 	@$(BIN)/python tools/install_detectron2.py
 	@echo '[4/4] Installing codec_det (editable) and checking that all versions agree'
-	@$(PIP) install --quiet --no-build-isolation --no-deps --editable . $(QUIETER)
+	@PYTHONWARNINGS=ignore $(PIP) install --quiet --no-build-isolation --no-deps --editable . $(QUIETER)
 	@$(PIP) check
 	@rm -f $(UNFINISHED) && touch $@

@@ -186,7 +186,7 @@ def test_main_refuses_another_wheel_in_one_line(carrier, capsys, pip_calls, abse
     [
         ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES\nmore", "does not have sha256"),
         ("WARNING: x\nERROR: No matching distribution\nhint", "No matching distribution"),
-        ("killed", r"`pip download` failed \(killed\)"),
+        ("killed", r"`pip download` failed;.*\(killed\)"),
     ],
 )
 def test_pip_errors_name_the_remedy(monkeypatch, output, problem):

@@ -112,7 +112,7 @@ def run_pip(*args: str) -> None:
     if "DO NOT MATCH THE HASHES" in output:
         raise with_remedy(f"The downloaded {CARRIER} does not have sha256 {CARRIER_SHA256}")
     errors = [line for line in output.splitlines() if line.startswith("ERROR")] or [output.strip()]
-    raise with_remedy(f"`pip {args[0]}` failed ({errors[-1]}); is the package index reachable?")
+    raise with_remedy(f"`pip {args[0]}` failed; is the package index reachable? ({errors[-1]})")
 
 
 def download_carrier(folder: Path) -> Path:
