@@ -50,7 +50,7 @@ clean: ## remove .venv, caches and build leftovers; keep output/ and datasets/
 # an empty .venv (pip's cache spares the downloads). A .venv that was there before is never emptied:
 # it may hold an official build of detectron2. --without-pip works where Debian's python3-venv is
 # missing; --python then installs pip from outside.
-$(STAMP): requirements.txt setup.py pyproject.toml tools/install_detectron2.py
+$(STAMP): requirements.txt setup.py tools/install_detectron2.py
 	@if [ -e $(UNFINISHED) ]; then echo 'An earlier set-up was interrupted: starting again.'; rm -rf $(VENV); fi
 	@python=$$(command -v $(BIN)/python || echo $(PYTHON)); $$python -c "import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else f'error: $$python is Python {v[0]}.{v[1]}, but requirements.txt is for 3.11 and 3.12: remove .venv if it is there, then make PYTHON=python3.11')"
 	@if ! $(BIN)/python -c '' 2>/dev/null; then echo '[1/4] Creating $(VENV)'; $(PYTHON) -m venv --clear --without-pip $(VENV); touch $(UNFINISHED); fi
