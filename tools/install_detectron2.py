@@ -34,9 +34,9 @@ VERSION = "0.6+b7ff946"
 CARRIER = "labgym==3.1.2"
 CARRIER_SHA256 = "a2900cff8a3fb508e1975f19b5f9abd9f261966db87b0c332697fb4138c1cb2b"
 CARRIER_PREFIX = "LabGym/"
+# Digest (see tree_digest) of the 306 mapped files, taken after comparing each of them with a
+# checkout of the upstream commit: all 306 were byte-identical.
 TREE_SHA256 = "cb333171adb8458ab45d3030804adff2f181189714293e8df20f3a140ab9ec5f"
-"""Digest (see `tree_digest`) of the 306 mapped files. It was taken after comparing each of them
-with a checkout of the upstream commit: all 306 were byte-identical."""
 
 OFFICIAL_BUILD = f"pip install --no-build-isolation --use-pep517 'git+{UPSTREAM_URL}.git'"
 LICENSE_FILE = Path(__file__).resolve().parent.parent / "LICENSE"
