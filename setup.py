@@ -25,17 +25,18 @@ setup(
     install_requires=[
         "compressai>=1.2.8",
         "fvcore>=0.1.5",
+        "matplotlib>=3.5",
         "numpy>=1.24",
+        # Headless, because servers have no libGL.
+        "opencv-python-headless>=4.5",
         "Pillow>=9",
         "pycocotools>=2.0.6",
         "setuptools<82",  # detectron2's model zoo imports pkg_resources
         "torch>=2.4",
         "torchvision>=0.19",
+        "tqdm>=4.29",
     ],
     extras_require={
-        # detectron2's visualizer imports cv2. Headless, because servers have no libGL; with
-        # another OpenCV already installed, leave this extra out (two of them overwrite each other).
-        "vis": ["matplotlib>=3.5", "opencv-python-headless>=4.5"],
         "dev": ["mypy>=1.10", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"],
     },
 )

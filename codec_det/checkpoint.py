@@ -37,7 +37,7 @@ class _PackagedWeights(PathHandler):
         return str(Path(__file__).parent / "weights" / path.removeprefix("codec_det://"))
 
     def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> Any:
-        return open(self._get_local_path(path), mode, buffering)
+        return Path(self._get_local_path(path)).open(mode, buffering)
 
 
 PathManager.register_handler(_PackagedWeights(), allow_override=True)
@@ -47,8 +47,8 @@ class ChainCheckpointer(DetectionCheckpointer):
     """detectron2's checkpointer for a :class:`codec_det.CodecDetector`.
 
     Loads a detector's weights (``detectron2://``, ``.pkl``, ``.pth``) into the detector, and a
-    checkpoint of the whole chain, or of its codec, into the parts it holds. A file appears under its
-    final name only when it is complete.
+    checkpoint of the whole chain, or of its codec, into the parts it holds. A file appears under
+    its final name only when it is complete.
 
     Args:
         strict: every detector weight must be found, as evaluation needs; training may start from a
@@ -171,8 +171,8 @@ class ChainCheckpointer(DetectionCheckpointer):
         if self.strict and (missing or misfit):
             raise WeightsError(
                 f"the weights lack {len(missing)} tensors of the model and {len(misfit)} differ in "
-                f"shape ({_some(missing + misfit)}): evaluation needs them all; check MODEL.WEIGHTS "
-                "and MODEL.ROI_HEADS.NUM_CLASSES"
+                f"shape ({_some(missing + misfit)}): evaluation needs them all; check "
+                "MODEL.WEIGHTS and MODEL.ROI_HEADS.NUM_CLASSES"
             )
 
 
@@ -191,9 +191,12 @@ def load_codec_weights(codec: Codec, cfg: CfgNode) -> None:
     if node.WEIGHTS == "zoo":
         weights = _zoo_weights(node.NAME, node.QUALITY, node.METRIC)
     else:
-        weights = _file_weights(node.WEIGHTS)
+        # Imports CompressAI.
+        from .codec.state import codec_weights
+
+        weights = codec_weights(read_checkpoint(node.WEIGHTS))
     try:
-        codec.load_weights(weights)
+        codec.load_state_dict({f"model.{key}": value for key, value in weights.items()})
     except RuntimeError as error:
         raise WeightsError(
             f"codec weights '{node.WEIGHTS}' do not fit {node.NAME} with widths {codec.widths} "
@@ -223,20 +226,20 @@ def _zoo_weights(name: str, quality: int, metric: str) -> dict[str, Tensor]:
     return model.state_dict()
 
 
-def _file_weights(path: str) -> dict[str, Tensor]:
-    from .codec.state import codec_weights
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """Read a PyTorch file, anything PathManager can find, to the CPU.
 
+    Raises:
+        WeightsError: if it is missing or unreadable.
+    """
     try:
-        local = PathManager.get_local_path(path)
-        return codec_weights(torch.load(local, map_location="cpu"))
+        return torch.load(PathManager.get_local_path(path), map_location="cpu")
     except FileNotFoundError:
-        raise WeightsError(
-            f"codec weights '{path}' not found: set MODEL.CODEC.WEIGHTS to a file or to 'zoo'"
-        ) from None
+        raise WeightsError(f"weights '{path}' not found: give an existing file") from None
     except UNREADABLE as error:
         raise WeightsError(
-            f"codec weights '{path}' cannot be read ({_first_line(error)}): the file is damaged or "
-            "no checkpoint"
+            f"weights '{path}' cannot be read ({_first_line(error)}): the file is damaged or no "
+            "checkpoint"
         ) from None
 
 

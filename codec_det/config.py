@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -176,11 +176,13 @@ def check_devices(num_gpus: int, device: str) -> None:
 def check_output_dir(path: str) -> None:
     """Raise :class:`ConfigError` unless files can be created in ``path`` (made if missing)."""
     try:
-        os.makedirs(path, exist_ok=True)
+        Path(path).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise ConfigError(f"OUTPUT_DIR '{path}' is not writable ({error.strerror}): set another") from None
+        raise ConfigError(
+            f"OUTPUT_DIR '{path}' is not writable ({error.strerror}): set another"
+        ) from None
 
 
 def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -51,7 +50,7 @@ class RateEvaluator(DatasetEvaluator):
             self._rows.append(
                 {
                     "image_id": entry["image_id"],
-                    "file_name": os.path.basename(entry["file_name"]),
+                    "file_name": Path(entry["file_name"]).name,
                     "height": height,
                     "width": width,
                     "bits": output["bits"],

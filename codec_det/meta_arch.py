@@ -90,7 +90,8 @@ class CodecDetector(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the chain computes."""
-        return self.detector.device
+        device: torch.device = self.detector.device  # type: ignore[assignment]
+        return device
 
     def train(self, mode: bool = True) -> CodecDetector:
         """Training mode for what trains; frozen codecs round, frozen statistics stay."""
@@ -221,7 +222,8 @@ class NoDetector(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the model was moved to."""
-        return self.anchor.device
+        device: torch.device = self.anchor.device  # type: ignore[assignment]
+        return device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
         return {} if self.training else [{} for _ in batched_inputs]

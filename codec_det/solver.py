@@ -56,10 +56,15 @@ def build_optimizer(cfg: CfgNode, model: CodecDetector) -> torch.optim.Optimizer
         )
     if cfg.SOLVER.OPTIMIZER == "SGD":
         optimizer: torch.optim.Optimizer = maybe_add_gradient_clipping(cfg, torch.optim.SGD)(
-            groups, lr=cfg.SOLVER.BASE_LR, momentum=cfg.SOLVER.MOMENTUM, nesterov=cfg.SOLVER.NESTEROV
+            groups,
+            lr=cfg.SOLVER.BASE_LR,
+            momentum=cfg.SOLVER.MOMENTUM,
+            nesterov=cfg.SOLVER.NESTEROV,
         )
     else:
-        optimizer = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)(groups, lr=cfg.SOLVER.BASE_LR)
+        optimizer = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)(
+            groups, lr=cfg.SOLVER.BASE_LR
+        )
     guard = _GradientGuard(model, cfg.SOLVER.CODEC_CLIP_NORM)
     optimizer.register_step_pre_hook(lambda *_: guard())
     return optimizer

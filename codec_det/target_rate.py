@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
@@ -41,10 +42,10 @@ class TargetRate(HookBase):
 
     def before_train(self) -> None:
         # On resume the state was loaded after the model was built.
-        if self._log_rate is not None:
-            self._model.beta = self._beta()
+        self._model.beta = self._beta()
 
     def after_step(self) -> None:
+        assert self._model.batch_rate is not None, "an iteration has just ended"
         bits, pixels = self._model.batch_rate
         totals = comm.all_gather((bits.item(), pixels))
         rate = sum(b for b, _ in totals) / sum(p for _, p in totals)
@@ -54,7 +55,7 @@ class TargetRate(HookBase):
     def state_dict(self) -> dict[str, float | None]:
         return {"integral": self._integral, "log_rate": self._log_rate, "beta": self._model.beta}
 
-    def load_state_dict(self, state: dict[str, float | None]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self._integral, self._log_rate = state["integral"], state["log_rate"]
 
     def _update(self, log_rate: float) -> None:
@@ -64,4 +65,5 @@ class TargetRate(HookBase):
         self._integral += (self._log_rate - self._target) / self._horizon
 
     def _beta(self) -> float:
-        return math.exp(self._integral + self.PROPORTIONAL * (self._log_rate - self._target))
+        log_rate = self._target if self._log_rate is None else self._log_rate
+        return math.exp(self._integral + self.PROPORTIONAL * (log_rate - self._target))

@@ -51,9 +51,7 @@ class Trainer(DefaultTrainer):
         else:
             self._trainer = SimpleTrainer(parallel, None, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = ChainCheckpointer(
-            parallel, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
-        )
+        self.checkpointer = ChainCheckpointer(parallel, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -113,7 +111,7 @@ class Trainer(DefaultTrainer):
         """Evaluate on ``DATASETS.TEST`` and append a record per set to the results file."""
         results = super().test(cfg, model, evaluators)
         if comm.is_main_process():
-            chain = model.module if isinstance(model, DistributedDataParallel) else model
+            chain: Any = model.module if isinstance(model, DistributedDataParallel) else model
             by_name = {cfg.DATASETS.TEST[0]: results} if len(cfg.DATASETS.TEST) == 1 else results
             path = Path(cfg.OUTPUT_DIR, RESULTS_FILE)
             for name, figures in by_name.items():
@@ -162,7 +160,7 @@ class SeedIterations(HookBase):
         key = (self._seed, self.trainer.iter, comm.get_rank())
         state = np.random.SeedSequence(key).generate_state(3)
         torch.manual_seed(int(state[0]))
-        np.random.seed(state[1])
+        np.random.seed(state[1])  # noqa: NPY002
         random.seed(int(state[2]))
 
 
@@ -179,14 +177,15 @@ class RefreshTables(HookBase):
             self._model.codec.refresh_tables()
 
 
+_PRINTED = {"bpp": "{:.4f}", "psnr": "{:.2f}", "beta": "{:.4g}", "codec_grad_norm": "{:.3g}"}
+
+
 class ChainMetricPrinter(EventWriter):
     """Prints what detectron2's own printer leaves out: rate, estimated PSNR, gradient norm."""
-
-    KEYS = {"bpp": "{:.4f}", "psnr": "{:.2f}", "beta": "{:.4g}", "codec_grad_norm": "{:.3g}"}
 
     def write(self) -> None:
         storage = get_event_storage()
         latest = storage.latest_with_smoothing_hint(20)
-        shown = [f"{k}: {f.format(latest[k][0])}" for k, f in self.KEYS.items() if k in latest]
+        shown = [f"{k}: {f.format(latest[k][0])}" for k, f in _PRINTED.items() if k in latest]
         if shown:
             logger.info(" iter: %d  %s", storage.iter, "  ".join(shown))

@@ -6,7 +6,10 @@ import argparse
 import sys
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 
 from codec_det.config import check_config, check_devices, check_output_dir, load_config
 from codec_det.data.register import check_datasets, register_datasets
@@ -49,10 +52,11 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(args: argparse.Namespace, cfg) -> None:
+def run(args: argparse.Namespace, cfg: CfgNode) -> None:
     """Train or evaluate in one process."""
     register_datasets(cfg)
     default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="codec_det")
     if args.eval_only:
         evaluate(cfg, resume=args.resume)
         return

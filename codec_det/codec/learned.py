@@ -1,4 +1,4 @@
-"""Learned codecs: CompressAI's image architectures as parts that can be trained and frozen apart."""
+"""Learned codecs: CompressAI's image architectures, in parts that train and freeze apart."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ class LearnedCodec(Codec):
                 # Its forward masks the weights in place; doing it now keeps frozen ones identical.
                 layer.weight.data *= layer.mask
         self.to(memory_format=torch.channels_last)
-        self._register_load_state_dict_pre_hook(lambda d, prefix, *_: self.adapt_state_dict(d, prefix))
+        self._register_load_state_dict_pre_hook(
+            lambda d, prefix, *_: self.adapt_state_dict(d, prefix)
+        )
 
     def code(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         out = self.model(batch.contiguous(memory_format=torch.channels_last))
@@ -92,14 +94,6 @@ class LearnedCodec(Codec):
         """
         trained = self.trains_entropy_model
         self.model.update(force=trained, update_quantiles=trained)
-
-    def load_weights(self, state_dict: dict[str, Tensor]) -> None:
-        """Load the weights of a CompressAI model of the same architecture and widths.
-
-        Raises:
-            RuntimeError: if keys or shapes differ.
-        """
-        self.load_state_dict({f"model.{key}": value for key, value in state_dict.items()})
 
     def adapt_state_dict(self, state_dict: MutableMapping, prefix: str) -> None:
         adapt_state_dict(self.model, state_dict, f"{prefix}model.")

@@ -51,13 +51,13 @@ def _forward(
     self: EntropyModel, inputs: Tensor, *args: Tensor, **kwargs: Tensor | bool
 ) -> tuple[Tensor, Tensor]:
     original = type(self).forward
-    inputs, *args = (x.float() for x in (inputs, *args))
+    inputs, *rest = (x.float() for x in (inputs, *args))
     kwargs = {k: v.float() if isinstance(v, Tensor) else v for k, v in kwargs.items()}
     with torch.autocast(inputs.device.type, enabled=False):
-        outputs, likelihoods = original(self, inputs, *args, **kwargs)
+        outputs, likelihoods = original(self, inputs, *rest, **kwargs)
         with torch.no_grad():
             rounded = likelihoods
             if self.training and not self.straight_through:
-                _, rounded = original(self, inputs, *args, **kwargs, training=False)
+                _, rounded = original(self, inputs, *rest, **kwargs, training=False)
             self.rounded_bits = bits_of(rounded)
     return outputs, likelihoods

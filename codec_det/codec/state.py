@@ -1,7 +1,7 @@
 """Weights of learned codecs as they are found in files, made to fit a model before loading.
 
 CompressAI does this in ``CompressionModel.load_state_dict``, which PyTorch bypasses as soon as the
-model is a submodule of another; fvcore then drops tables of other sizes with no more than a warning.
+model is a submodule of another; fvcore then drops tables of other sizes with just a warning.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class TrainingPictures(Dataset):
         position, index = key
         state = np.random.SeedSequence((self._seed, position)).generate_state(2)
         # detectron2's augmentations draw from the global generators.
-        np.random.seed(state)
+        np.random.seed(state)  # noqa: NPY002
         random.seed(int(state[0]))
         return self._mapper(self._entries[index])
 

@@ -1,4 +1,4 @@
-"""From a data set entry to model input: the picture at original size, the truth at the detector's."""
+"""From a data set entry to model input: picture at original size, truth at the detector's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetMapper
-from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 from ..errors import DatasetError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
+from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -29,8 +29,8 @@ def register_datasets(cfg: CfgNode) -> None:
                 "image folder]"
             )
         name, json_file, image_root = entry
-        root = cfg.DATASETS.ROOT
-        register_coco_format(name, os.path.join(root, json_file), os.path.join(root, image_root))
+        root = Path(cfg.DATASETS.ROOT)
+        register_coco_format(name, str(root / json_file), str(root / image_root))
 
 
 def check_datasets(cfg: CfgNode, *, train: bool) -> None:

@@ -1,0 +1,65 @@
+"""Take the codec, or the detector, out of a training checkpoint, into a small file of its own.
+
+Such a file serves as MODEL.CODEC.WEIGHTS, or as MODEL.WEIGHTS. The optimizer's state is left out,
+and weights can be halved in size; the codec's integer CDF tables are kept as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from codec_det.checkpoint import read_checkpoint
+from codec_det.errors import CodecDetError, WeightsError
+
+# Entropy-model parameters are few, and their precision shapes every CDF table.
+KEPT_EXACT = ("entropy_bottleneck", "gaussian_conditional", "pixel_mean", "pixel_std")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", help="of tools/train_net.py, e.g. output/x/model_final.pth")
+    parser.add_argument("output", type=Path, help="file to write, e.g. codec.pth")
+    parser.add_argument("--part", choices=("codec", "detector"), default="codec")
+    parser.add_argument("--half", action="store_true", help="store transforms as 16-bit floats")
+    return parser
+
+
+def export(checkpoint: dict[str, torch.Tensor], part: str, half: bool) -> dict[str, torch.Tensor]:
+    """The tensors of ``part`` ("codec" or "detector"), keys as in the chain.
+
+    Raises:
+        WeightsError: if there are none.
+    """
+    weights = {k: v for k, v in checkpoint.items() if k.startswith(f"{part}.")}
+    if not weights:
+        raise WeightsError(f"the checkpoint holds no {part}: give one of tools/train_net.py")
+    for key, value in weights.items():
+        if half and value.dtype == torch.float32 and not any(name in key for name in KEPT_EXACT):
+            weights[key] = value.half()
+    return weights
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line ``argv``; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    try:
+        weights = export(read_checkpoint(args.checkpoint)["model"], args.part, args.half)
+    except CodecDetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    partial = args.output.with_name(f".{args.output.name}.partial")
+    torch.save({"model": weights}, partial)
+    partial.replace(args.output)
+    print(f"{args.output}: {len(weights)} tensors, {args.output.stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
