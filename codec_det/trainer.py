@@ -133,13 +133,17 @@ class Trainer(DefaultTrainer):
         ).rstrip()
 
 
-def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict[str, Any]:
-    """Evaluate the chain of a config, without training.
+def load_chain(cfg: CfgNode, *, resume: bool = False) -> CodecDetector:
+    """Build the chain of a config and load all of its weights.
 
     Args:
-        resume: take the last checkpoint in ``OUTPUT_DIR`` instead of ``MODEL.WEIGHTS``.
+        resume: take the last checkpoint in ``OUTPUT_DIR`` where there is one, instead of
+            ``MODEL.WEIGHTS``.
+
+    Raises:
+        WeightsError: if weights are missing, unreadable or do not fit.
     """
-    model = Trainer.build_model(cfg)
+    model: CodecDetector = Trainer.build_model(cfg)
     checkpointer = ChainCheckpointer(model, cfg.OUTPUT_DIR, strict=True)
     loaded = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     if not checkpointer.found_codec:
@@ -147,7 +151,16 @@ def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict[str, Any]:
     adapted = loaded.get("trainer", {}).get("hooks", {}).get(TargetRate.__qualname__)
     if adapted:
         model.beta = adapted["beta"]
-    return Trainer.test(cfg, model)
+    return model
+
+
+def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict[str, Any]:
+    """Evaluate the chain of a config, without training.
+
+    Args:
+        resume: as of :func:`load_chain`.
+    """
+    return Trainer.test(cfg, load_chain(cfg, resume=resume))
 
 
 class SeedIterations(HookBase):
