@@ -206,7 +206,15 @@ def load_config(config_file: str, opts: list[str]) -> CfgNode:
     except KeyError as error:
         raise ConfigError(_unknown_key(cfg, str(error.args[0]))) from None
     except (AssertionError, ValueError, yaml.YAMLError) as error:
+        # What yacs says of a key in a list; of one in a file it raises KeyError.
+        if str(error).startswith("Non-existent key"):
+            raise ConfigError(_unknown_key(cfg, str(error))) from None
         raise ConfigError(f"config '{config_file}' {' '.join(opts)}: {error}") from None
+    except (AttributeError, TypeError):
+        raise ConfigError(
+            f"config '{config_file}' {' '.join(opts)}: not a mapping of keys to values, nested as "
+            "in codec_det/config.py"
+        ) from None
     cfg.freeze()
     return cfg
 
