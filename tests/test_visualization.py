@@ -1,0 +1,318 @@
+"""Runs, per-picture accuracy, and what a sheet looks like."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog
+from detectron2.structures import BoxMode
+from PIL import Image
+
+from codec_det.errors import CodecDetError, ConfigError
+from codec_det.visualization import (
+    BLACK,
+    WHITE,
+    Coded,
+    Objects,
+    Original,
+    Sheet,
+    box_ap,
+    check_same_dataset,
+    choose_entries,
+    class_colours,
+    column_headings,
+    display_size,
+    open_run,
+    read_original,
+    save_sheet,
+)
+
+
+def objects(boxes, classes, scores=None, crowd=None):
+    count = len(classes)
+    return Objects(
+        np.array(boxes, dtype=float).reshape(-1, 4),
+        np.array(classes, dtype=np.int64),
+        np.array(scores if scores is not None else [1.0] * count),
+        np.array(crowd if crowd is not None else [False] * count, dtype=bool),
+    )
+
+
+NOTHING = objects([], [])
+LEFT, RIGHT = [0, 0, 40, 50], [60, 10, 100, 60]
+
+
+@pytest.mark.parametrize(
+    ("truth", "found", "expected"),
+    [
+        (objects([LEFT, RIGHT], [0, 1]), objects([LEFT, RIGHT], [0, 1], [0.9, 0.3]), 100),
+        (objects([LEFT, RIGHT], [0, 1]), NOTHING, 0),
+        (objects([LEFT, RIGHT], [0, 1]), objects([LEFT, RIGHT], [1, 0], [0.9, 0.9]), 0),
+        # The mean over classes.
+        (objects([LEFT, RIGHT], [0, 1]), objects([LEFT], [0], [0.9]), 50),
+        # Precision is 1 at the recalls 0, 0.01, ..., 0.5.
+        (objects([LEFT, RIGHT], [3, 3]), objects([LEFT], [3], [0.9]), 100 * 51 / 101),
+        # An IoU of 0.82 is enough at 7 of the 10 thresholds 0.5, 0.55, ..., 0.95.
+        (objects([LEFT], [0]), objects([[0, 0, 40, 41]], [0], [0.9]), 70),
+        # A better-scored false positive halves the precision; one of a class not there is not seen.
+        (objects([LEFT], [0]), objects([RIGHT, LEFT], [0, 0], [0.9, 0.8]), 50),
+        (objects([LEFT], [0]), objects([RIGHT, LEFT], [1, 0], [0.9, 0.8]), 100),
+        # What lies in a crowd is no false positive.
+        (
+            objects([LEFT, RIGHT], [0, 0], crowd=[False, True]),
+            objects([RIGHT, LEFT], [0, 0], [0.9, 0.8]),
+            100,
+        ),
+    ],
+)
+def test_box_ap_of_one_picture(truth, found, expected, capsys):
+    assert box_ap(truth, found) == pytest.approx(expected)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_picture_without_objects_has_no_ap():
+    assert math.isnan(box_ap(NOTHING, objects([LEFT], [0], [0.9])))
+    assert math.isnan(box_ap(NOTHING, NOTHING))
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Ten entries with ids 10, 11, ..., 19; the last one is a picture file."""
+    name = f"ten_{tmp_path.name}"
+    entries = [
+        {"image_id": i, "file_name": str(tmp_path / "a.png"), "annotations": []}
+        for i in range(10, 20)
+    ]
+    entries[-1]["annotations"] = [
+        {"bbox": [1, 2, 3, 4], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 5, "iscrowd": 1},
+        {"bbox": [1, 2, 3, 4], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0},
+    ]
+    DatasetCatalog.register(name, lambda: entries)
+    yield name
+    DatasetCatalog.remove(name)
+
+
+def ids(entries):
+    return [entry["image_id"] for entry in entries]
+
+
+def test_pictures_are_spread_evenly_or_chosen(dataset):
+    assert ids(choose_entries(dataset, None, 4)) == [10, 13, 16, 19]
+    assert ids(choose_entries(dataset, None, 1)) == [10]
+    assert ids(choose_entries(dataset, None, 99)) == list(range(10, 20))
+    assert ids(choose_entries(dataset, [15, 11, 15], 1)) == [15, 11]
+
+
+def test_unknown_ids_are_named(dataset):
+    with pytest.raises(CodecDetError, match="no image with id 9, 20: its 10 ids go from 10 to 19"):
+        choose_entries(dataset, [9, 12, 20], 1)
+
+
+def test_originals_have_their_pixels_in_rgb_and_their_truth(dataset, tmp_path):
+    Image.new("RGB", (8, 6), (250, 20, 30)).save(tmp_path / "a.png")
+    original = read_original(choose_entries(dataset, [19], 1)[0])
+    assert original.image_id == 19
+    assert original.picture.shape == (6, 8, 3)
+    assert (original.picture == (250, 20, 30)).all()
+    assert original.truth.boxes.tolist() == [[1, 2, 4, 6], [1, 2, 3, 4]]
+    assert original.truth.classes.tolist() == [5, 0]
+    assert original.truth.crowd.tolist() == [True, False]
+
+
+@pytest.fixture
+def make_run(tiny_cfg, tmp_path):
+    """A run folder as training leaves it, without weights."""
+
+    def make(name, *opts):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.yaml").write_text(tiny_cfg(*opts).dump())
+        (folder / "last_checkpoint").write_text("model_final.pth")
+        return folder
+
+    return make
+
+
+def test_a_run_is_opened_where_its_folder_is_now(make_run):
+    folder = make_run("jft", "MODEL.CODEC.TRAINABLE", ["encoder", "decoder"])
+    run = open_run(folder)
+    assert Path(run.cfg.OUTPUT_DIR) == folder
+    assert run.cfg.MODEL.CODEC.N == 8
+    assert (run.regime, run.codec) == ("C-FT", "bmshj2018-hyperprior, quality 1")
+    assert run.dataset == "coco_2017_val"
+
+
+def test_folders_that_are_no_runs_are_refused(make_run, tmp_path):
+    with pytest.raises(CodecDetError, match=r"'.*/none' has no config\.yaml"):
+        open_run(tmp_path / "none")
+    folder = make_run("a")
+    (folder / "last_checkpoint").unlink()
+    with pytest.raises(CodecDetError, match=r"'.*/a' has neither a checkpoint nor results"):
+        open_run(folder)
+    (folder / "results.jsonl").touch()
+    open_run(folder)
+    with (folder / "config.yaml").open("a") as file:
+        file.write("NO_SUCH_KEY: 1\n")
+    with pytest.raises(ConfigError, match="NO_SUCH_KEY"):
+        open_run(folder)
+    with pytest.raises(CodecDetError, match=r"empty DATASETS\.TEST"):
+        open_run(make_run("b", "DATASETS.TEST", ()))
+
+
+def test_runs_with_different_test_sets_are_refused(make_run):
+    a, b = (open_run(make_run(name, "DATASETS.TEST", (name,))) for name in ("some", "other"))
+    check_same_dataset([a, a])
+    with pytest.raises(CodecDetError, match=r"some: some, .*other: other"):
+        check_same_dataset([a, b])
+
+
+def test_headings_name_the_folder_only_where_needed(make_run):
+    runs = [
+        open_run(make_run("one")),
+        open_run(make_run("two")),
+        open_run(make_run("three", "MODEL.CODEC.NAME", "identity")),
+        open_run(make_run("four", "MODEL.CODEC.QUALITY", 3)),
+    ]
+    assert column_headings(runs) == [
+        ("baseline (one)", "bmshj2018-hyperprior, quality 1"),
+        ("baseline (two)", "bmshj2018-hyperprior, quality 1"),
+        ("baseline", "uncompressed"),
+        ("baseline", "bmshj2018-hyperprior, quality 3"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        ((128, 128), (384, 384)),
+        ((100, 200), (200, 400)),
+        ((480, 640), (480, 640)),
+        ((2048, 1024), (1024, 512)),
+    ],
+)
+def test_small_pictures_are_enlarged_by_a_whole_factor(size, shown):
+    assert display_size(*size) == shown
+
+
+def test_class_colours_differ_and_do_not_depend_on_low_scores():
+    original = Original(1, np.zeros((9, 9, 3), np.uint8), objects([LEFT] * 20, range(40, 60)))
+    coded = Coded(original.picture, objects([LEFT] * 10, range(10), [0.01] * 10), 1.0, 30.0, 0.0)
+    colours = class_colours([(original, [coded])])
+    assert len(colours) == len(set(colours.values())) == 30
+    without = class_colours([(original, [])])
+    assert without == {number: colours[number] for number in range(40, 60)}
+
+
+# A sheet of one picture of 128 x 128 pixels, shown at three times its size.
+TRUTH = objects([[16, 32, 64, 96]], [0])
+FOUND = objects([[20, 40, 60, 90], [70, 80, 120, 120]], [1, 0], [0.9, 0.4])
+FACTOR = 3
+
+
+def noise(seed):
+    return np.random.default_rng(seed).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+
+
+def sheet(threshold=0.5, names=("cat", "dog"), found=FOUND, headings=(("J-FT", "codec"),)):
+    row = Original(7, noise(0), TRUTH), [Coded(noise(1), found, 0.1, 30.0, 50.0)] * len(headings)
+    return np.array(Sheet(headings, names, class_colours([row]), threshold).draw([row]))
+
+
+def place_of(picture, image):
+    """Upper left corner (y, x) of an enlarged picture, by the only patch without any drawing."""
+    patch = np.kron(picture[:8, 120:], np.ones((FACTOR, FACTOR, 1), np.uint8))
+    for y, x in np.argwhere((image == patch[0, 0]).all(axis=2)):
+        if np.array_equal(image[y : y + 8 * FACTOR, x : x + 8 * FACTOR], patch):
+            return int(y), int(x) - 120 * FACTOR
+    raise AssertionError("the picture is not on the sheet")
+
+
+def panel_of(picture, image):
+    y, x = place_of(picture, image)
+    return image[y : y + 128 * FACTOR, x : x + 128 * FACTOR]
+
+
+def test_a_sheet_shows_original_and_decoded_pixels_enlarged():
+    image = sheet(found=NOTHING)
+    assert (image[:4] == WHITE).all()
+    assert (image[:, :4] == WHITE).all()
+    assert (image[-4:] == WHITE).all()
+    (y, x), (decoded_y, decoded_x) = place_of(noise(0), image), place_of(noise(1), image)
+    assert decoded_y == y
+    assert decoded_x >= x + 128 * FACTOR
+    panel = panel_of(noise(1), image)
+    changed = (panel != np.kron(noise(1), np.ones((FACTOR, FACTOR, 1), np.uint8))).any(axis=2)
+    # The outline of the ground truth, two pixels wide, and nothing else.
+    left, top, right, bottom = (int(side) * FACTOR for side in TRUTH.boxes[0])
+    changed[top : bottom + 1, left : left + 2] = changed[
+        top : bottom + 1, right - 1 : right + 1
+    ] = 0
+    changed[top : top + 2, left : right + 1] = changed[
+        bottom - 1 : bottom + 1, left : right + 1
+    ] = 0
+    assert not changed.any()
+
+
+def test_detections_above_the_threshold_are_drawn_in_their_classs_colour():
+    colours = class_colours([(Original(7, noise(0), TRUTH), [])])
+    other = class_colours([(Original(7, noise(0), TRUTH), [Coded(noise(1), FOUND, 1, 1, 1)])])[1]
+    found, low = FOUND.boxes * FACTOR
+
+    def edges(panel, box):
+        left, _, right, bottom = map(int, box)
+        return np.concatenate([panel[bottom, left : right + 1], panel[bottom - 20 : bottom, left]])
+
+    panel = panel_of(noise(1), sheet(threshold=0.5))
+    assert (edges(panel, found) == other).all()
+    assert (edges(panel, low) != colours[0]).any(axis=1).mean() > 0.9
+    # All of it: a score at the threshold counts.
+    panel = panel_of(noise(1), sheet(threshold=0.4))
+    assert (edges(panel, low) == colours[0]).all()
+
+
+def test_ground_truth_is_dashed_in_its_classs_colour_on_both_pictures():
+    (colour,) = class_colours([(Original(7, noise(0), TRUTH), [])]).values()
+    left, _, right, bottom = (int(side) * FACTOR for side in TRUTH.boxes[0])
+    for picture in (noise(0), noise(1)):
+        edge = panel_of(picture, sheet(found=NOTHING))[bottom, left + 2 : right - 1]
+        share = (edge == colour).all(axis=1).mean()
+        assert 0.4 < share < 0.6
+        assert share + (edge == BLACK).all(axis=1).mean() == 1
+
+
+def test_long_names_widen_the_sheet_rather_than_being_cut():
+    narrow, wide = sheet(), sheet(names=("cat", "a dog of " + "very " * 15 + "long a name"))
+    assert wide.shape[1] > narrow.shape[1] + 200
+    headings = (("J-FT", "codec " * 15),)
+    assert sheet(headings=headings).shape[1] > narrow.shape[1] + 200
+    # The margin stays white: nothing is drawn across the border.
+    assert (wide[:, -8:] == WHITE).all()
+
+
+def test_pictures_without_objects_or_names_can_be_shown():
+    original = Original(1, np.zeros((20, 700, 3), np.uint8), NOTHING)
+    coded = Coded(original.picture, objects([[0, 0, 699, 20]], [9], [0.9]), 24, math.inf, math.nan)
+    row = original, [coded]
+    image = Sheet([("baseline", "uncompressed")], [], class_colours([row]), 0.5).draw([row])
+    assert image.width > 1400
+
+
+def test_sheets_of_several_rows_are_as_wide_and_higher():
+    row = Original(7, noise(0), TRUTH), [Coded(noise(1), FOUND, 0.1, 30.0, 50.0)]
+    drawing = Sheet([("J-FT", "codec")], ["cat", "dog"], class_colours([row]), 0.5)
+    one, three = drawing.draw([row]), drawing.draw([row] * 3)
+    assert three.width == one.width
+    assert three.height >= one.height + 2 * 384
+
+
+def test_sheets_are_written_whole_or_not_at_all(tmp_path):
+    image = Image.new("RGB", (5, 4), (1, 2, 3))
+    save_sheet(image, tmp_path / "new" / "a.png")
+    with Image.open(tmp_path / "new" / "a.png") as written:
+        assert written.size == (5, 4)
+        assert written.getpixel((4, 3)) == (1, 2, 3)
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.png"]
+    (tmp_path / "file").touch()
+    with pytest.raises(CodecDetError, match="cannot write"):
+        save_sheet(image, tmp_path / "file" / "a.png")

@@ -1,0 +1,195 @@
+"""tools/visualize.py, as called from a shell, on runs of a tiny chain and four pictures."""
+
+import csv
+import gc
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from codec_det import visualization
+from codec_det.checkpoint import ChainCheckpointer
+from codec_det.data.register import register_datasets
+from codec_det.data.shapes import generate
+from codec_det.trainer import evaluate, load_chain
+from codec_det.visualization import choose_entries, code_pictures, open_run
+from tools import visualize as tool
+
+
+@dataclass
+class Runs:
+    """Run folders of one data set: evaluated on uncompressed pictures, and trained."""
+
+    folder: Path
+    dataset: str
+    make: object
+
+    @property
+    def paths(self):
+        return [str(self.folder / "uncompressed"), str(self.folder / "jft")]
+
+
+@pytest.fixture
+def runs(tmp_path, tiny_cfg):
+    # Registered for the whole process, so no two tests may use the same name.
+    name = f"pictures_{tmp_path.name}"
+    json_file = generate(tmp_path / "set", 4, (64, 64), progress=False)
+
+    def make(folder, *opts, dataset=name):
+        cfg = tiny_cfg(
+            *("OUTPUT_DIR", str(tmp_path / folder), "MODEL.ROI_HEADS.NUM_CLASSES", 6),
+            *("DATASETS.COCO_FORMAT", [[dataset, str(json_file), str(tmp_path / "set/images")]]),
+            *("DATASETS.TEST", (dataset,), *opts),
+        )
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.yaml").write_text(cfg.dump())
+        return cfg
+
+    make("uncompressed", "MODEL.CODEC.NAME", "identity")
+    (tmp_path / "uncompressed" / "results.jsonl").touch()
+    trainable = ("MODEL.CODEC.TRAINABLE", ["encoder", "decoder"], "MODEL.DETECTOR.TRAINABLE", True)
+    cfg = make("jft", *trainable)
+    ChainCheckpointer(load_chain(cfg), cfg.OUTPUT_DIR).save("model_final")
+    yield Runs(tmp_path, name, make)
+    if name in DatasetCatalog:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def contains(image, picture, factor):
+    """The share of a picture's pixels that an image shows, enlarged, where it fits best.
+
+    Its upper left corner, by which it is found, must be free of drawing.
+    """
+    enlarged = np.kron(picture, np.ones((factor, factor, 1), np.uint8))
+    height, width = enlarged.shape[:2]
+    best = 0.0
+    for y in range(image.shape[0] - height + 1):
+        for x in np.flatnonzero((image[y, : -width or None] == enlarged[0, 0]).all(axis=1)):
+            equal = (image[y : y + height, x : x + width] == enlarged).all(axis=2)
+            best = max(best, float(equal.mean()))
+    return best
+
+
+def test_it_writes_a_picture_per_image_and_an_overview(runs, capsys):
+    output = runs.folder / "new" / "pictures"
+    arguments = ["--count", "2", "--score-threshold", "1", "--output-dir", str(output)]
+    assert tool.main([*runs.paths, *arguments]) == 0
+    names = ["image_1.png", "image_4.png", "overview.png"]
+    assert sorted(path.name for path in output.iterdir()) == names
+    assert capsys.readouterr().out.splitlines() == [str(output / name) for name in names]
+
+    one, overview = (np.array(Image.open(output / name)) for name in names[1:])
+    assert overview.shape[0] > one.shape[0] + 384
+    run = open_run(runs.paths[1])
+    (coded,) = code_pictures(run, choose_entries(runs.dataset, [4], 1))
+    stored = np.array(Image.open(runs.folder / "set" / "images" / "000004.png"))
+    # All but the outlines of the ground truth.
+    for picture in (coded.picture, stored):
+        assert contains(one, picture, 384 // 64) > 0.8
+
+
+def test_the_chosen_pictures_are_shown(runs):
+    output = runs.folder / "pictures"
+    assert tool.main([*runs.paths[:1], "--images", "3", "2", "--output-dir", str(output)]) == 0
+    names = ["image_2.png", "image_3.png", "overview.png"]
+    assert sorted(path.name for path in output.iterdir()) == names
+
+
+def test_figures_are_those_of_the_evaluation(runs, capsys):
+    run = open_run(runs.paths[1])
+    register_datasets(run.cfg)
+    evaluate(run.cfg, resume=True)
+    with (run.folder / "inference" / runs.dataset / "per_image.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    coded = list(code_pictures(run, choose_entries(runs.dataset, None, 4)))
+    assert len(rows) == len(coded) == 4
+    for row, each in zip(rows, coded, strict=True):
+        assert each.bpp == pytest.approx(float(row["bpp"]), rel=1e-5)
+        assert each.psnr == pytest.approx(float(row["psnr"]), rel=1e-5)
+        assert 0 <= each.ap <= 100
+
+
+def test_one_model_is_in_memory_at_a_time(runs, monkeypatch):
+    models = []
+
+    def load(*args, **kwargs):
+        assert all(reference() is None for reference in models)
+        model = load_chain(*args, **kwargs)
+        models.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(visualization, "load_chain", load)
+    gc.disable()
+    try:
+        arguments = ["--count", "1", "--output-dir", str(runs.folder / "pictures")]
+        assert tool.main([*runs.paths, *arguments]) == 0
+    finally:
+        gc.enable()
+    assert len(models) == 2
+
+
+def test_a_codec_alone_has_no_accuracy(runs):
+    cfg = runs.make("codec", "MODEL.DETECTOR.META_ARCHITECTURE", "NoDetector")
+    Path(cfg.OUTPUT_DIR, "results.jsonl").touch()
+    run = open_run(cfg.OUTPUT_DIR)
+    register_datasets(run.cfg)
+    (coded,) = code_pictures(run, choose_entries(runs.dataset, [1], 1))
+    assert np.isnan(coded.ap)
+    assert len(coded.found.scores) == 0
+    output = ["--count", "1", "--output-dir", str(runs.folder / "pictures")]
+    assert tool.main([cfg.OUTPUT_DIR, *output]) == 0
+
+
+def refused(capsys, *arguments):
+    assert tool.main(list(map(str, arguments))) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    # After the progress bar, if it got that far.
+    last = captured.err.splitlines()[-1]
+    assert last.startswith("error: ")
+    return last
+
+
+def test_what_cannot_be_shown_is_refused_before_any_work(runs, capsys, monkeypatch):
+    monkeypatch.setattr(visualization, "load_chain", None)
+    output = ("--output-dir", runs.folder / "pictures")
+    assert "has no config.yaml" in refused(capsys, runs.folder / "none", *output)
+    message = refused(capsys, *runs.paths, *output, "--images", 1, 7, 9)
+    assert "no image with id 7, 9" in message
+    runs.make("elsewhere", dataset="other")
+    (runs.folder / "elsewhere" / "results.jsonl").touch()
+    message = refused(capsys, *runs.paths, runs.folder / "elsewhere", *output)
+    assert f"jft: {runs.dataset}" in message
+    assert "elsewhere: other" in message
+    (runs.folder / "file").touch()
+    message = refused(capsys, *runs.paths, "--output-dir", runs.folder / "file" / "pictures")
+    assert f"'{runs.folder / 'file' / 'pictures'}' is not writable" in message
+
+
+def test_damaged_checkpoints_are_refused(runs, capsys):
+    (runs.folder / "jft" / "model_final.pth").write_bytes(b"no checkpoint")
+    message = refused(capsys, runs.paths[1], "--output-dir", runs.folder / "pictures")
+    assert "no checkpoint in" in message
+    assert list((runs.folder / "pictures").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--count", "0"], "--count: 0 is not positive"),
+        (["--count", "few"], "invalid whole number value: 'few'"),
+        (["--score-threshold", "2"], "2.0 is not between 0 and 1"),
+        (["--images", "1", "--count", "2"], "not allowed with"),
+        (["--images", "cat.png"], "invalid int value: 'cat.png'"),
+    ],
+)
+def test_values_out_of_range_are_refused(capsys, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        tool.main(["run", "--output-dir", "pictures", *arguments])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
