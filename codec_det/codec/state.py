@@ -10,6 +10,7 @@ from collections.abc import MutableMapping
 
 import torch
 from compressai.entropy_models import EntropyBottleneck, EntropyModel
+from compressai.layers import MaskedConv2d
 from compressai.models.utils import remap_old_keys
 from compressai.zoo import load_state_dict as rename_oldest_keys
 from torch import Tensor, nn
@@ -33,6 +34,9 @@ def adapt_state_dict(model: nn.Module, state_dict: MutableMapping, prefix: str) 
                 buffer, found = getattr(module, table, None), own.get(f"{name}.{table}")
                 if buffer is not None and found is not None:
                     setattr(module, table, buffer.new_empty(found.shape))
+        if isinstance(module, MaskedConv2d) and f"{name}.weight" in own:
+            # Its forward would wipe in place what an optimizer has left under the mask.
+            own[f"{name}.weight"] = own[f"{name}.weight"] * module.mask.to(own[f"{name}.weight"])
     state_dict.update({prefix + k: v for k, v in own.items()})
 
 
