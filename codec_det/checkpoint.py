@@ -24,7 +24,10 @@ from .errors import WeightsError
 logger = logging.getLogger(__name__)
 
 # What torch.load and pickle raise on truncated or foreign files.
-UNREADABLE = (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError)
+UNREADABLE = (
+    *(RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError),
+    *(AttributeError, ImportError, IndexError, TypeError),
+)
 
 
 class _PackagedWeights(PathHandler):
@@ -86,7 +89,8 @@ class ChainCheckpointer(DetectionCheckpointer):
         if not (resume and self.has_checkpoint()):
             return self.load(path, checkpointables=[])
         tagged = self.get_checkpoint_file()
-        others = [f for f in self.get_all_checkpoint_files() if not Path(f).name.startswith(".")]
+        # Neither partial files nor exports of a codec or detector.
+        others = [f for f in self.get_all_checkpoint_files() if Path(f).name.startswith("model_")]
         others.sort(key=os.path.getmtime, reverse=True)
         for file in [tagged, *(f for f in others if f != tagged)]:
             try:
@@ -121,7 +125,9 @@ class ChainCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         try:
-            return super()._load_file(filename)
+            checkpoint = super()._load_file(filename)
+            self._convert_ndarray_to_tensor(checkpoint["model"])
+            return checkpoint
         except FileNotFoundError:
             raise
         except UNREADABLE as error:
@@ -132,7 +138,6 @@ class ChainCheckpointer(DetectionCheckpointer):
 
     def _load_model(self, checkpoint: dict[str, Any]) -> _IncompatibleKeys:
         weights = checkpoint["model"]
-        self._convert_ndarray_to_tensor(weights)
         _strip_prefix_if_present(weights, "module.")
         if checkpoint.pop("matching_heuristics", False):
             weights = align_and_update_state_dicts(
@@ -152,22 +157,29 @@ class ChainCheckpointer(DetectionCheckpointer):
         return incompatible
 
     def _refuse_mismatch(self, keys: _IncompatibleKeys, count: int) -> None:
+        misfit = [k for k, _, _ in keys.incorrect_shapes]
         # pixel_mean and pixel_std follow from the config.
         missing = [
             k
             for k in keys.missing_keys
-            if k.startswith("detector.") and not k.endswith(("pixel_mean", "pixel_std"))
+            if k.startswith("detector.")
+            and not k.endswith(("pixel_mean", "pixel_std"))
+            and k not in misfit
         ]
-        keys.missing_keys[:] = missing + [
-            k for k in keys.missing_keys if k.startswith("codec.") and self.found_codec
-        ]
-        unused = [*keys.unexpected_keys, *(k for k, _, _ in keys.incorrect_shapes)]
+        other = [k for k in keys.missing_keys + keys.unexpected_keys if k.startswith("codec.")]
+        keys.missing_keys[:] = missing
+        if other and self.found_codec and self.model.codec.state_dict():
+            raise WeightsError(
+                f"the weights hold another codec ({_some(other)}): set MODEL.CODEC.NAME, QUALITY, "
+                "N and M to those it was made with, or take the detector alone out of the file "
+                "with tools/export_codec.py --part detector"
+            )
+        unused = [*keys.unexpected_keys, *misfit]
         if 2 * len(unused) > count:
             raise WeightsError(
                 f"{len(unused)} of {count} tensors in the weights do not fit the model "
                 f"({_some(unused)}): they were made for another architecture"
             )
-        misfit = [k for k, _, _ in keys.incorrect_shapes]
         if self.strict and (missing or misfit):
             raise WeightsError(
                 f"the weights lack {len(missing)} tensors of the model and {len(misfit)} differ in "
@@ -223,6 +235,12 @@ def _zoo_weights(name: str, quality: int, metric: str) -> dict[str, Tensor]:
             f"put the file of {model_urls[name][metric][quality]} into "
             f"{torch.hub.get_dir()}/checkpoints, or set MODEL.CODEC.WEIGHTS to it"
         ) from None
+    except UNREADABLE as error:
+        raise WeightsError(
+            f"the zoo weights of {name}, quality {quality}, cannot be read ({_first_line(error)}): "
+            f"delete {Path(model_urls[name][metric][quality]).name} from "
+            f"{torch.hub.get_dir()}/checkpoints, so that it is downloaded again"
+        ) from None
     return model.state_dict()
 
 
@@ -233,7 +251,9 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         WeightsError: if it is missing or unreadable.
     """
     try:
-        return torch.load(PathManager.get_local_path(path), map_location="cpu")
+        checkpoint = torch.load(PathManager.get_local_path(path), map_location="cpu")
+        if isinstance(checkpoint, dict):
+            return checkpoint
     except FileNotFoundError:
         raise WeightsError(f"weights '{path}' not found: give an existing file") from None
     except UNREADABLE as error:
@@ -241,6 +261,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
             f"weights '{path}' cannot be read ({_first_line(error)}): the file is damaged or no "
             "checkpoint"
         ) from None
+    raise WeightsError(f"'{path}' holds a {type(checkpoint).__name__} instead of weights by name")
 
 
 def _first_line(error: BaseException) -> str:

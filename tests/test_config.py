@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from conftest import CONFIGS
 from detectron2.config import get_cfg
 
 from codec_det.config import (
@@ -17,6 +16,7 @@ from codec_det.config import (
 )
 from codec_det.errors import CodecDetError, ConfigError
 from codec_det.regimes import Regime
+from tests.conftest import CONFIGS
 
 REGIMES = {
     "Base": "baseline",

@@ -105,7 +105,8 @@ def _fastest_layout(model: nn.Module) -> torch.memory_format:
     """Channels last, except where oneDNN would write out of bounds.
 
     Its gradient of a strided 1x1 convolution (in the residual blocks of cheng2020) does in that
-    layout: seen in torch 2.14.1 on a CPU with AVX-512, where training ended in a segmentation fault.
+    layout: seen in torch 2.14.1 on a CPU with AVX-512, where training ended in a segmentation
+    fault.
     """
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.stride != (1, 1):

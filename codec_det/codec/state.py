@@ -34,9 +34,11 @@ def adapt_state_dict(model: nn.Module, state_dict: MutableMapping, prefix: str) 
                 buffer, found = getattr(module, table, None), own.get(f"{name}.{table}")
                 if buffer is not None and found is not None:
                     setattr(module, table, buffer.new_empty(found.shape))
-        if isinstance(module, MaskedConv2d) and f"{name}.weight" in own:
-            # Its forward would wipe in place what an optimizer has left under the mask.
-            own[f"{name}.weight"] = own[f"{name}.weight"] * module.mask.to(own[f"{name}.weight"])
+        if isinstance(module, MaskedConv2d):
+            weight = own.get(f"{name}.weight")
+            if weight is not None and weight.shape == module.mask.shape:
+                # Its forward would wipe in place what an optimizer has left under the mask.
+                own[f"{name}.weight"] = weight * module.mask.to(weight)
     state_dict.update({prefix + k: v for k, v in own.items()})
 
 
@@ -51,4 +53,4 @@ def codec_weights(checkpoint: dict) -> dict[str, Tensor]:
     if any(key.startswith("codec.model.") for key in weights):
         prefix = "codec.model."
         weights = {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
-    return {k: v.float() if v.dtype == torch.float16 else v for k, v in weights.items()}
+    return {k: v.float() if getattr(v, "dtype", None) == torch.float16 else v for k, v in weights.items()}
