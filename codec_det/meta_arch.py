@@ -197,8 +197,10 @@ class CodecDetector(nn.Module):
             losses["loss_aux"] = auxiliary
         storage = get_event_storage()
         storage.put_scalar("bpp", float(self.batch_rate[0]) / self.batch_rate[1])
-        storage.put_scalar("psnr", psnr(mse.detach().mean()).item())
-        storage.put_scalar("beta", self.beta)
+        if mse.any():
+            storage.put_scalar("psnr", psnr(mse.detach().mean()).item())
+        if self.regime.trains_rate:
+            storage.put_scalar("beta", self.beta)
         return losses
 
     def _clock(self) -> float:

@@ -9,6 +9,7 @@ import torch
 from detectron2.config import CfgNode
 
 from codec_det.config import load_config
+from codec_det.data.shapes import generate
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -46,3 +47,20 @@ def tiny_cfg(tmp_path) -> Callable[..., CfgNode]:
         return load_config(str(CONFIGS / "Base_thin.yaml"), [*own, *output, *opts])
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_set(tmp_path_factory) -> list[str]:
+    """Config keys that make 12 generated pictures of 64x64 the training and test set."""
+    folder = tmp_path_factory.mktemp("set") / "pictures"
+    generate(folder, 12, (64, 64), seed=3, progress=False)
+    return [
+        "DATASETS.COCO_FORMAT",
+        str([["tiny", str(folder / "annotations.json"), str(folder / "images")]]),
+        "DATASETS.TRAIN",
+        "('tiny',)",
+        "DATASETS.TEST",
+        "('tiny',)",
+        "MODEL.ROI_HEADS.NUM_CLASSES",
+        "6",
+    ]

@@ -51,11 +51,11 @@ def test_all_classes_have_one_area_and_share_the_objects_evenly():
     classes = np.array([a["category_id"] for a in annotations])
     areas = np.array([a["area"] for a in annotations])
     counts = np.bincount(classes, minlength=7)[1:]
-    assert counts.sum() > 2.5 * 400
+    assert counts.sum() > 2.2 * 400
     assert counts.max() / counts.min() < 1.3
     means = [areas[classes == category].mean() for category in range(1, 7)]
     assert max(means) / min(means) < 1.2
-    low, high = (math.pi / 4 * (128 * f) ** 2 for f in (1 / 6, 1 / 2.5))
+    low, high = (math.pi / 4 * (128 * f) ** 2 for f in scenes.DEFAULT_STYLE.diameter)
     assert areas.min() > 0.99 * low
     assert areas.max() < 1.01 * high
 
@@ -75,7 +75,7 @@ def test_boxes_lie_within_the_picture(size):
 
 def test_names_go_with_category_ids():
     assert CLASS_NAMES[0] == "striped disc"
-    assert CLASS_NAMES[3] == "checkered square"
+    assert CLASS_NAMES[3] == "barred square"
     corners = {name: set() for name in CLASS_NAMES}
     for seed in range(60):
         for annotation in scene(seed)[1]:
@@ -87,25 +87,25 @@ def test_names_go_with_category_ids():
 
 def shape(texture, **changes):
     """A disc with a texture."""
-    whole = scenes._Shape(1 + scenes.TEXTURES.index(texture), 40, (32, 32), 0, 6.4, 0.7, (0.1, 0.6))
+    category_id = 1 + list(scenes.TEXTURES).index(texture)
+    whole = scenes._Shape(category_id, 40, (32, 32), 0, 6.4, 0.1, 0.6)
     return replace(whole, **changes)
 
 
-def test_textures_have_one_mean_and_one_fundamental_frequency():
+def test_textures_have_one_mean_and_one_frequency_in_directions_of_their_own():
     pixels = np.arange(256) + 0.5
-    peaks = {}
-    for texture in scenes.TEXTURES:
+    for texture, axis in (("striped", 0), ("barred", 1)):
         wave = scenes._texture(shape(texture), pixels[None, :], pixels[:, None])
         assert wave.mean() == pytest.approx(0.5, abs=0.01)
         spectrum = np.abs(np.fft.fft2(wave - 0.5))
-        frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256)))
-        assert frequency.flat[spectrum.argmax()] == pytest.approx(1 / 6.4, abs=1 / 256)
-        peaks[texture] = (spectrum > 0.5 * spectrum.max()).sum()
-    assert peaks["checkered"] >= 2 * peaks["striped"]
+        peak = np.unravel_index(spectrum.argmax(), spectrum.shape)
+        frequency = np.fft.fftfreq(256)[np.array(peak)]
+        assert np.hypot(*frequency) == pytest.approx(1 / 6.4, abs=1 / 256)
+        assert abs(frequency[axis]) > 4 * abs(frequency[1 - axis])
 
 
-def coherence(image, annotation):
-    """How far gradients within an object have one direction: stripes 1, a checkerboard 0."""
+def lies_down(image, annotation):
+    """How far gradients within an object point up and down: stripes 1, bars -1."""
     # The inscribed circle of a triangle is the smallest; beyond it there are edges of outlines.
     reach = 0.2 * max(annotation["bbox"][2:])
     corners = np.reshape(annotation["segmentation"][0], (-1, 2))
@@ -114,25 +114,25 @@ def coherence(image, annotation):
     down, right = np.gradient(cv2.GaussianBlur(grey, (0, 0), 0.8))
     rows, columns = np.ogrid[: grey.shape[0], : grey.shape[1]]
     inside = np.hypot(rows + 0.5 - row, columns + 0.5 - column) < reach
-    xx, yy, xy = ((a * b)[inside].mean() for a, b in ((right, right), (down, down), (right, down)))
-    return math.hypot(xx - yy, 2 * xy) / (xx + yy + 1e-9)
+    xx, yy = ((a * a)[inside].mean() for a in (right, down))
+    return (yy - xx) / (xx + yy + 1e-9)
 
 
 def texture_accuracy(blur):
-    """Share of objects in single-object scenes whose texture the coherence of gradients tells."""
+    """Share of objects in single-object scenes whose texture the direction of gradients tells."""
     right = []
     for seed in range(150):
         image, (annotation,) = scene(seed, style=replace(scenes.DEFAULT_STYLE, objects=(1, 1)))
         if blur:
             image = cv2.GaussianBlur(image, (0, 0), blur)
         striped = annotation["category_id"] % 2 == 1
-        right.append((coherence(image, annotation) > 0.5) == striped)
+        right.append((lies_down(image, annotation) > 0) == striped)
     return np.mean(right)
 
 
 def test_texture_is_plain_to_see_and_lost_by_blurring():
     assert texture_accuracy(blur=0) > 0.93
-    assert texture_accuracy(blur=4) < 0.65
+    assert texture_accuracy(blur=4) < 0.8
 
 
 def test_there_is_much_for_a_codec_to_drop():
@@ -154,7 +154,7 @@ def paint(shapes):
 
 
 def test_an_object_that_would_hide_another_is_not_painted():
-    big, small = shape("striped"), shape("checkered", diameter=14.0)
+    big, small = shape("striped"), shape("barred", diameter=14.0)
     assert paint([small, big]) == ([True, False], [0, 1])
     # Nor one that lies on another with more than a quarter of itself.
     assert paint([big, small]) == ([True, False], [0, 1])

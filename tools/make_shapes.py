@@ -1,4 +1,4 @@
-"""Draw a small detection set in COCO's format: striped and checkered discs, squares and triangles.
+"""Draw a small detection set in COCO's format: striped and barred discs, squares and triangles.
 
 Both the outline and the texture of an object make its class, and the texture is what a codec drops
 first, so box AP falls with the rate as it does on COCO, on pictures that take seconds to make and

@@ -1,4 +1,4 @@
-"""Scenes of striped and checkered discs, squares and triangles, to draw a detection set from.
+"""Scenes of striped and barred discs, squares and triangles, to draw a detection set from.
 
 Coordinates are COCO's: continuous, in pixels, x to the right, y down; the pixel in the upper left
 corner covers [0, 1] x [0, 1], so its centre is at (0.5, 0.5).
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 OUTLINES = {"disc": 0, "square": 4, "triangle": 3}  # number of corners; 0 is a circle
-TEXTURES = ("striped", "checkered")
+TEXTURES = {"striped": math.pi / 2, "barred": 0.0}  # direction in which the colours alternate
 CLASS_NAMES = tuple(f"{texture} {outline}" for outline in OUTLINES for texture in TEXTURES)
 """Category `i` (1 to 6) is `CLASS_NAMES[i - 1]`."""
 
@@ -30,12 +30,14 @@ class SceneStyle:
     Lengths in pixels do not grow with the picture, because a codec's filters do not either.
     """
 
-    objects: tuple[int, int] = (1, 5)
-    diameter: tuple[float, float] = (1 / 6, 1 / 2.5)
+    objects: tuple[int, int] = (1, 4)
+    diameter: tuple[float, float] = (1 / 4.5, 1 / 2.2)
     """Of the disc of equal area, as a fraction of the picture's short side."""
-    period: tuple[float, float] = (5.0, 8.0)
+    period: tuple[float, float] = (6.0, 9.0)
     """Of the texture, in pixels: kept at moderate rates, blurred to its mean colour at low ones."""
-    contrast: tuple[float, float] = (28.0, 72.0)
+    tilt: float = math.radians(15)
+    """Largest tilt of a texture; at 45 degrees striped and barred would be the same."""
+    contrast: tuple[float, float] = (45.0, 100.0)
     """Between an object's two colours, in 8-bit levels of luma: codecs of 20 to 30 dB lose it."""
     tint: float = 20.0
     """Largest difference, in levels of any one channel, of hue between an object's two colours."""
@@ -45,9 +47,9 @@ class SceneStyle:
     """The largest part of any object that others may hide; what would hide more is not drawn."""
     noise_cells: tuple[int, ...] = (64, 32, 16, 8, 4)
     """Octaves of background noise, in pixels per cell; equal power per octave, as in nature."""
-    noise: tuple[float, float] = (4.0, 14.0)
+    noise: tuple[float, float] = (3.0, 9.0)
     """Standard deviation of one octave of background noise, in 8-bit levels."""
-    grain: tuple[float, float] = (2.0, 7.0)
+    grain: tuple[float, float] = (1.0, 3.0)
     """Standard deviation of the sensor-like grain over everything, in 8-bit levels."""
     clutter: tuple[int, int] = (4, 10)
     """Plain strokes, curves and blobs behind the objects, per 128 x 128 pixels."""
@@ -65,16 +67,17 @@ class _Shape:
     center: tuple[float, float]  # x, y
     angle: float  # of the outline, radians
     period: float
-    texture_angle: float
-    phase: tuple[float, float]  # in periods
+    tilt: float  # of the texture, radians
+    phase: float  # in periods
 
     @property
     def corners(self) -> int:
         return tuple(OUTLINES.values())[(self.category_id - 1) // len(TEXTURES)]
 
     @property
-    def texture(self) -> str:
-        return TEXTURES[(self.category_id - 1) % len(TEXTURES)]
+    def direction(self) -> float:
+        """In which the texture's colours alternate, radians."""
+        return tuple(TEXTURES.values())[(self.category_id - 1) % len(TEXTURES)] + self.tilt
 
     @property
     def radius(self) -> float:
@@ -110,17 +113,11 @@ def _coverage(shape: _Shape, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _texture(shape: _Shape, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Share in [0, 1] of the first of the two colours, at pixel centres x (1, W), y (H, 1).
 
-    Either texture is half one colour and half the other, so blurring gives the same mean colour;
-    and their fundamental frequencies are equal, so neither is easier for a codec to keep: that of a
-    checkerboard lies on its diagonals, hence the factor of sqrt(2) in its period.
+    Striped lies down and barred stands up. Either is half one colour and half the other, so a blur
+    leaves the same mean colour; and they are of one frequency, so neither is easier to keep.
     """
-    cos, sin = math.cos(shape.texture_angle), math.sin(shape.texture_angle)
-    if shape.texture == "striped":
-        return (_square_wave(x * cos + y * sin, shape.period, shape.phase[0]) + 1) / 2
-    period = shape.period * math.sqrt(2)
-    across = _square_wave(x * cos + y * sin, period, shape.phase[0])
-    along = _square_wave(y * cos - x * sin, period, shape.phase[1])
-    return (across * along + 1) / 2
+    along = x * math.cos(shape.direction) + y * math.sin(shape.direction)
+    return (_square_wave(along, shape.period, shape.phase) + 1) / 2
 
 
 def _square_wave(position: np.ndarray, period: float, phase: float) -> np.ndarray:
@@ -194,8 +191,8 @@ def _sample_shape(
         center=(0.0, 0.0),
         angle=rng.uniform(0, 2 * math.pi),
         period=rng.uniform(*style.period),
-        texture_angle=rng.uniform(0, math.pi),
-        phase=(rng.uniform(), rng.uniform()),
+        tilt=rng.uniform(-style.tilt, style.tilt),
+        phase=rng.uniform(),
     )
     polygon = _polygon(shape)
     first, last = -polygon.min(axis=0), np.array([width, height]) - polygon.max(axis=0)

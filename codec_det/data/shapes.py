@@ -1,6 +1,6 @@
 """Shapes: a small detection set, drawn by a program, that asks of a codec what COCO asks of it.
 
-Six classes are three outlines {disc, square, triangle} times two textures {striped, checkered}.
+Six classes are three outlines {disc, square, triangle} times two textures {striped, barred}.
 An outline survives almost any codec; a texture of a few pixels' period is the first thing that a
 codec drops. So box AP falls with the rate, and a codec that learns what the detector needs can win
 it back by spending its bits on the textures instead of on the grain and clutter around them.

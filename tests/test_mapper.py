@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from detectron2.structures import BoxMode
+from PIL import Image
+
+from codec_det.data.mapper import CodecDetectorMapper
+from codec_det.errors import DatasetError
+
+
+@pytest.fixture
+def entry(tmp_path):
+    path = tmp_path / "gradient.png"
+    pixels = np.tile(np.arange(80, dtype=np.uint8), (40, 1))
+    Image.fromarray(np.stack([pixels, pixels * 2, pixels * 3], -1)).save(path)
+    annotation = {
+        "bbox": [10, 10, 30, 20],
+        "bbox_mode": BoxMode.XYXY_ABS,
+        "category_id": 1,
+        "segmentation": [[10, 10, 30, 10, 30, 20]],
+    }
+    return {"file_name": str(path), "height": 40, "width": 80, "annotations": [annotation]}
+
+
+def test_picture_keeps_its_size_and_truth_is_scaled(tiny_cfg, entry):
+    cfg = tiny_cfg("INPUT.RANDOM_FLIP", "none", "MODEL.MASK_ON", True)
+    out = CodecDetectorMapper(cfg, is_train=True)(entry)
+    assert out["image"].shape == (3, 40, 80)
+    # MAX_SIZE_TRAIN 128 limits the scale to 1.6.
+    assert out["detector_size"] == (64, 128)
+    assert out["instances"].image_size == (64, 128)
+    assert out["instances"].gt_boxes.tensor.tolist() == [[16, 16, 48, 32]]
+    assert out["instances"].gt_masks.polygons[0][0].tolist() == [16, 16, 48, 16, 48, 32]
+    # BGR order of the config.
+    assert out["image"][:, 0, 7].tolist() == [21, 14, 7]
+
+
+def test_flip_moves_picture_and_boxes_alike(tiny_cfg, entry):
+    mapper = CodecDetectorMapper(tiny_cfg(), is_train=True)
+    seen = set()
+    for seed in range(8):
+        np.random.seed(seed)  # noqa: NPY002
+        out = mapper(entry)
+        left = out["instances"].gt_boxes.tensor[0, 0].item()
+        seen.add((out["image"][2, 0, 0].item(), left))
+    assert seen == {(0, 16.0), (79, 80.0)}
+
+
+def test_evaluation_has_no_truth(tiny_cfg, entry):
+    out = CodecDetectorMapper(tiny_cfg(), is_train=False)(entry)
+    assert "instances" not in out
+    assert "annotations" not in out
+    assert out["detector_size"] == (64, 128)
+
+
+def test_size_other_than_annotated_is_refused(tiny_cfg, entry):
+    with pytest.raises(DatasetError, match=r"gradient.png' is 40x80 .* say 80x40: correct"):
+        CodecDetectorMapper(tiny_cfg(), is_train=True)({**entry, "height": 80, "width": 40})
+
+
+def test_rotated_by_exif_is_refused_where_annotations_disagree(tiny_cfg, entry, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (80, 40)).save(tmp_path / "rotated.jpg", exif=exif)
+    rotated = {**entry, "file_name": str(tmp_path / "rotated.jpg")}
+    with pytest.raises(DatasetError, match="EXIF"):
+        CodecDetectorMapper(tiny_cfg(), is_train=True)(rotated)
+    out = CodecDetectorMapper(tiny_cfg(), is_train=False)({**rotated, "height": 80, "width": 40})
+    assert out["image"].shape == (3, 80, 40)
