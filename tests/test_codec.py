@@ -428,19 +428,27 @@ def test_loading_into_a_copy_leaves_the_original_alone():
 # ---- Precision ----
 
 
-@pytest.mark.parametrize("name", [HYPERPRIOR, "mbt2018-mean", "mbt2018"])
-def test_likelihoods_stay_float32_under_autocast(name):
+@pytest.mark.parametrize("name", [FACTORIZED, HYPERPRIOR, "mbt2018-mean", "mbt2018"])
+def test_entropy_models_stay_in_float32_under_autocast(name):
     codec = make(name).eval()
-    dtypes = []
+    calls = []
     for module in codec.modules():
         if isinstance(module, EntropyModel):
-            module.register_forward_hook(lambda _m, _x, y: dtypes.extend(t.dtype for t in y))
+            module.register_forward_hook(
+                lambda module, x, kwargs, y: calls.append((module, x, kwargs, y)), with_kwargs=True
+            )
     with torch.no_grad():
         expected = codec([picture()])
+        calls.clear()
         with torch.autocast("cpu", torch.bfloat16):
             assert codec.model.g_a(picture()[None]).dtype == torch.bfloat16
             coded = codec([picture()])
-    assert set(dtypes) == {torch.float32}
+        assert len(calls) == (1 if name == FACTORIZED else 2)
+        for module, x, kwargs, (outputs, likelihoods) in list(calls):
+            assert x[0].dtype == torch.bfloat16
+            assert outputs.dtype == likelihoods.dtype == torch.float32
+            named = {k: v.float() for k, v in kwargs.items()}
+            assert torch.equal(module(*(t.float() for t in x), **named)[1], likelihoods)
     assert coded.bits.dtype == coded.reconstructions[0].dtype == torch.float32
     torch.testing.assert_close(coded.bits, expected.bits, rtol=0.03, atol=0)
 
