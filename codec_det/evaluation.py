@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from torch import Tensor
 
+from .files import atomic_file
 from .pixels import psnr, to_codec
 
 logger = logging.getLogger(__name__)
@@ -70,7 +69,7 @@ class RateEvaluator(DatasetEvaluator):
         rows.sort(key=lambda row: row["image_id"])
         if self._output_dir:
             path = Path(self._output_dir, "per_image.csv")
-            with atomic_text(path) as file:
+            with atomic_file(path) as partial, partial.open("w", newline="") as file:
                 writer = csv.DictWriter(file, fieldnames=list(rows[0]))
                 writer.writeheader()
                 writer.writerows(rows)
@@ -109,16 +108,3 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
         "seconds_per_image": float(codec + detector),
         "images": len(rows),
     }
-
-
-@contextmanager
-def atomic_text(path: Path) -> Iterator[TextIO]:
-    """Open a text file that appears under ``path`` only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w", newline="") as file:
-            yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

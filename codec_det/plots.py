@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .errors import CodecDetError
+from .files import atomic_file
 from .results import RESULTS_FILE
 
 logger = logging.getLogger(__name__)
@@ -258,24 +258,3 @@ def plot_rate_accuracy(records: Sequence[Record], path: str | Path) -> None:
     figure = rate_accuracy_figure(records)
     with atomic_file(path) as partial:
         figure.savefig(partial, format=path.suffix[1:].lower())
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """A path to write to, whose file is at ``path`` only when the block has ended without error.
-
-    Raises:
-        CodecDetError: if the folder cannot be made or written to.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(path)
-    except OSError as error:
-        raise CodecDetError(
-            f"cannot write '{path}' ({error.strerror or error}): choose another place"
-        ) from None
-    finally:
-        if partial.parent.is_dir():
-            partial.unlink(missing_ok=True)

@@ -11,7 +11,6 @@ from torch.nn.functional import interpolate
 from codec_det.evaluation import (
     MS_SSIM_MIN_SIDE,
     RateEvaluator,
-    atomic_text,
     distortion,
     summarize,
 )
@@ -141,14 +140,3 @@ def test_chain_output_is_what_the_evaluator_takes(tiny_cfg):
     mse = (to_uint8(coded.reconstructions[0]) / 255 - entry["image"].flip(0) / 255).square().mean()
     assert rate["bpp"] == pytest.approx(coded.bits.item() / (48 * 70))
     assert rate["psnr"] == pytest.approx(-10 * math.log10(mse), abs=1e-3)
-
-
-def test_text_file_appears_only_when_complete(tmp_path):
-    path = tmp_path / "folder" / "table.csv"
-    with atomic_text(path) as file:
-        file.write("whole")
-        assert not path.exists()
-    with pytest.raises(TypeError), atomic_text(path) as file:
-        file.writelines(["ha", None])
-    assert path.read_text() == "whole"
-    assert [p.name for p in path.parent.iterdir()] == ["table.csv"]

@@ -8,11 +8,11 @@ import cv2
 import pytest
 
 from codec_det.errors import CodecDetError
+from codec_det.files import atomic_file
 from codec_det.plots import (
     PLOT_DPI,
     PLOT_INCHES,
     REGIME_STYLES,
-    atomic_file,
     format_table,
     plot_rate_accuracy,
     rate_accuracy_figure,

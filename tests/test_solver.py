@@ -73,5 +73,5 @@ def test_a_gradient_that_is_not_finite_stops_before_any_weight_changes(tiny_cfg,
 
 def test_nothing_to_train_is_refused(tiny_cfg):
     cfg = tiny_cfg()
-    with pytest.raises(ConfigError, match="nothing trains.*--eval-only"):
+    with pytest.raises(ConfigError, match=r"nothing trains.*--eval-only"):
         build_optimizer(cfg, build_model(cfg))

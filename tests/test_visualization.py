@@ -10,21 +10,23 @@ from detectron2.structures import BoxMode
 from PIL import Image
 
 from codec_det.errors import CodecDetError, ConfigError
-from codec_det.visualization import (
-    BLACK,
-    WHITE,
+from codec_det.runs import (
     Coded,
     Objects,
     Original,
-    Sheet,
     box_ap,
     check_same_dataset,
     choose_entries,
-    class_colours,
     column_headings,
-    display_size,
     open_run,
     read_original,
+)
+from codec_det.visualization import (
+    BLACK,
+    WHITE,
+    Sheet,
+    class_colours,
+    display_size,
     save_sheet,
 )
 

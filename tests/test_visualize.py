@@ -11,12 +11,11 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from codec_det import visualization
 from codec_det.checkpoint import ChainCheckpointer
 from codec_det.data.register import register_datasets
 from codec_det.data.shapes import generate
+from codec_det.runs import choose_entries, code_pictures, open_run
 from codec_det.trainer import evaluate, load_chain
-from codec_det.visualization import choose_entries, code_pictures, open_run
 from tools import visualize as tool
 
 
@@ -123,7 +122,7 @@ def test_one_model_is_in_memory_at_a_time(runs, monkeypatch):
         models.append(weakref.ref(model))
         return model
 
-    monkeypatch.setattr(visualization, "load_chain", load)
+    monkeypatch.setattr("codec_det.runs.load_chain", load)
     gc.disable()
     try:
         arguments = ["--count", "1", "--output-dir", str(runs.folder / "pictures")]
@@ -156,7 +155,7 @@ def refused(capsys, *arguments):
 
 
 def test_what_cannot_be_shown_is_refused_before_any_work(runs, capsys, monkeypatch):
-    monkeypatch.setattr(visualization, "load_chain", None)
+    monkeypatch.setattr("codec_det.runs.load_chain", None)
     output = ("--output-dir", runs.folder / "pictures")
     assert "has no config.yaml" in refused(capsys, runs.folder / "none", *output)
     message = refused(capsys, *runs.paths, *output, "--images", 1, 7, 9)

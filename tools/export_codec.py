@@ -14,6 +14,7 @@ import torch
 
 from codec_det.checkpoint import read_checkpoint
 from codec_det.errors import CodecDetError, WeightsError
+from codec_det.files import atomic_file
 
 # Entropy-model parameters are few, and their precision shapes every CDF table.
 KEPT_EXACT = ("entropy_bottleneck", "gaussian_conditional", "pixel_mean", "pixel_std")
@@ -51,12 +52,11 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         weights = export(read_checkpoint(args.checkpoint)["model"], args.part, args.half)
+        with atomic_file(args.output) as partial:
+            torch.save({"model": weights}, partial)
     except CodecDetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    partial = args.output.with_name(f".{args.output.name}.partial")
-    torch.save({"model": weights}, partial)
-    partial.replace(args.output)
     print(f"{args.output}: {len(weights)} tensors, {args.output.stat().st_size / 1e6:.2f} MB")
     return 0
 

@@ -18,20 +18,18 @@ from tqdm import tqdm
 from codec_det.config import check_output_dir
 from codec_det.data.register import check_datasets, register_datasets
 from codec_det.errors import CodecDetError
-from codec_det.visualization import (
+from codec_det.runs import (
     Coded,
     Original,
     Run,
-    Sheet,
     check_same_dataset,
     choose_entries,
-    class_colours,
     code_pictures,
     column_headings,
     open_run,
     read_original,
-    save_sheet,
 )
+from codec_det.visualization import Sheet, class_colours, save_sheet
 
 OVERVIEW_ROWS = 6
 EPILOG = """

@@ -53,4 +53,7 @@ def codec_weights(checkpoint: dict) -> dict[str, Tensor]:
     if any(key.startswith("codec.model.") for key in weights):
         prefix = "codec.model."
         weights = {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
-    return {k: v.float() if getattr(v, "dtype", None) == torch.float16 else v for k, v in weights.items()}
+    return {
+        k: v.float() if getattr(v, "dtype", None) == torch.float16 else v
+        for k, v in weights.items()
+    }

@@ -1,0 +1,271 @@
+"""Runs of tools/train_net.py, and what each makes of single pictures.
+
+Pictures are (H, W, 3) uint8 RGB of original size. Boxes are (n, 4) x0, y0, x1, y1 in its pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+from detectron2.structures import BoxMode
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from .config import load_config
+from .data.image_io import read_image
+from .data.mapper import CodecDetectorMapper
+from .errors import CodecDetError
+from .evaluation import distortion
+from .pixels import to_codec
+from .regimes import Regime
+from .results import RESULTS_FILE
+from .trainer import load_chain
+
+CONFIG_FILE, CHECKPOINT_TAG = "config.yaml", "last_checkpoint"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and the config it was made with."""
+
+    folder: Path
+    cfg: CfgNode
+
+    @property
+    def dataset(self) -> str:
+        """The first test set."""
+        return self.cfg.DATASETS.TEST[0]
+
+    @property
+    def regime(self) -> str:
+        """Name of what was trained."""
+        return Regime.from_config(self.cfg).name
+
+    @property
+    def codec(self) -> str:
+        """Codec and operating point."""
+        codec = self.cfg.MODEL.CODEC
+        if codec.NAME == "identity":
+            return "uncompressed"
+        return f"{codec.NAME}, quality {codec.QUALITY}"
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What is in a picture, or what was found in it.
+
+    Attributes:
+        boxes: (n, 4) float.
+        classes: (n,) int, contiguous from 0.
+        scores: (n,) float in [0, 1]; of ground truth, 1.
+        crowd: (n,) bool, regions of many objects; of detections, False.
+    """
+
+    boxes: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray
+    crowd: np.ndarray
+
+    def above(self, threshold: float) -> Objects:
+        """Those with at least this score."""
+        keep = self.scores >= threshold
+        return Objects(self.boxes[keep], self.classes[keep], self.scores[keep], self.crowd[keep])
+
+
+@dataclass(frozen=True)
+class Original:
+    """A picture of the test set and its ground truth."""
+
+    image_id: int
+    picture: np.ndarray
+    truth: Objects
+
+
+@dataclass(frozen=True)
+class Coded:
+    """What a run makes of a picture.
+
+    Attributes:
+        picture: reconstruction, rounded to 8 bits.
+        found: all detections.
+        bpp: estimated bits per pixel.
+        psnr: dB, inf where nothing is lost.
+        ap: box AP of this picture in percent, nan where there is nothing to find or no detector.
+    """
+
+    picture: np.ndarray
+    found: Objects
+    bpp: float
+    psnr: float
+    ap: float
+
+
+def open_run(folder: str | Path) -> Run:
+    """Read the config of a run folder; without a GPU, for the CPU.
+
+    Raises:
+        CodecDetError: if it is no run folder, its config does not fit this version, or its run has
+            neither saved nor evaluated any model.
+    """
+    folder = Path(folder)
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise CodecDetError(
+            f"'{folder}' has no {CONFIG_FILE}: give the OUTPUT_DIR of a run of tools/train_net.py"
+        )
+    if not any((folder / name).exists() for name in (CHECKPOINT_TAG, RESULTS_FILE)):
+        raise CodecDetError(
+            f"'{folder}' has neither a checkpoint nor results: its run has not got that far"
+        )
+    # The folder may have been moved, and the run made on another machine.
+    opts = ["OUTPUT_DIR", str(folder)]
+    if not torch.cuda.is_available():
+        opts += ["MODEL.DEVICE", "cpu"]
+    run = Run(folder, load_config(str(path), opts))
+    if not run.cfg.DATASETS.TEST:
+        raise CodecDetError(f"'{path}' has an empty DATASETS.TEST: there is nothing to show")
+    return run
+
+
+def check_same_dataset(runs: Sequence[Run]) -> None:
+    """Raise :class:`CodecDetError` unless all runs have the same first test set."""
+    if len({run.dataset for run in runs}) > 1:
+        sets = ", ".join(f"{run.folder}: {run.dataset}" for run in runs)
+        raise CodecDetError(
+            f"the runs have different test sets ({sets}): give runs with the same DATASETS.TEST"
+        )
+
+
+def column_headings(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """Title and subtitle of each run: regime and codec, and the folder where that is ambiguous."""
+    headings = [(run.regime, run.codec) for run in runs]
+    return [
+        (f"{title} ({run.folder.name})" if headings.count((title, codec)) > 1 else title, codec)
+        for run, (title, codec) in zip(runs, headings, strict=True)
+    ]
+
+
+def choose_entries(
+    dataset: str, image_ids: Sequence[int] | None, count: int
+) -> list[dict[str, Any]]:
+    """Entries of a registered data set: those of ``image_ids``, else ``count`` evenly spread ones.
+
+    Raises:
+        CodecDetError: if an id is not in the data set.
+    """
+    entries = DatasetCatalog.get(dataset)
+    if image_ids is None:
+        places = np.linspace(0, len(entries) - 1, min(count, len(entries)))
+        return [entries[round(place)] for place in places]
+    by_id = {entry["image_id"]: entry for entry in entries}
+    unknown = [str(image_id) for image_id in image_ids if image_id not in by_id]
+    if unknown:
+        raise CodecDetError(
+            f"{dataset} has no image with id {', '.join(unknown)}: its {len(by_id)} ids go from "
+            f"{min(by_id)} to {max(by_id)}"
+        )
+    return [by_id[image_id] for image_id in dict.fromkeys(image_ids)]
+
+
+def read_original(entry: dict[str, Any]) -> Original:
+    """The picture of a data set entry and its ground truth."""
+    return Original(entry["image_id"], read_image(entry["file_name"], "RGB"), _truth(entry))
+
+
+def _truth(entry: dict[str, Any]) -> Objects:
+    annotations = entry.get("annotations", [])
+    boxes = [
+        BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations
+    ]
+    return Objects(
+        boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
+        classes=np.array([a["category_id"] for a in annotations], dtype=np.int64),
+        scores=np.ones(len(annotations)),
+        crowd=np.array([bool(a.get("iscrowd", 0)) for a in annotations], dtype=bool),
+    )
+
+
+def code_pictures(run: Run, entries: Sequence[dict[str, Any]]) -> Iterator[Coded]:
+    """Rebuild a run's chain from its last checkpoint and pass pictures through, one at a time.
+
+    A run without checkpoint was only evaluated: it has the weights of its config.
+
+    Raises:
+        WeightsError: if the weights cannot be loaded.
+        DatasetError: if a picture cannot be read.
+    """
+    model = load_chain(run.cfg, resume=True).eval()
+    mapper = CodecDetectorMapper(run.cfg, is_train=False)
+    for entry in entries:
+        mapped = mapper(entry)
+        (output,) = model([mapped])
+        decoded = output["reconstruction"].cpu()
+        original = to_codec(mapped["image"], run.cfg.INPUT.FORMAT)
+        found = _found(output)
+        yield Coded(
+            picture=decoded.permute(1, 2, 0).numpy(),
+            found=found,
+            bpp=output["bits"] / math.prod(decoded.shape[-2:]),
+            psnr=distortion(original, decoded.float() / 255)["psnr"],
+            ap=box_ap(_truth(entry), found) if "instances" in output else math.nan,
+        )
+
+
+def _found(output: dict[str, Any]) -> Objects:
+    if "instances" not in output:
+        return Objects(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool))
+    instances = output["instances"].to("cpu")
+    return Objects(
+        boxes=instances.pred_boxes.tensor.double().numpy(),
+        classes=instances.pred_classes.numpy(),
+        scores=instances.scores.double().numpy(),
+        crowd=np.zeros(len(instances), dtype=bool),
+    )
+
+
+def box_ap(truth: Objects, found: Objects) -> float:
+    """COCO's box AP in percent over one picture; nan where it has no objects.
+
+    Only classes that are in the picture count, as COCO defines it.
+    """
+    with redirect_stdout(io.StringIO()):  # pycocotools reports its progress
+        evaluation = COCOeval(_coco(truth), _coco(found), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    ap = float(evaluation.stats[0])
+    return math.nan if ap < 0 else 100 * ap
+
+
+def _coco(objects: Objects) -> COCO:
+    """One picture's objects as pycocotools takes annotations, and the results it has loaded."""
+    coco = COCO()
+    extents = objects.boxes[:, 2:] - objects.boxes[:, :2]
+    coco.dataset = {
+        "images": [{"id": 1}],
+        "categories": [{"id": c} for c in sorted(set(objects.classes.tolist()))],
+        "annotations": [
+            {
+                "id": number,  # from 1: to COCOeval, 0 means no match
+                "image_id": 1,
+                "category_id": int(objects.classes[i]),
+                "bbox": [*objects.boxes[i, :2].tolist(), *extents[i].tolist()],
+                "area": float(extents[i].prod()),
+                "iscrowd": int(objects.crowd[i]),
+                "score": float(objects.scores[i]),
+            }
+            for number, i in enumerate(range(len(extents)), start=1)
+        ],
+    }
+    coco.createIndex()
+    return coco
