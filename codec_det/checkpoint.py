@@ -84,7 +84,7 @@ class ChainCheckpointer(DetectionCheckpointer):
         """Like detectron2's; where the last checkpoint is damaged, the newest readable one serves.
 
         Raises:
-            WeightsError: if there are checkpoints and none can be read.
+            WeightsError: if there are checkpoints and none can be read or fits.
         """
         if not (resume and self.has_checkpoint()):
             return self.load(path, checkpointables=[])
@@ -97,6 +97,11 @@ class ChainCheckpointer(DetectionCheckpointer):
                 return self.load(file)
             except WeightsError as error:
                 logger.error("Cannot resume from %s: %s", file, error)
+            except ValueError as error:
+                raise WeightsError(
+                    f"cannot resume from '{file}' ({error}): another regime or optimizer wrote it. "
+                    "To start from its weights, set MODEL.WEIGHTS to it and leave out --resume"
+                ) from None
         raise WeightsError(
             f"no checkpoint in '{self.save_dir}' can be read: delete the folder, or run without "
             "--resume and with another OUTPUT_DIR"
@@ -115,9 +120,9 @@ class ChainCheckpointer(DetectionCheckpointer):
             raise WeightsError(
                 f"weights '{path}' not found ({error}): set MODEL.WEIGHTS to an existing file"
             ) from None
-        except URLError as error:
+        except OSError as error:
             raise WeightsError(
-                f"weights '{path}' cannot be downloaded ({error.reason}): download the file by "
+                f"weights '{path}' cannot be downloaded ({error}): download the file by "
                 "other means and set MODEL.WEIGHTS to it"
             ) from None
         finally:

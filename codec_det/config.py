@@ -101,6 +101,8 @@ def _check_codec(cfg: CfgNode) -> None:
     for key in ("N", "M"):
         if codec[key] < 0:
             raise ConfigError(f"MODEL.CODEC.{key} is {codec[key]}: give channels, or 0 for default")
+    if codec.M and codec.NAME.startswith("cheng2020"):
+        raise ConfigError(f"MODEL.CODEC.M is {codec.M}, but {codec.NAME} has N alone: set M to 0")
     if (codec.N or codec.M) and codec.WEIGHTS == "zoo":
         raise ConfigError(
             "MODEL.CODEC.N and M make a codec the zoo has no weights for: set MODEL.CODEC.WEIGHTS "

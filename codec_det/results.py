@@ -58,7 +58,7 @@ def build_record(
             "distortion_weight": codec.DISTORTION_WEIGHT,
             "weights": cfg.MODEL.WEIGHTS,
             "weights_sha256": state_sha256(model),
-            "iteration": get_event_storage().iter + 1 if has_event_storage() else None,
+            "iteration": _iteration(cfg),
             "seed": cfg.SEED,
             "config": changed_keys(cfg),
             "versions": {
@@ -71,6 +71,14 @@ def build_record(
             else f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
         }
     )
+
+
+def _iteration(cfg: CfgNode) -> int | None:
+    """Iterations trained so far; None in evaluation alone."""
+    if not has_event_storage():
+        return None
+    # The storage counts from 0 while training, and one further when training has ended.
+    return min(get_event_storage().iter + 1, cfg.SOLVER.MAX_ITER)
 
 
 def append_record(path: Path, record: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ class TargetRate(HookBase):
     """
 
     # Of training; a shorter one reacts to noise, a longer one ends before it has settled.
-    HORIZON = 0.1
+    HORIZON = 0.05
     # Damps the integral part: the codec follows β late, and without it both would swing.
     PROPORTIONAL = 1.5
 

@@ -1,14 +1,18 @@
 """Take the codec, or the detector, out of a training checkpoint, into a small file of its own.
 
 Such a file serves as MODEL.CODEC.WEIGHTS, or as MODEL.WEIGHTS. The optimizer's state is left out,
-and weights can be halved in size; the codec's integer CDF tables are kept as they are.
+the file is compressed, and weights can be halved in size; the codec's integer CDF tables are kept
+as they are.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import sys
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,13 +36,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def export(checkpoint: dict[str, torch.Tensor], part: str, half: bool) -> dict[str, torch.Tensor]:
+def export(checkpoint: dict[str, Any], part: str, half: bool) -> dict[str, torch.Tensor]:
     """The tensors of ``part`` ("codec" or "detector"), keys as in the chain.
 
     Raises:
         WeightsError: if there are none.
     """
-    weights = {k: v for k, v in checkpoint.items() if k.startswith(f"{part}.")}
+    weights = {k: v for k, v in checkpoint.get("model", {}).items() if k.startswith(f"{part}.")}
     if not weights:
         raise WeightsError(f"the checkpoint holds no {part}: give one of tools/train_net.py")
     for key, value in weights.items():
@@ -47,13 +51,28 @@ def export(checkpoint: dict[str, torch.Tensor], part: str, half: bool) -> dict[s
     return weights
 
 
+def save_compressed(checkpoint: dict[str, Any], path: Path) -> None:
+    """Like ``torch.save``, in a quarter of the space: most of a CDF table is padding.
+
+    PyTorch's files are ZIP archives that it writes without compression, but reads with it too.
+    """
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    with (
+        zipfile.ZipFile(buffer) as plain,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     args = build_parser().parse_args(argv)
     try:
-        weights = export(read_checkpoint(args.checkpoint)["model"], args.part, args.half)
+        weights = export(read_checkpoint(args.checkpoint), args.part, args.half)
         with atomic_file(args.output) as partial:
-            torch.save({"model": weights}, partial)
+            save_compressed({"model": weights}, partial)
     except CodecDetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

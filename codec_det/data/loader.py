@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import (
     DatasetFromList,
@@ -128,6 +129,8 @@ def build_train_loader(cfg: CfgNode, *, start: int = 0) -> DataLoader:
         batch_sampler=batches,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=trivial_batch_collator,
+        # Else starting the loader draws from torch's global generator, and a resumed run differs.
+        generator=torch.Generator(),
     )
 
 
