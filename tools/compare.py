@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Compare evaluated runs: print a table of accuracy and rate, and plot one over the other.
 
 Each run is the OUTPUT_DIR of tools/train_net.py; the newest record of its results.jsonl counts.

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """The whole pipeline on generated pictures: fine-tune three regimes at one rate and compare them.
 
 Fine-tunes detector (T-FT), codec (C-FT) and both (J-FT) from the weights that come with the
@@ -14,9 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from codec_det.plots import read_records
-
 from codec_det.errors import CodecDetError
+from codec_det.plots import read_records
 
 TOOLS = Path(__file__).parent
 REGIMES = ("jft", "cft", "tft")
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     folders = {name: args.output_dir / name for name in ("baseline", "tft", "cft", "jft")}
 
     def train(regime: str, *arguments: str) -> None:
-        config = f"configs/shapes/{regime}.yaml"
+        config = str(TOOLS.parent / "configs" / "shapes" / f"{regime}.yaml")
         output = ["OUTPUT_DIR", str(folders[regime]), *args.opts]
         log = folders[regime] / "console.txt"
         run_tool("train_net", "--config-file", config, *arguments, *output, log=log)

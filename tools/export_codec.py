@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Take the codec, or the detector, out of a training checkpoint, into a small file of its own.
 
 Such a file serves as MODEL.CODEC.WEIGHTS, or as MODEL.WEIGHTS. The optimizer's state is left out,

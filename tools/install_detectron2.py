@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Install detectron2 0.6 from a verified pure-Python copy, without a compiler.
 
 detectron2 publishes no wheel for current torch versions, and its official build needs a C++

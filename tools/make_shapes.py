@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Draw a small detection set in COCO's format: striped and barred discs, squares and triangles.
 
 Both the outline and the texture of an object make its class, and the texture is what a codec drops

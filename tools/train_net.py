@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Train, resume and evaluate a codec and a detector together."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Show what runs make of pictures: reconstruction, detections, bpp, PSNR and box AP of each.
 
 Writes a PNG per picture, and overview.png with the first of them. Each run is the OUTPUT_DIR of
