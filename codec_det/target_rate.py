@@ -19,8 +19,8 @@ class TargetRate(HookBase):
     regime. The measured rate is that of rounded latents, which is what will be coded; the noisy
     proxy in the loss differs from it by several percent at low rates.
 
-    The controller is scaled to the length of training, as the codec needs time to follow: over one
-    ``horizon`` of iterations a rate that is off by a factor e changes β by a factor e.
+    The integral part is scaled to the length of training, as the codec needs time to follow: in one
+    horizon of iterations a rate that is off by a factor e changes β by a factor e.
 
     Args:
         model: its ``beta`` is the starting point and is set after every iteration.
@@ -31,7 +31,7 @@ class TargetRate(HookBase):
     # Of training; a shorter one reacts to noise, a longer one ends before it has settled.
     HORIZON = 0.05
     # Damps the integral part: the codec follows β late, and without it both would swing.
-    PROPORTIONAL = 1.5
+    PROPORTIONAL = 4.0
 
     def __init__(self, model: CodecDetector, target_bpp: float, max_iter: int) -> None:
         self._model = model
@@ -59,9 +59,9 @@ class TargetRate(HookBase):
         self._integral, self._log_rate = state["integral"], state["log_rate"]
 
     def _update(self, log_rate: float) -> None:
-        # Batches differ in content; the running mean spans about 10 of them.
+        # Batches differ in content; the running mean spans about 5 of them.
         old = log_rate if self._log_rate is None else self._log_rate
-        self._log_rate = old + 0.1 * (log_rate - old)
+        self._log_rate = old + 0.2 * (log_rate - old)
         self._integral += (self._log_rate - self._target) / self._horizon
 
     def _beta(self) -> float:
