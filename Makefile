@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test lint format weights clean
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -40,6 +40,20 @@ lint: $(STAMP) ## check format (ruff), style (ruff) and types (mypy); changes no
 format: $(STAMP) ## apply ruff's formatter and safe fixes
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+# How codec_det/weights/ was made: about 20 minutes on two cores.
+TRAIN := $(BIN)/python tools/train_net.py --config-file
+EXPORT := $(BIN)/python tools/export_codec.py --half
+SHAPES := output/weights
+weights: $(STAMP) ## train the embedded data set's detector and codecs anew
+	$(TRAIN) configs/shapes/detector.yaml OUTPUT_DIR $(SHAPES)/detector
+	$(TRAIN) configs/shapes/codec.yaml OUTPUT_DIR $(SHAPES)/codec_3
+	$(TRAIN) configs/shapes/codec.yaml OUTPUT_DIR $(SHAPES)/codec_2 SOLVER.MAX_ITER 800 \
+	  MODEL.CODEC.WEIGHTS $(SHAPES)/codec_3/model_final.pth MODEL.CODEC.TARGET_BPP 0.2
+	$(TRAIN) configs/shapes/codec.yaml OUTPUT_DIR $(SHAPES)/codec_1 SOLVER.MAX_ITER 800 \
+	  MODEL.CODEC.WEIGHTS $(SHAPES)/codec_2/model_final.pth MODEL.CODEC.TARGET_BPP 0.08 MODEL.CODEC.BETA 4.0
+	$(EXPORT) --part detector $(SHAPES)/detector/model_final.pth codec_det/weights/shapes_detector.pth
+	for i in 1 2 3; do $(EXPORT) $(SHAPES)/codec_$$i/model_final.pth codec_det/weights/shapes_codec_$$i.pth; done
 
 clean: ## remove .venv, caches and build leftovers; keep output/ and datasets/
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
