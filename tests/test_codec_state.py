@@ -164,7 +164,7 @@ FORMATS = {
         "iteration": 99,
     },
     "exported": lambda codec: {
-        "model": export(prefixed(codec.state_dict(), "codec."), "codec", False)
+        "model": export({"model": prefixed(codec.state_dict(), "codec.")}, "codec", False)
     },
 }
 
@@ -177,7 +177,7 @@ def test_every_format_loads(codec_of, load, form):
 
 def test_halved_weights_load_rounded_and_tables_exactly(codec_of, load):
     source = codec_of(1)
-    halved = export(prefixed(source.state_dict(), "codec."), "codec", True)
+    halved = export({"model": prefixed(source.state_dict(), "codec.")}, "codec", True)
     assert halved["codec.model.g_a.0.weight"].dtype == torch.float16
     loaded = load({"model": halved}).state_dict()
     for key, expected in source.state_dict().items():
