@@ -98,6 +98,7 @@ def test_defaults_pass_and_leave_detectron2s_keys_alone():
         ({"MODEL.CODEC.N": -1}, "MODEL.CODEC.N is -1", "0 for default"),
         ({"MODEL.CODEC.M": -8}, "MODEL.CODEC.M is -8", "0 for default"),
         ({"MODEL.CODEC.N": 32}, "N and M", "MODEL.CODEC.WEIGHTS"),
+        ({"MODEL.CODEC.NAME": "cheng2020-attn", "MODEL.CODEC.M": 9}, "M is 9", "set M to 0"),
         ({"MODEL.CODEC.M": 32}, "N and M", "MODEL.CODEC.WEIGHTS"),
         ({"MODEL.CODEC.TRAINABLE": ["g_a"]}, "'g_a'", "encoder, decoder, synthesis"),
         (
