@@ -24,6 +24,7 @@ setup(
     package_data={"codec_det": ["py.typed", "weights/*.pth"]},
     install_requires=[
         "compressai>=1.2.8",
+        "constriction>=0.4",
         "fvcore>=0.1.5",
         "matplotlib>=3.5",
         "numpy>=1.24",
@@ -31,12 +32,17 @@ setup(
         "opencv-python-headless>=4.5",
         "Pillow>=9",
         "pycocotools>=2.0.6",
+        "safetensors>=0.4",
         "setuptools<82",  # detectron2's model zoo imports pkg_resources
         "torch>=2.4",
         "torchvision>=0.19",
         "tqdm>=4.29",
     ],
     extras_require={
+        # What a camera needs to write bitstreams is numpy, Pillow, constriction and onnxruntime;
+        # the rest is for exporting the encoder.
+        "onnx": ["onnx>=1.16", "onnxruntime>=1.17", "onnxscript>=0.1"],
+        "conventional": ["imageio-ffmpeg>=0.8.0"],
         "dev": ["mypy>=1.10", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"],
     },
 )

@@ -15,3 +15,7 @@ class WeightsError(CodecDetError):
 
 class DatasetError(CodecDetError):
     """A data set, annotation or image that cannot be used."""
+
+
+class BitstreamError(CodecDetError):
+    """Coded bytes that cannot be decoded: damaged, cut short, or of another codec or version."""
