@@ -14,6 +14,7 @@ import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import META_ARCH_REGISTRY
 
+from .bitstream.ids import CODEC_IDS, WITHOUT_BITSTREAM
 from .codec.names import CODEC_NAMES, METRICS, QUANTIZATIONS, max_quality
 from .errors import ConfigError
 from .regimes import Regime
@@ -57,6 +58,8 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     cfg.MODEL.CODEC.DISTORTION_WEIGHT = 0.0
     # Stand-in for rounding while the encoder trains: "noise" or "straight_through".
     cfg.MODEL.CODEC.QUANTIZATION = "noise"
+    # Evaluate by real files: each picture is coded into one and back, and charged its length.
+    cfg.MODEL.CODEC.BITSTREAM = False
 
     # "AdamW" or "SGD" (with SOLVER.MOMENTUM and SOLVER.NESTEROV), for all parameter groups.
     cfg.SOLVER.OPTIMIZER = "AdamW"
@@ -107,6 +110,12 @@ def _check_codec(cfg: CfgNode) -> None:
         raise ConfigError(
             "MODEL.CODEC.N and M make a codec the zoo has no weights for: set MODEL.CODEC.WEIGHTS "
             "to a file, or to '' to train from random weights"
+        )
+    if codec.BITSTREAM and codec.NAME in WITHOUT_BITSTREAM:
+        raise ConfigError(
+            f"MODEL.CODEC.BITSTREAM is set, but {codec.NAME} cannot be written to files "
+            f"({WITHOUT_BITSTREAM[codec.NAME]}): set it to False, or MODEL.CODEC.NAME to one of "
+            f"{', '.join(CODEC_IDS)}"
         )
     regime = Regime.from_config(cfg)
     if codec.NAME == "identity" and regime.codec_parts:

@@ -125,9 +125,10 @@ class CodecDetector(nn.Module):
     def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """What the detector returns for each picture, and with it
 
-        - "bits": float, estimated bits of the coded picture;
+        - "bits": float, estimated bits of the coded picture, or those of its file;
         - "reconstruction": (3, H, W) uint8 RGB, original size, on the model's device;
-        - "codec_seconds", "detector_seconds": float, share of the batch's time.
+        - "codec_seconds", "detector_seconds": float, share of the batch's time;
+        - "measured": dict of float, what else the codec measures.
         """
         start = self._clock()
         images = [self._load(x) for x in batched_inputs]
@@ -135,10 +136,12 @@ class CodecDetector(nn.Module):
         middle = self._clock()
         outputs = self.detector(self._detector_inputs(batched_inputs, coded))
         end = self._clock()
-        for output, picture, bits in zip(
-            outputs, coded.reconstructions, coded.bits.tolist(), strict=True
+        measured = coded.measured or [{} for _ in images]
+        for output, picture, bits, figures in zip(
+            outputs, coded.reconstructions, coded.bits.tolist(), measured, strict=True
         ):
             output["bits"] = bits
+            output["measured"] = figures
             output["reconstruction"] = to_uint8(picture)
             output["codec_seconds"] = (middle - start) / len(images)
             output["detector_seconds"] = (end - middle) / len(images)

@@ -42,7 +42,8 @@ def build_record(
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "regime": model.regime.name,
             "dataset": dataset,
-            "rate_is": "estimated bits per pixel of the original picture",
+            "rate_is": ("real" if codec.BITSTREAM else "estimated")
+            + " bits per pixel of the original picture",
             "results": results,
             "codec": {
                 "name": codec.NAME,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import random
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from detectron2.engine.defaults import create_ddp_model
 from detectron2.engine.train_loop import AMPTrainer, SimpleTrainer, TrainerBase
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators
 from detectron2.utils import comm
-from detectron2.utils.events import EventWriter, get_event_storage
+from detectron2.utils.events import EventWriter, get_event_storage, has_event_storage
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -109,9 +112,10 @@ class Trainer(DefaultTrainer):
         cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None
     ) -> dict[str, Any]:
         """Evaluate on ``DATASETS.TEST`` and append a record per set to the results file."""
-        results = super().test(cfg, model, evaluators)
+        chain: Any = model.module if isinstance(model, DistributedDataParallel) else model
+        with real_bits(chain) if cfg.MODEL.CODEC.BITSTREAM else nullcontext():
+            results = super().test(cfg, model, evaluators)
         if comm.is_main_process():
-            chain: Any = model.module if isinstance(model, DistributedDataParallel) else model
             by_name = {cfg.DATASETS.TEST[0]: results} if len(cfg.DATASETS.TEST) == 1 else results
             path = Path(cfg.OUTPUT_DIR, RESULTS_FILE)
             for name, figures in by_name.items():
@@ -131,6 +135,28 @@ class Trainer(DefaultTrainer):
             f"Last good checkpoint: {kept or 'none yet'}. Lower SOLVER.BASE_LR or SOLVER.CODEC_LR"
             f" and continue from it with --resume. {losses or ''}"
         ).rstrip()
+
+
+@contextmanager
+def real_bits(chain: CodecDetector) -> Iterator[None]:
+    """Within it, the chain codes pictures into files, with a copy of its codec.
+
+    Raises:
+        WeightsError: if the codec cannot be written to files.
+    """
+    from .codec.bitstream_codec import BitstreamCodec
+
+    trained = chain.codec
+    deployed: Any = copy.deepcopy(trained)
+    if not has_event_storage():
+        # Outside training, the tables that came with the weights are the ones in use.
+        deployed.set_trainable(())
+    deployed.refresh_tables()
+    chain.codec = BitstreamCodec(deployed)
+    try:
+        yield
+    finally:
+        chain.codec = trained
 
 
 def load_chain(cfg: CfgNode, *, resume: bool = False) -> CodecDetector:

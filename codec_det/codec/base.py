@@ -21,13 +21,16 @@ class Coded(NamedTuple):
 
     Attributes:
         reconstructions: n tensors (3, h_i, w_i), RGB in [0, 1].
-        bits: (n,), estimated bits spent on each picture; in training, the differentiable proxy.
+        bits: (n,), bits spent on each picture: estimated, in training by a differentiable proxy; or
+            real, of a coded file.
         rounded_bits: (n,), the same for rounded latents, as spent after training; no gradient.
+        measured: per picture, further figures by name; empty where there are none.
     """
 
     reconstructions: list[Tensor]
     bits: Tensor
     rounded_bits: Tensor
+    measured: Sequence[dict[str, float]] = ()
 
 
 class Codec(nn.Module, ABC):

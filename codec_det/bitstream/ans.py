@@ -1,0 +1,182 @@
+"""Integer symbols to bytes and back, with frozen integer tables (asymmetric numeral systems).
+
+The coder is constriction's ``AnsCoder``: Duda, "Asymmetric numeral systems" (arXiv 1311.2540). Its
+state of 64 bits is flushed once per picture, without the leading zero bytes.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import constriction
+import numpy as np
+
+from ..errors import BitstreamError, CodecDetError
+
+# A compiled module's submodules cannot be imported by name.
+AnsCoder = constriction.stream.stack.AnsCoder
+Categorical = constriction.stream.model.Categorical
+Uniform = constriction.stream.model.Uniform
+
+# Tables hold frequencies of 16 bits, as CompressAI's do; the coder works with 24.
+TABLE_BITS, CODER_BITS = 16, 24
+# What a stream costs beyond the information of its symbols, about: the coder starts from an empty
+# state, so that the first symbol fills it whatever its probability.
+STREAM_BITS = CODER_BITS
+# Values outside a table are sent as its escape symbol and a distance of 16 bits.
+_DISTANCES = Uniform(1 << 16)
+
+
+class StreamWriter:
+    """Collects symbols in the order in which they will be read."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[np.ndarray, Any]] = []
+
+    def put(self, symbols: np.ndarray, model: Any) -> None:
+        """Append symbols (n,), each coded with ``model``."""
+        self._parts.append((symbols.astype(np.int32), model))
+
+    def finish(self) -> bytes:
+        """The stream."""
+        coder = AnsCoder()
+        # A stack: what is put last is read first.
+        for symbols, model in reversed(self._parts):
+            coder.encode_reverse(symbols, model)
+        # The last word is never zero, so its leading zero bytes can be restored.
+        return coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
+
+
+class StreamReader:
+    """Reads what a :class:`StreamWriter` wrote; any bytes are safe to read."""
+
+    def __init__(self, data: bytes) -> None:
+        if data.endswith(b"\0"):
+            raise BitstreamError("the stream ends in a zero byte, which no encoder writes: damaged")
+        padded = data + bytes(-len(data) % 4)
+        self._coder = AnsCoder(np.frombuffer(padded, "<u4").astype(np.uint32))
+
+    def get(self, model: Any, count: int) -> np.ndarray:
+        """The next ``count`` symbols, int32."""
+        return self._coder.decode(model, count)
+
+    def finish(self) -> None:
+        """Check that nothing is left: decoding a stream inverts encoding only if it ends empty.
+
+        Raises:
+            BitstreamError: if something is left.
+        """
+        if not self._coder.is_empty():
+            raise BitstreamError("the stream does not end where its picture ends: damaged")
+
+
+class Tables:
+    """Frequency tables over consecutive integers, as CompressAI's entropy models hold them.
+
+    Table t covers the values ``offsets[t]`` to ``offsets[t] + lengths[t] - 3``; its last symbol is
+    the escape for all others.
+
+    Args:
+        cdf: (Σ lengths,) cumulative frequencies of all tables, each from 0 to 2^16.
+        lengths: (T,) entries of ``cdf`` per table, one more than its symbols.
+        offsets: (T,) value of each table's first symbol.
+
+    Raises:
+        ValueError: if the tables are none.
+    """
+
+    def __init__(self, cdf: np.ndarray, lengths: np.ndarray, offsets: np.ndarray) -> None:
+        self.cdf = np.ascontiguousarray(cdf, np.int32)
+        self.lengths = np.ascontiguousarray(lengths, np.int32)
+        self.offsets = np.ascontiguousarray(offsets, np.int32)
+        if not (self.lengths.ndim == 1 and self.lengths.shape == self.offsets.shape):
+            raise ValueError("as many lengths as offsets are needed")
+        if self.lengths.min(initial=3) < 3 or self.lengths.sum() != len(self.cdf):
+            raise ValueError("the lengths do not fit the tables")
+        if any(
+            t[0] != 0 or t[-1] != 1 << TABLE_BITS or np.diff(t).min() < 1 for t in self._split()
+        ):
+            raise ValueError("a table is not cumulative, or a frequency in it is zero")
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def _split(self) -> list[np.ndarray]:
+        return np.split(self.cdf, np.cumsum(self.lengths)[:-1])
+
+    @property
+    def lowest(self) -> np.ndarray:
+        """(T,) lowest value each table covers."""
+        return self.offsets
+
+    @property
+    def highest(self) -> np.ndarray:
+        """(T,) highest value each table covers."""
+        return self.offsets + self.lengths - 3
+
+    @cached_property
+    def _models(self) -> list[Any]:
+        # constriction adds one to what it makes of each probability, so that none becomes zero,
+        # and scales to the rest of 2^24: given frequencies less one, it scales by exactly 1, and
+        # the coder's table is ours to the last bit.
+        return [
+            Categorical(
+                (np.diff(t).astype(np.float64) * (1 << CODER_BITS - TABLE_BITS)) - 1, perfect=False
+            )
+            for t in self._split()
+        ]
+
+    def write(self, writer: StreamWriter, values: np.ndarray, indexes: np.ndarray) -> None:
+        """Append integer ``values`` (n,), value i coded with table ``indexes[i]``.
+
+        They are coded table by table, which takes one call each instead of one per value.
+
+        Raises:
+            CodecDetError: if a value lies more than 2^15 outside its table.
+        """
+        order = np.argsort(indexes, kind="stable")
+        table = indexes[order]
+        symbols = values[order].astype(np.int64) - self.offsets[table]
+        escape = self.lengths[table] - 2
+        outside = (symbols < 0) | (symbols >= escape)
+        distance, top = symbols[outside], escape[outside]
+        distance = np.where(distance < 0, -2 * distance - 1, 2 * (distance - top))
+        if distance.max(initial=0) >> 16:
+            raise CodecDetError(
+                "the codec's latents are too large to code: its weights have diverged, or do not "
+                "belong to its tables"
+            )
+        symbols[outside] = top
+        ends = np.cumsum(np.bincount(indexes, minlength=len(self)))
+        for model, part in zip(self._models, np.split(symbols, ends[:-1]), strict=True):
+            if len(part):
+                writer.put(part, model)
+        writer.put(distance, _DISTANCES)
+
+    def read(self, reader: StreamReader, indexes: np.ndarray) -> np.ndarray:
+        """Inverse of :meth:`write`: (n,) int32 values."""
+        order = np.argsort(indexes, kind="stable")
+        table = indexes[order]
+        counts = np.bincount(indexes, minlength=len(self))
+        symbols = np.concatenate(
+            [reader.get(model, int(n)) for model, n in zip(self._models, counts, strict=True) if n]
+        )
+        escape = self.lengths[table] - 2
+        outside = symbols == escape
+        distance = reader.get(_DISTANCES, int(outside.sum()))
+        below = (distance & 1).astype(bool)
+        symbols[outside] = np.where(below, -(distance + 1) // 2, escape[outside] + distance // 2)
+        values = np.empty_like(symbols)
+        values[order] = symbols + self.offsets[table]
+        return values
+
+    def bits(self, values: np.ndarray, indexes: np.ndarray) -> float:
+        """Information content of ``values`` in bits, as coded by :meth:`write`."""
+        symbols = values.astype(np.int64) - self.offsets[indexes]
+        escape = self.lengths[indexes] - 2
+        outside = (symbols < 0) | (symbols >= escape)
+        position = (np.cumsum(self.lengths) - self.lengths)[indexes]
+        position = position + np.where(outside, escape, symbols)
+        frequency = self.cdf[position + 1] - self.cdf[position]
+        return float((TABLE_BITS - np.log2(frequency)).sum() + 16 * outside.sum())

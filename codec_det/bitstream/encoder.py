@@ -1,0 +1,45 @@
+"""From 8-bit pictures to files, whatever runs the analysis transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .entropy import EntropyModel
+
+Analysis = Callable[[np.ndarray], Sequence[np.ndarray]]
+"""(b, 3, H, W) float32 RGB in [0, 1], H and W multiples of the codec's stride, to whole-numbered
+latents: y (b, M, h, w) and, with a hyperprior, z (b, N, h', w') within the range of its tables."""
+
+
+class PictureEncoder:
+    """Codes pictures of any size with given analysis transforms.
+
+    Args:
+        analysis: the transforms.
+        entropy: the entropy model that belongs to them.
+    """
+
+    def __init__(self, analysis: Analysis, entropy: EntropyModel) -> None:
+        self.analysis = analysis
+        self.entropy = entropy
+
+    def encode(self, picture: np.ndarray) -> bytes:
+        """The file of a picture (H, W, 3), uint8 RGB."""
+        return self.encode_batch([picture])[0]
+
+    def encode_batch(self, pictures: Sequence[np.ndarray]) -> list[bytes]:
+        """The files of pictures whose sizes are equal when padded to the codec's stride."""
+        batch = np.stack([self._prepare(picture) for picture in pictures])
+        y, *hyper = self.analysis(batch)
+        return [
+            self.entropy.write(y[i], hyper[0][i] if hyper else None, *picture.shape[:2])
+            for i, picture in enumerate(pictures)
+        ]
+
+    def _prepare(self, picture: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 to (3, H', W') in [0, 1], padded as in training: the edge repeated."""
+        bottom, right = (-side % self.entropy.stride for side in picture.shape[:2])
+        padded = np.pad(picture, ((0, bottom), (0, right), (0, 0)), mode="edge")
+        return padded.transpose(2, 0, 1).astype(np.float32) / 255

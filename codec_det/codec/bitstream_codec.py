@@ -1,0 +1,115 @@
+"""A learned codec that codes every picture into a file and back: real bits instead of estimates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from compressai.models import CompressionModel
+from torch import Tensor, nn
+
+from ..bitstream.ans import STREAM_BITS
+from ..bitstream.container import MAX_PIXELS
+from ..bitstream.encoder import PictureEncoder
+from ..bitstream.entropy import EntropyModel, Latents
+from ..pixels import to_uint8
+from .base import Codec, Coded
+from .freeze import freeze_entropy_model
+from .learned import LearnedCodec
+from .transforms import Analysis, estimated_bits, run_analysis, synthesize
+
+
+class PictureDecoder:
+    """Files to pictures.
+
+    Args:
+        g_s: synthesis transform.
+        entropy: the entropy model that belongs to it.
+        max_pixels: limit on the pictures it is willing to decode.
+    """
+
+    def __init__(self, g_s: nn.Module, entropy: EntropyModel, max_pixels: int = MAX_PIXELS) -> None:
+        self.g_s = g_s
+        self.entropy = entropy
+        self.max_pixels = max_pixels
+
+    def decode(self, data: bytes) -> Tensor:
+        """The picture in a file, (3, H, W) RGB in [0, 1], on the device of ``g_s``.
+
+        Raises:
+            BitstreamError: if ``data`` is no intact file of this codec.
+        """
+        # Nothing large is allocated before the whole stream has proven sound.
+        return self.synthesize(self.entropy.read(data, self.max_pixels))
+
+    def synthesize(self, latents: Latents) -> Tensor:
+        """The picture of decoded latents, as :meth:`decode` returns it."""
+        y = latents.y.astype(np.float32) + latents.means
+        return synthesize(self.g_s, y[None])[0, :, : latents.height, : latents.width]
+
+
+def picture_encoder(model: CompressionModel, entropy: EntropyModel) -> PictureEncoder:
+    """An encoder that runs a CompressAI model's transforms where its weights are."""
+    analysis = Analysis(model, entropy).to(next(model.parameters()).device)
+    return PictureEncoder(partial(run_analysis, analysis.eval()), entropy)
+
+
+class BitstreamCodec(Codec):
+    """Evaluates a learned codec by the files it makes.
+
+    Besides the usual, "measured" of each picture has "estimated_bits" (by the likelihoods of the
+    same latents), "overhead_bits" (container and start of the stream, constant per picture),
+    "encode_seconds" and "decode_seconds".
+
+    Args:
+        codec: trained, with its tables up to date; it is used as it is, not copied.
+
+    Raises:
+        WeightsError: if it cannot be written to files.
+    """
+
+    def __init__(self, codec: LearnedCodec) -> None:
+        super().__init__()
+        self.codec = codec.eval()
+        self.entropy = freeze_entropy_model(codec.name, codec.model)
+        self.stride = codec.stride
+        self.encoder = picture_encoder(codec.model, self.entropy)
+        # An evaluation codes what its data set has, however large.
+        self.decoder = PictureDecoder(codec.model.g_s, self.entropy, max_pixels=2**62)
+
+    def code(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        raise NotImplementedError("files are made of whole pictures: call forward")
+
+    def forward(self, images: Sequence[Tensor]) -> Coded:
+        """As :meth:`Codec.forward`, of pictures rounded to 8 bits, as a camera gives them."""
+        reconstructions, bits, measured = [], [], []
+        for image in images:
+            picture = to_uint8(image).permute(1, 2, 0).cpu().numpy()
+            start = time.perf_counter()
+            data = self.encoder.encode(picture)
+            middle = time.perf_counter()
+            latents = self.entropy.read(data, self.decoder.max_pixels)
+            reconstructions.append(self.decoder.synthesize(latents).clone())
+            if image.is_cuda:
+                torch.cuda.synchronize(image.device)
+            end = time.perf_counter()
+            bits.append(8.0 * len(data))
+            measured.append(
+                {
+                    "estimated_bits": self._estimate(latents, image.device),
+                    "overhead_bits": 8.0 * self.entropy.overhead_bytes(latents) + STREAM_BITS,
+                    "encode_seconds": middle - start,
+                    "decode_seconds": end - middle,
+                    # Without the time that the estimate takes.
+                    "codec_seconds": end - start,
+                }
+            )
+        spent = torch.tensor(bits, dtype=torch.float64)
+        return Coded(reconstructions, spent, spent, measured)
+
+    def _estimate(self, latents: Latents, device: torch.device) -> float:
+        y, z = (torch.from_numpy(x).float()[None].to(device) for x in (latents.y, latents.z))
+        return estimated_bits(self.codec.model, y, z if self.entropy.hyperprior else None)

@@ -1,0 +1,108 @@
+"""A CompressAI model's transforms, cut where the bitstream is: pictures to whole-numbered latents,
+and back.
+
+Shape glossary: as in :mod:`codec_det.bitstream.entropy`, b pictures at once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from compressai.models import CompressionModel, MeanScaleHyperprior, ScaleHyperprior
+from torch import Tensor, nn
+
+from ..bitstream.entropy import EntropyModel
+from .quantization import bits_of
+
+
+class Analysis(nn.Module):
+    """Padded pictures to latents: what the camera computes before entropy coding.
+
+    The means of a mean-scale codec are those of the float hyper-synthesis, as in training; they
+    shape what is sent, but no decoder depends on them. Hyper-latents are limited to the range of
+    their tables.
+
+    Args:
+        model: a CompressAI model; its analysis transforms, and what else is needed, are shared.
+        entropy: its frozen entropy model.
+    """
+
+    medians: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, model: CompressionModel, entropy: EntropyModel) -> None:
+        super().__init__()
+        self.g_a = model.g_a
+        self.register_buffer("medians", _column(model.entropy_bottleneck.quantiles[:, 0, 1]))
+        self.h_s: nn.Module | None = None
+        self.has_hyperprior = isinstance(model, ScaleHyperprior)
+        if entropy.hyperprior is not None:
+            self.h_a = model.h_a
+            # The mean-scale codec's analysis keeps the sign that the scale hyperprior's drops.
+            self.signed = isinstance(model, MeanScaleHyperprior)
+            self.h_s = model.h_s if self.signed else None
+            tables = entropy.hyperprior.tables
+            self.register_buffer("low", _column(torch.from_numpy(tables.lowest)))
+            self.register_buffer("high", _column(torch.from_numpy(tables.highest)))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(b, 3, H, W) RGB in [0, 1] to y (b, M, h, w) and, with a hyperprior, z (b, N, h', w')."""
+        y = self.g_a(x)
+        if not self.has_hyperprior:
+            return (torch.round(y - self.medians),)
+        z = torch.round(self.h_a(y if self.signed else y.abs()) - self.medians)
+        z = torch.minimum(torch.maximum(z, self.low), self.high)
+        if self.h_s is not None:
+            y = y - self.h_s(z + self.medians).chunk(2, 1)[1]
+        return torch.round(y), z
+
+
+def run_analysis(analysis: Analysis, batch: np.ndarray) -> list[np.ndarray]:
+    """``analysis`` on arrays, wherever its weights are."""
+    weight = next(analysis.g_a.parameters())
+    layout = _layout(analysis.g_a)
+    with torch.inference_mode():
+        x = torch.from_numpy(batch).to(weight.device, memory_format=layout)
+        return [latents.cpu().numpy() for latents in analysis(x)]
+
+
+def synthesize(g_s: nn.Module, y: np.ndarray) -> Tensor:
+    """Decoded latents with their means added (b, M, h, w) to pictures (b, 3, H, W) in [0, 1]."""
+    weight = next(g_s.parameters())
+    with torch.inference_mode():
+        x = torch.from_numpy(y).to(weight.device, memory_format=_layout(g_s))
+        return g_s(x).clamp(0, 1)
+
+
+def estimated_bits(model: CompressionModel, y: Tensor, z: Tensor | None) -> float:
+    """Bits of one picture's latents by the likelihoods of the float model.
+
+    Args:
+        y: (1, M, h, w) as of :class:`Analysis`.
+        z: (1, N, h', w'), the same; None without a hyperprior.
+    """
+    bottleneck = model.entropy_bottleneck
+    medians = _column(bottleneck.quantiles[:, 0, 1])
+    with torch.inference_mode():
+        if z is None:
+            return bits_of(bottleneck(y + medians)[1]).item()
+        z_hat, z_likelihoods = bottleneck(z + medians)
+        scales, means = model.h_s(z_hat), None
+        if isinstance(model, MeanScaleHyperprior):
+            scales, means = scales.chunk(2, 1)
+            y = y + means
+        _, y_likelihoods = model.gaussian_conditional(y, scales, means=means)
+        return (bits_of(z_likelihoods) + bits_of(y_likelihoods)).item()
+
+
+def _column(values: Tensor) -> Tensor:
+    """(C,) to (1, C, 1, 1) float."""
+    return values.detach().float().reshape(1, -1, 1, 1)
+
+
+def _layout(module: nn.Module) -> torch.memory_format:
+    """The memory format that the weights were put into."""
+    weight = next(p for p in module.parameters() if p.dim() == 4)
+    last = weight.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
