@@ -240,7 +240,8 @@ class EntropyModel:
                 "slope": [layer.slope for layer in transform.layers],
                 "has_means": has_means,
             }
-        return arrays, settings
+        # safetensors writes the memory of an array as it lies.
+        return {k: np.ascontiguousarray(v) for k, v in arrays.items()}, settings
 
     @classmethod
     def from_state(cls, arrays: dict[str, np.ndarray], settings: dict[str, Any]) -> EntropyModel:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from detectron2.data import detection_utils
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ..errors import DatasetError
@@ -45,12 +44,13 @@ def read_image(path: str | Path, format: Literal["BGR", "RGB"] = "BGR") -> np.nd
         with warnings.catch_warnings():
             # Pillow would rather see palettes with alpha in RGBA; alpha is dropped anyway.
             warnings.filterwarnings("ignore", "Palette images with Transparency", UserWarning)
-            image = detection_utils.read_image(str(path), format=format)
+            with Image.open(path) as file:
+                image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
     except (DatasetError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise all kinds on damaged files
         raise DatasetError(f"Cannot read the image {path}: {_explain(error)}") from error
-    return np.array(image, order="C")
+    return np.array(image if format == "RGB" else image[:, :, ::-1], order="C")
 
 
 def _check_header(path: Path) -> None:

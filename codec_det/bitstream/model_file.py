@@ -1,0 +1,134 @@
+"""Deployed models as files: safetensors with JSON metadata, which run no code when they are read.
+
+What a file holds is said by its metadata under "codec_det": a JSON object with "kind" ("encoder" or
+"receiver"), "version" of this layout, "codec" (name and widths), "entropy" (settings, and the
+SHA-256 of the entropy model) and, for people, who made it. Arrays are named by part:
+``entropy.*``, ``analysis.*``, ``g_s.*``, ``detector.*``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from ..errors import WeightsError
+from ..files import atomic_file
+from .entropy import EntropyModel
+
+VERSION = 1
+
+
+class ModelFile(NamedTuple):
+    """Content of a deployed model.
+
+    Attributes:
+        path: where it was read.
+        metadata: see the module.
+        arrays: by name.
+        entropy: the entropy model, verified against its SHA-256.
+    """
+
+    path: Path
+    metadata: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    entropy: EntropyModel
+
+    def part(self, name: str) -> dict[str, np.ndarray]:
+        """Arrays of a part, without its prefix."""
+        prefix = f"{name}."
+        return {k[len(prefix) :]: v for k, v in self.arrays.items() if k.startswith(prefix)}
+
+
+def save_model(
+    path: Path,
+    kind: str,
+    entropy: EntropyModel,
+    parts: dict[str, dict[str, np.ndarray]],
+    metadata: dict[str, Any],
+) -> None:
+    """Write a deployed model: ``parts`` are its arrays by part, the entropy model's excepted."""
+    state, settings = entropy.state()
+    named = {
+        f"{part}.{k}": v
+        for part, own in {**parts, "entropy": state}.items()
+        for k, v in own.items()
+    }
+    described = {
+        "kind": kind,
+        "version": VERSION,
+        "entropy": {**settings, "sha256": entropy.sha256},
+        **metadata,
+    }
+    with atomic_file(path) as partial:
+        save_file(
+            named,
+            partial,
+            metadata={"codec_det": json.dumps(described)},
+        )
+
+
+def load_model(path: Path, kind: str, parts: tuple[str, ...] = ()) -> ModelFile:
+    """Read a deployed model: its entropy model and, of the rest, the named parts.
+
+    Raises:
+        WeightsError: if ``path`` is missing, damaged, or not of this ``kind``.
+    """
+    if not path.is_file():
+        raise WeightsError(f"'{path}' does not exist: make it with tools/export_model.py")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = parse_metadata((file.metadata() or {}).get("codec_det"), path, kind)
+            wanted = tuple(f"{part}." for part in ("entropy", *parts))
+            arrays = {key: file.get_tensor(key) for key in file.keys() if key.startswith(wanted)}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"'{path}' is damaged or no model of tools/export_model.py ({error})"
+        ) from None
+    state = {k.removeprefix("entropy."): v for k, v in arrays.items() if k.startswith("entropy.")}
+    return ModelFile(path, metadata, arrays, restore_entropy(state, metadata, path))
+
+
+def parse_metadata(text: str | None, path: Path, kind: str) -> dict[str, Any]:
+    """Metadata of a model file, checked to be of this ``kind`` and version.
+
+    Raises:
+        WeightsError: if it is not.
+    """
+    try:
+        metadata = json.loads(text or "null")
+        found, version = metadata["kind"], metadata["version"]
+    except (ValueError, TypeError, KeyError):
+        raise WeightsError(
+            f"'{path}' is no model of tools/export_model.py: it has no codec_det metadata"
+        ) from None
+    if found != kind:
+        raise WeightsError(f"'{path}' is a model of kind '{found}': give the {kind}")
+    if version != VERSION:
+        raise WeightsError(
+            f"'{path}' has version {version} of the layout, and this program reads {VERSION}: "
+            "export it again"
+        )
+    return dict(metadata)
+
+
+def restore_entropy(
+    state: dict[str, np.ndarray], metadata: dict[str, Any], path: Path
+) -> EntropyModel:
+    """The entropy model of a model file.
+
+    Raises:
+        WeightsError: if something is missing or was changed.
+    """
+    try:
+        entropy = EntropyModel.from_state(state, metadata["entropy"])
+        intact = entropy.sha256 == metadata["entropy"]["sha256"]
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise WeightsError(f"'{path}' has a damaged entropy model ({error!r})") from None
+    if not intact:
+        raise WeightsError(f"'{path}' has an entropy model that was changed: export it again")
+    return entropy

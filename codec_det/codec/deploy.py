@@ -1,0 +1,158 @@
+"""Trained codecs as deployed models: written once from a checkpoint, then loaded to code pictures.
+
+An encoder has the analysis transforms, a receiver the synthesis transform (and, where
+:mod:`codec_det.receiver` wrote it, a detector). Both have the frozen entropy model.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import platform
+import warnings
+from datetime import datetime, timezone
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+import torch
+from torch import nn
+
+from .. import __version__
+from ..bitstream.container import MAX_PIXELS
+from ..bitstream.encoder import PictureEncoder
+from ..bitstream.entropy import EntropyModel
+from ..bitstream.model_file import VERSION, ModelFile, load_model, save_model
+from ..bitstream.onnx_encoder import load_onnx_encoder
+from ..errors import WeightsError
+from ..files import atomic_file
+from .bitstream_codec import PictureDecoder
+from .learned import LearnedCodec
+from .transforms import Analysis, run_analysis
+
+# Of the ONNX operators; runtimes since 2022 have it.
+OPSET = 18
+
+
+def save_encoder(path: Path, codec: LearnedCodec, entropy: EntropyModel) -> None:
+    """Write what a camera needs."""
+    parts = {"analysis": to_arrays(Analysis(codec.model, entropy))}
+    save_model(path, "encoder", entropy, parts, codec_metadata(codec))
+
+
+def save_onnx_encoder(path: Path, codec: LearnedCodec, entropy: EntropyModel) -> None:
+    """Write the same as one ONNX file, for pictures of any size."""
+    analysis = Analysis(codec.model, entropy).cpu().eval()
+    state, settings = entropy.state()
+    described = {
+        "kind": "encoder",
+        "version": VERSION,
+        "entropy": {**settings, "sha256": entropy.sha256},
+        **codec_metadata(codec),
+    }
+    outputs = ["y", "z"] if entropy.hyperprior else ["y"]
+    dynamic = {
+        0: torch.export.Dim.DYNAMIC,
+        2: torch.export.Dim.DYNAMIC,
+        3: torch.export.Dim.DYNAMIC,
+    }
+    # An example whose sides all differ, so that none is taken for a constant.
+    example = torch.zeros(2, 3, 3 * entropy.stride, 4 * entropy.stride)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            analysis,
+            (example,),
+            input_names=["picture"],
+            output_names=outputs,
+            dynamic_shapes=(dynamic,),
+            opset_version=OPSET,
+            dynamo=True,
+        )
+    assert program is not None
+    program.model.metadata_props.update(
+        {
+            "codec_det": json.dumps(described),
+            "entropy": base64.b64encode(safetensors.numpy.save(state)).decode(),
+        }
+    )
+    with atomic_file(path) as unfinished:
+        program.save(unfinished, external_data=False)
+
+
+def load_encoder(path: Path, device: str = "cpu", threads: int = 0) -> PictureEncoder:
+    """The encoder in a file of :func:`save_encoder` or :func:`save_onnx_encoder` (``.onnx``).
+
+    Args:
+        device: of the transforms; ONNX files run on the CPU.
+        threads: per picture, of ONNX files.
+
+    Raises:
+        WeightsError: if the file is missing, damaged or no encoder.
+    """
+    if path.suffix == ".onnx":
+        return load_onnx_encoder(path, threads)
+    file = load_model(path, "encoder", ("analysis",))
+    codec = _build(file)
+    analysis = Analysis(codec.model, file.entropy)
+    load_arrays(analysis, file, "analysis")
+    return PictureEncoder(partial(run_analysis, analysis.to(device).eval()), file.entropy)
+
+
+def load_decoder(path: Path, device: str = "cpu", max_pixels: int = MAX_PIXELS) -> PictureDecoder:
+    """The decoder in a receiver file; its detector is not read.
+
+    Raises:
+        WeightsError: if the file is missing, damaged or no receiver.
+    """
+    file = load_model(path, "receiver", ("g_s",))
+    g_s = _build(file).model.g_s
+    load_arrays(g_s, file, "g_s")
+    return PictureDecoder(g_s.to(device).eval(), file.entropy, max_pixels)
+
+
+def codec_metadata(codec: LearnedCodec) -> dict[str, Any]:
+    """What a model file says of its codec and its making."""
+    return {
+        "codec": {"name": codec.name, "widths": list(codec.widths)},
+        "made": {
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "codec_det": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "compressai", "constriction")},
+        },
+    }
+
+
+def to_arrays(module: nn.Module) -> dict[str, np.ndarray]:
+    """State of a module as arrays."""
+    # safetensors writes the memory of an array as it lies, and channels-last memory lies otherwise.
+    return {k: v.detach().cpu().contiguous().numpy() for k, v in module.state_dict().items()}
+
+
+def load_arrays(module: nn.Module, file: ModelFile, part: str) -> None:
+    """Load a part of a model file into ``module``, of which nothing may be missing.
+
+    Raises:
+        WeightsError: if it does not fit.
+    """
+    tensors = {k: torch.from_numpy(v) for k, v in file.part(part).items()}
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise WeightsError(f"the {part} in '{file.path}' does not fit its codec: {error}") from None
+
+
+def _build(file: ModelFile) -> LearnedCodec:
+    """A codec of the architecture that a model file names, with random weights."""
+    try:
+        codec = file.metadata["codec"]
+        n, m = codec["widths"]
+        return LearnedCodec(codec["name"], 1, n=n, m=m)
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"'{file.path}' names no codec that is known ({error!r})") from None
