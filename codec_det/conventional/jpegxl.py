@@ -1,0 +1,95 @@
+"""JPEG XL by libjxl inside ffmpeg."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import BitstreamError
+from .base import MAX_PIXELS, REVISION, PictureCodec, QualityRange, no_byte_setting
+from .containers import jxl_overhead
+from .ffmpeg import ffmpeg_version, find_ffmpeg
+from .pillow import decode_with_pillow
+from .process import TIME_LIMIT, run_program
+from .video import read_output
+
+_ENCODER = "libjxl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JpegXlCodec(PictureCodec):
+    """ISO/IEC 18181 by libjxl.
+
+    Attributes:
+        quality: Butteraugli distance, a perceptual one; 0 is lossless.
+        effort: 1 to 9.
+        time_limit: in seconds, for each run of the program.
+    """
+
+    name = "jpegxl"
+    choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {"effort": tuple(range(1, 10))}
+
+    effort: int = 7
+    time_limit: float = no_byte_setting(TIME_LIMIT)
+
+    @property
+    def quality_range(self) -> QualityRange:
+        return QualityRange(0, 15, False, False, "Butteraugli distance, 0 is lossless")
+
+    @property
+    def chroma_formats(self) -> tuple[str, ...]:
+        return ("4:4:4",)
+
+    def check_available(self) -> None:
+        find_ffmpeg(_ENCODER)
+
+    def version(self) -> str:
+        return f"{_ENCODER}, {ffmpeg_version(find_ffmpeg(_ENCODER))}, revision {REVISION}"
+
+    def command(self) -> str:
+        return " ".join(self._arguments("ffmpeg", "{width}x{height}", "{output}")) + " < {input}"
+
+    def container_overhead(self, data: bytes) -> int:
+        return jxl_overhead(data)
+
+    def _arguments(self, program: str, size: str, output: str) -> list[str]:
+        return [
+            *(program, "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size),
+            *("-color_primaries", "bt709", "-color_trc", "iec61966-2-1", "-i", "pipe:0"),
+            *("-frames:v", "1", "-c:v", _ENCODER, "-threads", "1"),
+            *("-distance", self.quality_text, "-effort", str(self.effort)),
+            *("-f", "image2pipe", "-y", output),
+        ]
+
+    def _encode(self, picture: np.ndarray) -> bytes:
+        height, width, _ = picture.shape
+        with tempfile.TemporaryDirectory(prefix="codec_det_") as folder:
+            output = Path(folder) / "coded.jxl"
+            run_program(
+                self._arguments(str(find_ffmpeg(_ENCODER)), f"{width}x{height}", str(output)),
+                stdin=picture.tobytes(),
+                time_limit=self.time_limit,
+                remedy=f"run it by hand to see why ({self.command()})",
+            )
+            return read_output(output)
+
+    def _decode(self, data: bytes) -> np.ndarray:
+        arguments = [
+            *(str(find_ffmpeg(_ENCODER)), "-v", "error", "-xerror", "-err_detect", "explode"),
+            *("-max_pixels", str(MAX_PIXELS), "-threads", "1"),
+            *("-f", "jpegxl_pipe", "-c:v", _ENCODER, "-i", "pipe:0", "-frames:v", "1"),
+            *("-pix_fmt", "rgb24", "-f", "image2pipe", "-c:v", "ppm", "pipe:1"),
+        ]
+        output, _ = run_program(
+            arguments,
+            stdin=data,
+            time_limit=self.time_limit,
+            remedy="the coded bytes are damaged, cut short or of another codec",
+            error=BitstreamError,
+        )
+        return decode_with_pillow(output, "PPM", self.name)
