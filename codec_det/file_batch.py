@@ -29,29 +29,36 @@ def find_files(inputs: Iterable[Path], suffixes: frozenset[str], kind: str) -> l
         kind: what is looked for, for messages: "pictures".
 
     Raises:
-        CodecDetError: if an input does not exist, a folder has no such file, or two files have the
-            same name but for their suffix, so that their results would overwrite each other.
+        CodecDetError: if an input does not exist or cannot be listed, a folder has no such file, or
+            two files have the same name but for their suffix, so that their results would overwrite
+            each other.
     """
-    files: list[Path] = []
-    for path in inputs:
-        if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes)
-            if not found:
-                raise CodecDetError(f"'{path}' has no {kind} ({', '.join(sorted(suffixes))}) in it")
-            files += found
-        elif path.exists():
-            files.append(path)
-        else:
-            raise CodecDetError(f"'{path}' does not exist: give files or folders of {kind}")
     by_stem: dict[str, Path] = {}
-    for path in dict.fromkeys(files):
-        other = by_stem.setdefault(path.stem, path)
-        if other != path:
-            raise CodecDetError(
-                f"'{other}' and '{path}' would be written under the same name: rename one, or "
-                "run them apart"
-            )
+    for path in inputs:
+        try:
+            found = _list(path, suffixes, kind)
+        except OSError as error:
+            raise CodecDetError(f"cannot look for {kind} in '{path}' ({error.strerror})") from None
+        for file in found:
+            other = by_stem.setdefault(file.stem, file)
+            if other.resolve() != file.resolve():
+                raise CodecDetError(
+                    f"'{other}' and '{file}' would be written under the same name: rename one, or "
+                    "run them apart"
+                )
     return list(by_stem.values())
+
+
+def _list(path: Path, suffixes: frozenset[str], kind: str) -> list[Path]:
+    if not path.is_dir():
+        if not path.exists():
+            raise CodecDetError(f"'{path}' does not exist: give files or folders of {kind}")
+        return [path]
+    # A link to nowhere is kept: it is reported, not passed over.
+    found = [p for p in path.iterdir() if p.suffix.lower() in suffixes and not p.is_dir()]
+    if not found:
+        raise CodecDetError(f"'{path}' has no {kind} ({', '.join(sorted(suffixes))}) in it")
+    return sorted(found)
 
 
 def process(
@@ -60,9 +67,15 @@ def process(
     """``work`` on every file, with a progress bar; results and failures, both in order of files.
 
     Args:
+        work: raises CodecDetError, OSError or MemoryError for a file that it cannot use; whatever
+            else it raises is a bug, and ends all.
         workers: files worked on at a time, each in a thread: the work should spend its time in
             libraries that let others run.
         unit: of the progress bar.
+
+    Raises:
+        KeyboardInterrupt: at once after Ctrl-C. Files that were being worked on still are, in
+            threads that a program's orderly end would wait for.
     """
     results: dict[Path, Result] = {}
     reasons: dict[Path, str] = {}
@@ -75,9 +88,10 @@ def process(
                 results[path] = future.result()
             except (CodecDetError, OSError, MemoryError) as error:
                 reasons[path] = str(error) or type(error).__name__
-    finally:
-        # After Ctrl-C: what has not begun never does.
-        pool.shutdown(cancel_futures=True)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
     failures = [Failure(path, reasons[path]) for path in files if path in reasons]
     return {path: results[path] for path in files if path in results}, failures
 
