@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from detectron2.config import CfgNode
+from typing import TYPE_CHECKING
 
 from .base import Codec
 from .identity import IdentityCodec
+
+if TYPE_CHECKING:
+    # Decoding files needs this package, and no detectron2.
+    from detectron2.config import CfgNode
 
 
 def build_codec(cfg: CfgNode) -> Codec:
