@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -117,7 +118,7 @@ class CodecDetector(nn.Module):
         images = [self._load(x) for x in batched_inputs]
         with torch.set_grad_enabled(bool(self.regime.codec_parts)):
             coded = self.codec(images)
-        losses = dict(self.detector(self._detector_inputs(batched_inputs, coded)))
+        losses = dict(self.detect(coded.reconstructions, batched_inputs))
         losses.update(self._codec_losses(images, coded))
         return losses
 
@@ -134,7 +135,7 @@ class CodecDetector(nn.Module):
         images = [self._load(x) for x in batched_inputs]
         coded = self.codec(images)
         middle = self._clock()
-        outputs = self.detector(self._detector_inputs(batched_inputs, coded))
+        outputs = self.detect(coded.reconstructions, batched_inputs)
         end = self._clock()
         measured = coded.measured or [{} for _ in images]
         for output, picture, bits, figures in zip(
@@ -146,6 +147,25 @@ class CodecDetector(nn.Module):
             output["codec_seconds"] = (middle - start) / len(images)
             output["detector_seconds"] = (end - middle) / len(images)
         return outputs
+
+    def detect(self, decoded: Sequence[Tensor], batched_inputs: Sequence[dict[str, Any]]) -> Any:
+        """What the detector returns for decoded pictures: losses in training, else a dict each.
+
+        Args:
+            decoded: pictures (3, H, W), RGB in [0, 1], on the model's device.
+            batched_inputs: as of :meth:`forward`, one per picture; their "image" is not looked at,
+                and any may be empty.
+        """
+        inputs = []
+        for x, picture in zip(batched_inputs, decoded, strict=True):
+            height, width = picture.shape[-2:]
+            size = x.get("detector_size")
+            if size is None:
+                size = ResizeShortestEdge.get_output_shape(height, width, *self.test_size)
+            entry = {"height": height, "width": width, **x}
+            entry["image"] = to_detector(picture, self.image_format, tuple(size))
+            inputs.append(entry)
+        return self.detector(inputs)
 
     def describe(self) -> str:
         """What trains, and the loss it trains for, in words."""
@@ -168,18 +188,6 @@ class CodecDetector(nn.Module):
 
     def _load(self, x: dict[str, Any]) -> Tensor:
         return to_codec(x["image"].to(self.device, non_blocking=True), self.image_format)
-
-    def _detector_inputs(self, batched_inputs: list[dict[str, Any]], coded: Coded) -> list[dict]:
-        inputs = []
-        for x, picture in zip(batched_inputs, coded.reconstructions, strict=True):
-            height, width = picture.shape[-2:]
-            size = x.get("detector_size")
-            if size is None:
-                size = ResizeShortestEdge.get_output_shape(height, width, *self.test_size)
-            entry = {"height": height, "width": width, **x}
-            entry["image"] = to_detector(picture, self.image_format, tuple(size))
-            inputs.append(entry)
-        return inputs
 
     def _codec_losses(self, images: list[Tensor], coded: Coded) -> dict[str, Tensor]:
         """Rate, distortion and auxiliary loss, as far as something can train for them."""
