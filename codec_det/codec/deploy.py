@@ -29,7 +29,7 @@ from ..bitstream.encoder import PictureEncoder
 from ..bitstream.entropy import EntropyModel
 from ..bitstream.model_file import VERSION, ModelFile, load_model, save_model
 from ..bitstream.onnx_encoder import load_onnx_encoder
-from ..errors import WeightsError
+from ..errors import CodecDetError, WeightsError
 from ..files import atomic_file
 from .bitstream_codec import PictureDecoder
 from .learned import LearnedCodec
@@ -90,18 +90,19 @@ def load_encoder(path: Path, device: str = "cpu", threads: int = 0) -> PictureEn
 
     Args:
         device: of the transforms; ONNX files run on the CPU.
-        threads: per picture, of ONNX files.
+        threads: per picture, of ONNX files; 0: as many as there are cores.
 
     Raises:
         WeightsError: if the file is missing, damaged or no encoder.
+        CodecDetError: if the device cannot be used.
     """
     if path.suffix == ".onnx":
         return load_onnx_encoder(path, threads)
     file = load_model(path, "encoder", ("analysis",))
-    codec = _build(file)
+    codec = build_codec(file)
     analysis = Analysis(codec.model, file.entropy)
     load_arrays(analysis, file, "analysis")
-    return PictureEncoder(partial(run_analysis, analysis.to(device).eval()), file.entropy)
+    return PictureEncoder(partial(run_analysis, move(analysis, device)), file.entropy)
 
 
 def load_decoder(path: Path, device: str = "cpu", max_pixels: int = MAX_PIXELS) -> PictureDecoder:
@@ -109,11 +110,12 @@ def load_decoder(path: Path, device: str = "cpu", max_pixels: int = MAX_PIXELS) 
 
     Raises:
         WeightsError: if the file is missing, damaged or no receiver.
+        CodecDetError: if the device cannot be used.
     """
     file = load_model(path, "receiver", ("g_s",))
-    g_s = _build(file).model.g_s
+    g_s = build_codec(file).model.g_s
     load_arrays(g_s, file, "g_s")
-    return PictureDecoder(g_s.to(device).eval(), file.entropy, max_pixels)
+    return PictureDecoder(move(g_s, device), file.entropy, max_pixels)
 
 
 def codec_metadata(codec: LearnedCodec) -> dict[str, Any]:
@@ -148,11 +150,32 @@ def load_arrays(module: nn.Module, file: ModelFile, part: str) -> None:
         raise WeightsError(f"the {part} in '{file.path}' does not fit its codec: {error}") from None
 
 
-def _build(file: ModelFile) -> LearnedCodec:
-    """A codec of the architecture that a model file names, with random weights."""
+def build_codec(file: ModelFile) -> LearnedCodec:
+    """A codec of the architecture that a model file names, with random weights.
+
+    Raises:
+        WeightsError: if it is not known.
+    """
     try:
         codec = file.metadata["codec"]
         n, m = codec["widths"]
+        if codec["name"] != file.entropy.codec:
+            raise ValueError(f"its entropy model is of a {file.entropy.codec}")
         return LearnedCodec(codec["name"], 1, n=n, m=m)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"'{file.path}' names no codec that is known ({error!r})") from None
+
+
+def move(module: nn.Module, device: str) -> nn.Module:
+    """Put a module where a user wants it, for inference.
+
+    Raises:
+        CodecDetError: if the device cannot be used.
+    """
+    try:
+        return module.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise CodecDetError(
+            f"the device '{device}' cannot be used ({str(error).splitlines()[0]}): give cpu, or "
+            "cuda where PyTorch finds a GPU"
+        ) from None

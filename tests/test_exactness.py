@@ -1,0 +1,106 @@
+"""Files decode to the same latents in processes that compute differently."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from codec_det.codec.exactness import (
+    INSTRUCTION_SETS,
+    FloatEntropyModel,
+    Setting,
+    Worker,
+    all_settings,
+    measure,
+)
+from codec_det.codec.freeze import freeze_entropy_model
+from codec_det.codec.learned import LearnedCodec
+from tools import check_exactness as tool
+
+
+def make_codec(name):
+    torch.manual_seed(1)
+    codec = LearnedCodec(name, 1, n=8, m=12).eval()
+    with torch.no_grad():
+        # Random weights give latents near zero, which every table codes alike.
+        codec.model.g_a[-1].weight *= 100
+        codec.model.h_s[-2 if name == "bmshj2018-hyperprior" else -1].weight *= 50
+    codec.model.update()
+    return codec, freeze_entropy_model(name, codec.model)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    return coarse.repeat(16, 1).repeat(16, 2)
+
+
+def test_all_settings_are_every_combination_on_the_cpu():
+    settings = all_settings()
+    assert len(set(settings)) == len(settings) == 2 * 2 * 2 * 2 * len(INSTRUCTION_SETS)
+    assert {s.device for s in all_settings(["cpu", "cuda"])} == {"cpu", "cuda"}
+
+
+def test_a_setting_limits_every_library():
+    variables = Setting(threads=2, instructions="sse").environment
+    assert variables["OMP_NUM_THREADS"] == variables["OPENBLAS_NUM_THREADS"] == "2"
+    assert variables["DNNL_MAX_CPU_ISA"] == "SSE41"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bmshj2018-hyperprior", "mbt2018-mean"])
+def test_exact_path_decodes_everywhere(name, tmp_path, pictures):
+    codec, entropy = make_codec(name)
+    settings = [
+        Setting(),
+        Setting(threads=2, batch=4, channels_last=False, onednn=False, instructions="sse"),
+    ]
+    result = measure(tmp_path, codec, entropy, pictures, settings, processes=2)
+    assert result["exact"]["cases"] == result["float"]["cases"] == 2 * 2 * len(pictures)
+    assert result["exact"]["mismatches"] == 0
+    assert result["exact"]["by_difference"] == {
+        "nothing": [0, 2 * len(pictures)],
+        "several": [0, 2 * len(pictures)],
+    }
+
+
+def test_a_wrong_table_is_counted(tmp_path, pictures):
+    """The measurement itself: a float path whose scales moved must show as mismatches."""
+    codec, entropy = make_codec("bmshj2018-hyperprior")
+    coded = FloatEntropyModel.of(entropy, codec.model, Setting())
+    y = np.ones((12, 8, 8), np.int32) * np.arange(8, dtype=np.int32)
+    z = np.zeros((8, 2, 2), np.int32)
+    data = coded.write(y, z, 128, 128)
+    worker = Worker.__new__(Worker)
+    worker.entropies = {"float": coded}
+    worker._decoded = {}
+    before = worker.decode("float", data)
+    with torch.no_grad():
+        codec.model.h_s[-2].bias += 0.5
+    worker._decoded = {}
+    assert worker.decode("float", data) != before
+
+
+def test_tool_reports_and_writes_counts(tmp_path, tiny_cfg, capsys, monkeypatch):
+    cfg = tiny_cfg("MODEL.CODEC.WEIGHTS", "", "DATASETS.TEST", ("shapes_val",))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(cfg.dump())
+    (folder / "results.jsonl").touch()
+    from PIL import Image
+
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(tool, "quick_settings", lambda _: [Setting()])
+    output = tmp_path / "counts.json"
+    arguments = [str(folder), "--images", str(tmp_path / "a.png"), "--quick", "--count", "1"]
+    assert tool.main([*arguments, "--size", "64", "64", "--output", str(output)]) == 0
+    assert json.loads(output.read_text())["exact"] == {
+        "cases": 1,
+        "mismatches": 0,
+        "by_difference": {"nothing": [0, 1]},
+    }
+    assert "0 of 1" in capsys.readouterr().out
+    assert tool.main([*arguments, "--size", "96", "64"]) == 2
+    assert "lower --count or --size" in capsys.readouterr().err

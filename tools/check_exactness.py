@@ -1,0 +1,142 @@
+#!/usr/bin/env python
+"""Check that files decode to the same latents under every setting of this machine.
+
+Codes pictures under every combination of threads (1, 2), batch size (1, 4), memory format, oneDNN
+on and off and instruction set, each in a process of its own, and decodes every file under every
+combination. The same is done with the plain float entropy model, to show how often that breaks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from codec_det.bitstream.ids import WITHOUT_BITSTREAM
+from codec_det.codec.exactness import PATHS, Setting, all_settings, measure
+from codec_det.codec.freeze import freeze_entropy_model
+from codec_det.data.image_io import read_image
+from codec_det.errors import CodecDetError
+from codec_det.file_batch import find_files
+from codec_det.files import atomic_file
+from codec_det.runs import open_run
+from codec_det.trainer import load_chain
+
+EPILOG = """
+example:
+  tools/check_exactness.py output/jft_R50 --images datasets/coco/val2017 --output exactness.json
+
+The exit status is 1 if the exact path, which deployed models use, ever failed.
+"""
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN_FOLDER", help="OUTPUT_DIR of tools/train_net.py")
+    add("--images", type=Path, nargs="+", required=True, metavar="PATH", help="files or folders")
+    add("--count", type=int, default=8, metavar="N", help="pictures to use (default: %(default)s)")
+    add(
+        "--size",
+        type=int,
+        nargs=2,
+        default=(384, 512),
+        metavar=("H", "W"),
+        help="they are cropped to it, so that they can be batched (default: 384 512)",
+    )
+    add("--quick", action="store_true", help="each setting varied alone, not every combination")
+    add(
+        "--processes",
+        type=int,
+        default=os.cpu_count(),
+        metavar="N",
+        help="at a time (default: one per core)",
+    )
+    add("--output", type=Path, metavar="FILE", help="write the counts here, as JSON")
+    return parser
+
+
+def quick_settings(devices: list[str]) -> list[Setting]:
+    """The default, and each setting varied alone."""
+    default = Setting()
+    alone = [s for s in all_settings(devices) if _distance(s, default) <= 1]
+    return sorted(alone, key=lambda s: _distance(s, default))
+
+
+def _distance(a: Setting, b: Setting) -> int:
+    return sum(vars(a)[key] != vars(b)[key] for key in vars(a))
+
+
+def read_crops(paths: list[Path], count: int, size: tuple[int, int]) -> np.ndarray:
+    """(count, *size, 3) uint8 RGB: the top left of the first pictures that are large enough.
+
+    Raises:
+        CodecDetError: if there are fewer.
+    """
+    height, width = size
+    crops = []
+    for path in find_files(paths, SUFFIXES, "pictures"):
+        picture = read_image(path, "RGB")[:height, :width]
+        if picture.shape[:2] == (height, width):
+            crops.append(picture)
+        if len(crops) == count:
+            return np.stack(crops)
+    raise CodecDetError(
+        f"only {len(crops)} pictures are {width}x{height} or larger: lower --count or --size"
+    )
+
+
+def describe(result: dict) -> str:
+    """A table for people."""
+    lines = [f"{len(result['settings'])} settings; files that did not decode to their latents:"]
+    kinds = sorted({kind for path in PATHS for kind in result[path]["by_difference"]})
+    lines.append(f"  {'encoder and decoder differ in':32}{'exact path':>20}{'float path':>20}")
+    for kind in kinds:
+        counts = [result[path]["by_difference"][kind] for path in PATHS]
+        lines.append(f"  {kind:32}" + "".join(f"{f'{bad} of {all_}':>20}" for bad, all_ in counts))
+    totals = [f"{result[path]['mismatches']} of {result[path]['cases']}" for path in PATHS]
+    lines.append(f"  {'all':32}" + "".join(f"{total:>20}" for total in totals))
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line ``argv``; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    try:
+        pictures = read_crops(args.images, args.count, tuple(args.size))
+        run = open_run(args.run)
+        name = run.cfg.MODEL.CODEC.NAME
+        if name in WITHOUT_BITSTREAM:
+            raise CodecDetError(f"{name} cannot be written to files: {WITHOUT_BITSTREAM[name]}")
+        codec: Any = load_chain(run.cfg, resume=True).codec.cpu()
+        codec.set_trainable(())
+        codec.refresh_tables()
+        devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+        settings = quick_settings(devices) if args.quick else all_settings(devices)
+        with tempfile.TemporaryDirectory() as folder:
+            entropy = freeze_entropy_model(name, codec.model)
+            result = measure(Path(folder), codec, entropy, pictures, settings, args.processes)
+        print(describe(result))
+        if args.output:
+            with atomic_file(args.output) as partial:
+                partial.write_text(json.dumps(result, indent=1))
+            print(f"Counts are in {args.output}")
+    except CodecDetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 1 if result["exact"]["mismatches"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
