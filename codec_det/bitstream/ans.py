@@ -2,6 +2,10 @@
 
 The coder is constriction's ``AnsCoder``: Duda, "Asymmetric numeral systems" (arXiv 1311.2540). Its
 state of 64 bits is flushed once per picture, without the leading zero bytes.
+
+It starts from 2^24, above every frequency, and not from zero as it would by default. Then every
+symbol makes the state larger: none is free, a stream that is too short is noticed as soon as it is
+used up, and one that decodes is the very one that its symbols are coded to.
 """
 
 from __future__ import annotations
@@ -21,9 +25,10 @@ Uniform = constriction.stream.model.Uniform
 
 # Tables hold frequencies of 16 bits, as CompressAI's do; the coder works with 24.
 TABLE_BITS, CODER_BITS = 16, 24
-# What a stream costs beyond the information of its symbols, about: the coder starts from an empty
-# state, so that the first symbol fills it whatever its probability.
-STREAM_BITS = CODER_BITS
+START = 1 << CODER_BITS
+# What a stream costs beyond the information of its symbols, on average: its start, and what is lost
+# to whole bytes. At most it is 33.
+STREAM_BITS = CODER_BITS + 4
 # Values outside a table are sent as its escape symbol and a distance of 16 bits.
 _DISTANCES = Uniform(1 << 16)
 
@@ -40,7 +45,7 @@ class StreamWriter:
 
     def finish(self) -> bytes:
         """The stream."""
-        coder = AnsCoder()
+        coder = AnsCoder(np.array([START], np.uint32))
         # A stack: what is put last is read first.
         for symbols, model in reversed(self._parts):
             coder.encode_reverse(symbols, model)
@@ -49,7 +54,11 @@ class StreamWriter:
 
 
 class StreamReader:
-    """Reads what a :class:`StreamWriter` wrote; any bytes are safe to read."""
+    """Reads what a :class:`StreamWriter` wrote; any bytes are safe to read.
+
+    Raises:
+        BitstreamError: if ``data`` is no stream.
+    """
 
     def __init__(self, data: bytes) -> None:
         if data.endswith(b"\0"):
@@ -58,16 +67,25 @@ class StreamReader:
         self._coder = AnsCoder(np.frombuffer(padded, "<u4").astype(np.uint32))
 
     def get(self, model: Any, count: int) -> np.ndarray:
-        """The next ``count`` symbols, int32."""
-        return self._coder.decode(model, count)
+        """The next ``count`` symbols, int32.
+
+        Raises:
+            BitstreamError: if the stream has fewer.
+        """
+        symbols = self._coder.decode(model, count)
+        words, state = self._coder.pos()
+        # Each symbol makes the state smaller, so it need not be looked at after each.
+        if words == 0 and state < START:
+            raise BitstreamError("the stream ends before its picture does: damaged")
+        return symbols
 
     def finish(self) -> None:
-        """Check that nothing is left: decoding a stream inverts encoding only if it ends empty.
+        """Check that nothing is left.
 
         Raises:
             BitstreamError: if something is left.
         """
-        if not self._coder.is_empty():
+        if self._coder.pos() != (0, START):
             raise BitstreamError("the stream does not end where its picture ends: damaged")
 
 
