@@ -1,0 +1,217 @@
+#!/usr/bin/env python
+"""Code pictures into files: what a camera sends. Each becomes OUTPUT_DIR/<its name>.cdet.
+
+The encoder is a file of tools/export_model.py. encoder.safetensors runs in PyTorch, encoder.onnx in
+ONNX Runtime, where neither PyTorch, CompressAI nor detectron2 need be installed: codec_det, numpy,
+Pillow, constriction, onnxruntime, safetensors and tqdm are enough. The receiver that was exported
+with the encoder decodes what either writes (tools/decode.py, tools/detect.py), on any machine.
+
+Pictures are of any size, in any format with 8 bits per channel that Pillow reads; they are turned
+upright as their EXIF says, and transparency is dropped. Of a folder, those directly in it are
+coded. Existing files are replaced. A picture that cannot be read is named at the end, the others
+are coded all the same, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from codec_det.bitstream.onnx_encoder import load_onnx_encoder
+from codec_det.data.image_io import read_image
+from codec_det.errors import CodecDetError
+from codec_det.file_batch import describe_failures, find_files, process
+from codec_det.files import atomic_file
+
+SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".avif", ".webp"),
+        *(".png", ".bmp", ".gif", ".tif", ".tiff", ".tga", ".pbm", ".pgm", ".ppm", ".pnm"),
+    }
+)
+INTERRUPTED = 130
+EPILOG = """
+examples:
+  all pictures of a folder
+    tools/encode.py pictures --model deploy/encoder.safetensors --output-dir coded
+  on a camera without PyTorch, one at a time, with all cores
+    tools/encode.py snapshot.png --model encoder.onnx --output-dir coded --workers 1
+  on a GPU
+    tools/encode.py pictures --model deploy/encoder.safetensors --output-dir coded --device cuda
+"""
+
+
+class CodedFile(NamedTuple):
+    """A picture's file: bytes, and the size of the picture in pixels."""
+
+    size: int
+    height: int
+    width: int
+
+    @property
+    def pixels(self) -> int:
+        """Of the picture, as it was sent."""
+        return self.height * self.width
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("pictures", nargs="+", type=Path, metavar="PICTURE|FOLDER", help="what to code")
+    add("--model", type=Path, required=True, metavar="FILE", help="encoder.safetensors or .onnx")
+    add("--output-dir", type=Path, required=True, metavar="FOLDER", help="where the files go")
+    add(
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="pictures coded at a time; they share the cores (default: one per usable core)",
+    )
+    add(
+        "--device",
+        default="cpu",
+        help="of the transforms in PyTorch: cpu, cuda, cuda:1, ... (default: %(default)s)",
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value
+
+
+# argparse names the type in its message: "invalid whole number value: 'x'".
+_positive.__name__ = "whole number"
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def open_encoder(path: Path, device: str, threads: int) -> Callable[[np.ndarray], bytes]:
+    """From a picture (H, W, 3), uint8 RGB, to its file.
+
+    Args:
+        threads: CPU threads per picture.
+
+    Raises:
+        CodecDetError: if the model or the device cannot be used.
+    """
+    if path.suffix == ".onnx":
+        if device != "cpu":
+            raise CodecDetError(
+                f"--device {device}: ONNX encoders run on the CPU; give encoder.safetensors"
+            )
+        return load_onnx_encoder(path, threads).encode
+    try:
+        import torch
+
+        from codec_det.codec.deploy import load_encoder
+    except ImportError as error:
+        raise CodecDetError(
+            f"'{path}' needs {error.name}, which is not installed: install it, or give an encoder "
+            "exported with tools/export_model.py --onnx"
+        ) from None
+    encoder = load_encoder(path, device)
+
+    def encode(picture: np.ndarray) -> bytes:
+        # It counts for the calling thread alone: a new one would take all cores.
+        torch.set_num_threads(threads)
+        try:
+            return encoder.encode(picture)
+        except RuntimeError as error:
+            # PyTorch has no narrower class for memory that runs out.
+            raise CodecDetError(f"PyTorch cannot code it: {error}") from error
+
+    return encode
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results.
+
+    Raises:
+        CodecDetError: if files cannot be created in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CodecDetError(
+            f"--output-dir '{folder}' is not writable ({error.strerror}): choose another"
+        ) from None
+
+
+def encode_files(args: argparse.Namespace) -> int:
+    """Run the tool; returns the exit status.
+
+    Raises:
+        CodecDetError: if something is wrong with anything but a picture.
+    """
+    paths = find_files(args.pictures, SUFFIXES, "pictures")
+    cores = usable_cores()
+    workers = min(args.workers or cores, len(paths))
+    encode = open_encoder(args.model, args.device, max(cores // workers, 1))
+    make_folder(args.output_dir)
+
+    def work(path: Path) -> CodedFile:
+        picture = read_image(path, "RGB")
+        data = encode(picture)
+        with atomic_file(args.output_dir / f"{path.stem}.cdet") as partial:
+            partial.write_bytes(data)
+        return CodedFile(len(data), *picture.shape[:2])
+
+    coded, failures = process(paths, work, workers, "img")
+    if coded:
+        print(describe(coded, args.output_dir))
+    if failures:
+        print(describe_failures(failures, len(paths)), file=sys.stderr)
+    return 1 if failures else 0
+
+
+def describe(coded: dict[Path, CodedFile], folder: Path) -> str:
+    """A line per file, and one for all."""
+    column = max((len(path.stem) for path in coded)) + len(".cdet")
+    lines = [
+        f"{path.stem + '.cdet':{column}}  {f'{file.width}x{file.height}':>9}  "
+        f"{file.size:8d} bytes  {8 * file.size / file.pixels:.4f} bpp"
+        for path, file in coded.items()
+    ]
+    size, pixels = (sum(getattr(f, key) for f in coded.values()) for key in ("size", "pixels"))
+    lines.append(f"together {size} bytes, {8 * size / pixels:.4f} bpp, in {folder}")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line ``argv``; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    try:
+        return encode_files(args)
+    except CodecDetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"interrupted: the files in {args.output_dir} are complete", file=sys.stderr)
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    status = main()
+    if status == INTERRUPTED:
+        sys.stderr.flush()
+        os._exit(status)  # sys.exit would wait for the pictures that are being coded
+    sys.exit(status)
