@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from ..errors import WeightsError
 from ..files import atomic_file
@@ -65,11 +65,8 @@ def save_model(
         **metadata,
     }
     with atomic_file(path) as partial:
-        save_file(
-            named,
-            partial,
-            metadata={"codec_det": json.dumps(described)},
-        )
+        # Not by save_file, whose files their owner alone may read.
+        partial.write_bytes(save(named, metadata={"codec_det": json.dumps(described)}))
 
 
 def load_model(path: Path, kind: str, parts: tuple[str, ...] = ()) -> ModelFile:

@@ -1,4 +1,5 @@
-"""The encoder in ONNX Runtime: a camera needs numpy, constriction, onnxruntime and this package.
+"""The encoder in ONNX Runtime: a camera needs this package, numpy, constriction, onnxruntime and
+safetensors.
 
 The ONNX file is complete: its graph holds the analysis transforms, its metadata the entropy model
 (under "codec_det" as in :mod:`codec_det.bitstream.model_file`, under "entropy" its arrays, as
@@ -15,7 +16,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from ..errors import WeightsError
+from ..errors import CodecDetError, WeightsError
 from .encoder import PictureEncoder
 from .model_file import parse_metadata, restore_entropy
 
@@ -52,6 +53,9 @@ def load_onnx_encoder(path: Path, threads: int = 0) -> PictureEncoder:
         raise WeightsError(f"'{path}' is damaged or no ONNX model ({error})") from error
 
     def analysis(batch: np.ndarray) -> list[np.ndarray]:
-        return session.run(None, {"picture": batch})
+        try:
+            return session.run(None, {"picture": batch})
+        except Exception as error:  # as above; most likely memory
+            raise CodecDetError(f"ONNX Runtime cannot code it: {error}") from error
 
     return PictureEncoder(analysis, restore_entropy(state, metadata, path))

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import safetensors.numpy
@@ -34,6 +34,8 @@ from ..files import atomic_file
 from .bitstream_codec import PictureDecoder
 from .learned import LearnedCodec
 from .transforms import Analysis, run_analysis
+
+Module = TypeVar("Module", bound=nn.Module)
 
 # Of the ONNX operators; runtimes since 2022 have it.
 OPSET = 18
@@ -166,7 +168,7 @@ def build_codec(file: ModelFile) -> LearnedCodec:
         raise WeightsError(f"'{file.path}' names no codec that is known ({error!r})") from None
 
 
-def move(module: nn.Module, device: str) -> nn.Module:
+def move(module: Module, device: str) -> Module:
     """Put a module where a user wants it, for inference.
 
     Raises:
