@@ -134,6 +134,16 @@ class Tables:
         return self.offsets + self.lengths - 3
 
     @cached_property
+    def least_bits(self) -> np.ndarray:
+        """(T,) lower bound on what a value of each table adds to a stream, in bits.
+
+        Half the information content of the table's most frequent symbol: the coder, whose state is
+        never below 2^24, multiplies it by at least (1 + 1/p) / 2 for a symbol of probability p.
+        """
+        most = np.array([np.diff(t).max() for t in self._split()])
+        return (TABLE_BITS - np.log2(most)) / 2
+
+    @cached_property
     def _models(self) -> list[Any]:
         # constriction adds one to what it makes of each probability, so that none becomes zero,
         # and scales to the rest of 2^24: given frequencies less one, it scales by exactly 1, and

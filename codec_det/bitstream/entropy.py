@@ -163,6 +163,7 @@ class EntropyModel:
         header, stream = unpack(data, max_pixels)
         self._check(header)
         rows, columns = (-(-side // self.stride) for side in header[2:])
+        self._check_size(header, len(stream), rows * columns, max_pixels)
         reader = StreamReader(stream)
         z = np.zeros((0, rows, columns), np.int32)
         if self.hyperprior:
@@ -274,6 +275,32 @@ class EntropyModel:
             medians=arrays["medians"],
             hyperprior=hyperprior,
         )
+
+    @cached_property
+    def _least_bits(self) -> float:
+        """What ``stride`` x ``stride`` pixels add to a stream at least."""
+        per_side = self.stride // self.latent_stride
+        if self.hyperprior is None:
+            return float(per_side**2 * self.tables.least_bits.sum())
+        latents = per_side**2 * self.channels * self.tables.least_bits.min()
+        return float(latents + self.hyperprior.tables.least_bits.sum())
+
+    def _check_size(self, header: Header, length: int, blocks: int, max_pixels: int) -> None:
+        """Before any work in proportion to it, that the size is meant and the stream may hold it.
+
+        Args:
+            length: of the stream, in bytes.
+            blocks: of ``stride`` x ``stride`` pixels, that the padded picture has.
+        """
+        size = f"{header.width}x{header.height} pixels"
+        # Never reached if both sides are as long as the stride or the picture is small.
+        if blocks * self.stride**2 > 2 * max_pixels + 4 * self.stride**2:
+            raise BitstreamError(
+                f"{size}, padded to multiples of {self.stride}, are more than twice the limit of "
+                f"{max_pixels}: raise the limit if the picture is meant to be that thin"
+            )
+        if 8 * length < blocks * self._least_bits:
+            raise BitstreamError(f"{length} bytes of stream cannot hold {size}: damaged")
 
     def _header(self, height: int, width: int) -> Header:
         fingerprint = bytes.fromhex(self.sha256)[:FINGERPRINT_BYTES]
