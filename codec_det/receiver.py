@@ -1,0 +1,202 @@
+"""The receiving side in one file: decoder, detector, and what its classes are called.
+
+.. code-block:: none
+
+    file ─► entropy decoding ─► g_s ─► resize ─► detector ─► instances
+                                 └► picture
+
+The detector is rebuilt from the run's config, which the file holds as YAML, by detectron2's
+registry; codec_det.codec.deploy.load_decoder reads the decoder alone, without detectron2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import build_model
+from detectron2.structures import Instances
+from torch import Tensor
+
+from .bitstream.container import MAX_PIXELS
+from .bitstream.entropy import EntropyModel
+from .bitstream.model_file import ModelFile, load_model, save_model
+from .codec.bitstream_codec import PictureDecoder
+from .codec.deploy import codec_metadata, load_arrays, move, to_arrays
+from .codec.learned import LearnedCodec
+from .config import check_config, get_codec_det_cfg
+from .errors import ConfigError, DatasetError, WeightsError
+from .meta_arch import CodecDetector, NoDetector
+
+# What a receiver does not train, and where the machine that trained kept its files.
+_NOT_DEPLOYED: dict[str, Any] = {
+    "MODEL.WEIGHTS": "",
+    "MODEL.CODEC.WEIGHTS": "",
+    "MODEL.CODEC.TRAINABLE": [],
+    "MODEL.CODEC.TARGET_BPP": 0.0,
+    "MODEL.CODEC.BITSTREAM": False,
+    "MODEL.DETECTOR.TRAINABLE": False,
+    "MODEL.DEVICE": "cpu",
+    "DATASETS.ROOT": "",
+    "DATASETS.COCO_FORMAT": [],
+    "DATASETS.TRAIN": (),
+    "DATASETS.TEST": (),
+    "DATASETS.PROPOSAL_FILES_TRAIN": (),
+    "DATASETS.PROPOSAL_FILES_TEST": (),
+    "OUTPUT_DIR": "",
+}
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """Decodes files and detects in what they show.
+
+    Attributes:
+        decoder: files to pictures.
+        categories: {"id": the data set's, "name"} by contiguous class; empty without a detector.
+        chain: the detector, and how pictures become its input.
+    """
+
+    decoder: PictureDecoder
+    categories: list[dict[str, Any]]
+    chain: CodecDetector
+
+    @property
+    def has_detector(self) -> bool:
+        """Whether the file came with a detector, or with a decoder alone."""
+        return not isinstance(self.chain.detector, NoDetector)
+
+    @torch.no_grad()
+    def detect(self, pictures: Sequence[Tensor]) -> list[Instances]:
+        """What the detector finds in decoded pictures (3, H, W), RGB in [0, 1].
+
+        Returns:
+            per picture, instances in pixels of its own size, on the CPU; ``pred_classes`` count
+            :attr:`categories`.
+
+        Raises:
+            WeightsError: if there is no detector.
+        """
+        if not self.has_detector:
+            raise WeightsError("the receiver has no detector: export a run that has one")
+        decoded = [picture.to(self.chain.device) for picture in pictures]
+        outputs = self.chain.detect(decoded, [{} for _ in decoded])
+        return [output["instances"].to("cpu") for output in outputs]
+
+
+def save_receiver(
+    path: Path, chain: CodecDetector, entropy: EntropyModel, cfg: CfgNode, dataset: str
+) -> None:
+    """Write what decodes the chain's files and, unless it is ``NoDetector``, its detector.
+
+    Args:
+        entropy: the frozen entropy model of the chain's codec.
+        cfg: that the chain was built from.
+        dataset: registered, whose categories the detector's classes are.
+
+    Raises:
+        DatasetError: if its categories are not known, or not as many as the detector's classes.
+    """
+    codec: Any = chain.codec
+    parts = {"g_s": to_arrays(codec.model.g_s)}
+    metadata = {**codec_metadata(codec), "config": _deployed_config(cfg), "categories": []}
+    if not isinstance(chain.detector, NoDetector):
+        parts["detector"] = to_arrays(chain.detector)
+        metadata["categories"] = dataset_categories(dataset)
+        _check_classes(chain.detector, dataset, metadata["categories"])
+    save_model(path, "receiver", entropy, parts, metadata)
+
+
+def load_receiver(path: Path, device: str = "cpu", max_pixels: int = MAX_PIXELS) -> Receiver:
+    """The receiver in a file of :func:`save_receiver`.
+
+    Args:
+        max_pixels: limit on the pictures it is willing to decode.
+
+    Raises:
+        WeightsError: if the file is missing, damaged or no receiver, or needs a detector that this
+            program does not know.
+        CodecDetError: if the device cannot be used.
+    """
+    file = load_model(path, "receiver", ("g_s", "detector"))
+    try:
+        categories = [{"id": c["id"], "name": c["name"]} for c in file.metadata["categories"]]
+    except (KeyError, TypeError):
+        raise WeightsError(f"'{path}' does not say what its detector's classes are") from None
+    chain = _build_chain(file)
+    codec: LearnedCodec = chain.codec  # type: ignore[assignment]
+    load_arrays(codec.model.g_s, file, "g_s")
+    load_arrays(chain.detector, file, "detector")
+    move(chain, device)
+    return Receiver(PictureDecoder(codec.model.g_s, file.entropy, max_pixels), categories, chain)
+
+
+def dataset_categories(dataset: str) -> list[dict[str, Any]]:
+    """{"id", "name"} of a registered data set's categories, by detectron2's contiguous class.
+
+    Raises:
+        DatasetError: if they can be had neither from its metadata nor by loading it.
+    """
+    metadata = MetadataCatalog.get(dataset)
+    if not metadata.get("thing_classes"):
+        # COCO's format brings its categories only when it is loaded.
+        try:
+            DatasetCatalog.get(dataset)
+        except (KeyError, OSError, ValueError) as error:
+            raise DatasetError(
+                f"the categories of the data set '{dataset}' are in its annotations, which cannot "
+                f"be read ({error}): set DATASETS.ROOT in the run's config.yaml to where they are"
+            ) from None
+    names = metadata.get("thing_classes")
+    if not names:
+        raise DatasetError(
+            f"the data set '{dataset}' does not say what its classes are called: set thing_classes "
+            "in its detectron2 metadata"
+        )
+    ids = metadata.get("thing_dataset_id_to_contiguous_id") or {i: i for i in range(len(names))}
+    by_class = {number: own for own, number in ids.items()}
+    return [{"id": by_class[number], "name": name} for number, name in enumerate(names)]
+
+
+def _check_classes(
+    detector: torch.nn.Module, dataset: str, categories: Sequence[dict[str, Any]]
+) -> None:
+    # Two-stage detectors have it in their heads, one-stage detectors themselves.
+    holder = getattr(detector, "roi_heads", detector)
+    count = getattr(holder, "num_classes", None)
+    if count is not None and count != len(categories):
+        raise DatasetError(
+            f"the detector has {count} classes, but the data set '{dataset}' has "
+            f"{len(categories)} categories: set DATASETS.TEST in the run's config.yaml to the data "
+            "set that it was trained for"
+        )
+
+
+def _deployed_config(cfg: CfgNode) -> str:
+    """The config as YAML, without training and without paths of this machine."""
+    deployed = cfg.clone()
+    deployed.defrost()
+    deployed.merge_from_list([x for item in _NOT_DEPLOYED.items() for x in item])
+    return deployed.dump()
+
+
+def _build_chain(file: ModelFile) -> CodecDetector:
+    """The chain of a receiver's config, with random weights."""
+    cfg = get_codec_det_cfg()
+    try:
+        cfg.merge_from_other_cfg(CfgNode.load_cfg(file.metadata["config"]))
+        check_config(cfg)
+    except ConfigError as error:
+        raise WeightsError(f"'{file.path}' cannot be rebuilt: {error}") from None
+    except (KeyError, AttributeError, AssertionError, ValueError, yaml.YAMLError) as error:
+        raise WeightsError(
+            f"'{file.path}' has a config that does not fit this version ({error}): export it again"
+        ) from None
+    cfg.freeze()
+    return build_model(cfg)

@@ -1,0 +1,201 @@
+#!/usr/bin/env python
+"""Decode files of tools/encode.py to pictures. Each becomes OUTPUT_DIR/<its name>.png, 8-bit RGB.
+
+The model is the receiver.safetensors that tools/export_model.py wrote with the encoder, or any with
+the same fingerprint (tools/info.py shows it); its detector is not read, and detectron2 need not be
+installed. Of a folder, the .cdet files directly in it are decoded. Existing pictures are replaced.
+A file that is damaged, or of another model, is named at the end, the others are decoded all the
+same, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+# codec_det is imported where it is used: --help need not wait for PyTorch.
+if TYPE_CHECKING:
+    from codec_det.codec.bitstream_codec import PictureDecoder
+
+INTERRUPTED = 130
+EPILOG = """
+examples:
+  all files of a folder
+    tools/decode.py coded --model deploy/receiver.safetensors --output-dir pictures
+  one file at a time, with all cores, of pictures larger than 4096x4096
+    tools/decode.py large.cdet --model deploy/receiver.safetensors --output-dir pictures \\
+        --workers 1 --max-pixels 50000000
+"""
+
+
+class DecodedFile(NamedTuple):
+    """What a file took: its bytes, the pixels of its picture, and seconds by step."""
+
+    size: int
+    pixels: int
+    entropy_decoding: float
+    synthesis: float
+    writing: float
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("files", nargs="+", type=Path, metavar="FILE|FOLDER", help="what to decode")
+    add("--model", type=Path, required=True, metavar="FILE", help="receiver.safetensors")
+    add("--output-dir", type=Path, required=True, metavar="FOLDER", help="where the PNGs go")
+    add(
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="files decoded at a time; they share the cores (default: one per usable core)",
+    )
+    add(
+        "--max-pixels",
+        type=_positive,
+        metavar="N",
+        # MAX_PIXELS, which is not imported yet.
+        help="refuse files of larger pictures, which need much memory (default: 16777216)",
+    )
+    add(
+        "--device",
+        default="cpu",
+        help="of the synthesis transform: cpu, cuda, cuda:1, ... (default: %(default)s)",
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value
+
+
+# argparse names the type in its message: "invalid whole number value: 'x'".
+_positive.__name__ = "whole number"
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results.
+
+    Raises:
+        CodecDetError: if files cannot be created in it.
+    """
+    from codec_det.errors import CodecDetError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CodecDetError(
+            f"--output-dir '{folder}' is not writable ({error.strerror}): choose another"
+        ) from None
+
+
+def decode_file(decoder: PictureDecoder, path: Path, picture_path: Path) -> DecodedFile:
+    """Decode one file and write its picture as PNG.
+
+    Raises:
+        CodecDetError: if it cannot be decoded or written.
+    """
+    from PIL import Image
+
+    from codec_det.errors import CodecDetError
+    from codec_det.files import atomic_file
+    from codec_det.pixels import to_uint8
+
+    start = time.perf_counter()
+    data = path.read_bytes()
+    latents = decoder.entropy.read(data, decoder.max_pixels)
+    read = time.perf_counter()
+    try:
+        picture = to_uint8(decoder.synthesize(latents)).permute(1, 2, 0).cpu().numpy()
+    except RuntimeError as error:
+        # PyTorch has no narrower class for memory that runs out.
+        raise CodecDetError(f"PyTorch cannot decode it: {error}") from error
+    synthesized = time.perf_counter()
+    with atomic_file(picture_path) as partial:
+        Image.fromarray(picture).save(partial, format="PNG")
+    end = time.perf_counter()
+    pixels = latents.height * latents.width
+    return DecodedFile(len(data), pixels, read - start, synthesized - read, end - synthesized)
+
+
+def decode_files(args: argparse.Namespace) -> int:
+    """Run the tool; returns the exit status.
+
+    Raises:
+        CodecDetError: if something is wrong with anything but a file.
+    """
+    import torch
+
+    from codec_det.bitstream.container import MAX_PIXELS
+    from codec_det.codec.deploy import load_decoder
+    from codec_det.file_batch import describe_failures, find_files, process
+
+    paths = find_files(args.files, frozenset({".cdet"}), "coded pictures")
+    decoder = load_decoder(args.model, args.device, args.max_pixels or MAX_PIXELS)
+    make_folder(args.output_dir)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = min(args.workers or cores or 1, len(paths))
+    threads = max((cores or 1) // workers, 1)
+
+    def work(path: Path) -> DecodedFile:
+        # It counts for the calling thread alone: a new one would take all cores.
+        torch.set_num_threads(threads)
+        return decode_file(decoder, path, args.output_dir / f"{path.stem}.png")
+
+    start = time.perf_counter()
+    decoded, failures = process(paths, work, workers, "img")
+    print(describe(list(decoded.values()), time.perf_counter() - start, workers, args.output_dir))
+    if failures:
+        print(describe_failures(failures, len(paths)), file=sys.stderr)
+    return 1 if failures else 0
+
+
+def describe(decoded: Sequence[DecodedFile], seconds: float, workers: int, folder: Path) -> str:
+    """How many pictures, how many bits, and where the time went."""
+    lines = [f"{len(decoded)} pictures in {folder}"]
+    if decoded:
+        size, pixels, *steps = map(sum, zip(*decoded, strict=True))
+        lines[0] += f": {size} bytes, {pixels} pixels, {8 * size / pixels:.4f} bpp"
+        names = ("entropy decoding", "synthesis", "writing PNGs")
+        shares = [
+            f"{name} {step / sum(steps):.0%}" for name, step in zip(names, steps, strict=True)
+        ]
+        lines.append(f"{seconds:.2f} s with {workers} at a time: {', '.join(shares)}")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line ``argv``; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    from codec_det.errors import CodecDetError
+
+    try:
+        return decode_files(args)
+    except CodecDetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"interrupted: the pictures in {args.output_dir} are complete", file=sys.stderr)
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    status = main()
+    if status == INTERRUPTED:
+        sys.stderr.flush()
+        os._exit(status)  # sys.exit would wait for the files that are being decoded
+    sys.exit(status)

@@ -1,0 +1,153 @@
+#!/usr/bin/env python
+"""Make what is deployed out of a run: an encoder for cameras, a receiver for who gets their files.
+
+From the OUTPUT_DIR of tools/train_net.py, its last checkpoint (a run that was only evaluated has
+the weights of its config), come
+
+  encoder.safetensors   analysis transforms and entropy model; tools/encode.py runs it in PyTorch
+  receiver.safetensors  entropy model, synthesis transform and detector; tools/decode.py,
+                        tools/detect.py
+  encoder.onnx          with --onnx: the encoder for ONNX Runtime, which needs no PyTorch
+
+The entropy model is frozen in integers, so that files decode to the same latents on any machine;
+that its arithmetic is exact is proven from the weights and printed. Its fingerprint is in every
+file: receivers refuse files of another. A run with a fixed decoder (E-FT, ET-FT) keeps the
+fingerprint of the codec that it started from, so receivers that are out there decode what its
+encoder writes. No file holds code that runs when it is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# codec_det is imported where it is used: --help need not wait for PyTorch.
+if TYPE_CHECKING:
+    from codec_det.bitstream.entropy import EntropyModel
+    from codec_det.meta_arch import CodecDetector
+    from codec_det.runs import Run
+
+ENCODER, RECEIVER, ONNX_ENCODER = "encoder.safetensors", "receiver.safetensors", "encoder.onnx"
+EPILOG = """
+examples:
+  tools/export_model.py output/jft_R50 --output-dir deploy --onnx
+  tools/encode.py pictures --model deploy/encoder.onnx --output-dir coded
+  tools/detect.py coded --model deploy/receiver.safetensors --output-dir found
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN_FOLDER", help="OUTPUT_DIR of tools/train_net.py")
+    add("--output-dir", type=Path, required=True, metavar="FOLDER", help="where the files go")
+    add("--onnx", action="store_true", help=f"write {ONNX_ENCODER} as well (takes some seconds)")
+    return parser
+
+
+def open_exportable(folder: Path) -> Run:
+    """A run whose codec can be written to files, with its data sets registered.
+
+    Raises:
+        CodecDetError: if it is no run, or its codec has no bitstream.
+    """
+    from codec_det.bitstream.ids import CODEC_IDS, WITHOUT_BITSTREAM
+    from codec_det.data.register import register_datasets
+    from codec_det.errors import WeightsError
+    from codec_det.runs import open_run
+
+    run = open_run(folder)
+    name = run.cfg.MODEL.CODEC.NAME
+    if name in WITHOUT_BITSTREAM:
+        raise WeightsError(
+            f"'{folder}' has the codec {name}, which cannot be deployed "
+            f"({WITHOUT_BITSTREAM[name]}): export a run with one of {', '.join(CODEC_IDS)}"
+        )
+    register_datasets(run.cfg)
+    return run
+
+
+def load_frozen(run: Run) -> tuple[CodecDetector, EntropyModel]:
+    """A run's chain, on the CPU, and the entropy model of its codec.
+
+    Raises:
+        WeightsError: if the weights cannot be loaded, or make no exact entropy model.
+    """
+    from codec_det.codec.freeze import freeze_entropy_model
+    from codec_det.trainer import load_chain
+
+    chain = load_chain(run.cfg, resume=True).cpu().eval()
+    # The tables of the checkpoint are those its files were made with; only missing ones are made.
+    chain.codec.set_trainable(())
+    chain.codec.refresh_tables()
+    return chain, freeze_entropy_model(run.cfg.MODEL.CODEC.NAME, chain.codec.model)
+
+
+def describe_proof(entropy: EntropyModel) -> str:
+    """What is known of the exactness of a frozen entropy model, in words."""
+    if entropy.hyperprior is None:
+        return "exact: one table per channel, and no arithmetic to choose it"
+    transform = entropy.hyperprior.transform
+    # Rounded up: it is a bound.
+    exponent = math.ceil(10 * math.log2(max(entropy.partial_sums))) / 10
+    return (
+        f"proven exact: no partial sum of the hyper-synthesis exceeds 2^{exponent:.1f}, and "
+        "float64 is exact below 2^53\n"
+        f"precision: {transform.weight_bits} fractional bits of weights, "
+        f"{transform.activation_bits} of activations"
+    )
+
+
+def export(run: Run, folder: Path, onnx: bool) -> str:
+    """Write the files; what was written, in words.
+
+    Raises:
+        CodecDetError: if something cannot be exported.
+    """
+    from codec_det.codec.deploy import save_encoder, save_onnx_encoder
+    from codec_det.config import check_output_dir
+    from codec_det.meta_arch import NoDetector
+    from codec_det.receiver import save_receiver
+
+    chain, entropy = load_frozen(run)
+    codec: Any = chain.codec
+    check_output_dir(str(folder))
+    save_receiver(folder / RECEIVER, chain, entropy, run.cfg, run.dataset)
+    save_encoder(folder / ENCODER, codec, entropy)
+    if onnx:
+        save_onnx_encoder(folder / ONNX_ENCODER, codec, entropy)
+    paths = [folder / name for name in (ENCODER, RECEIVER, *([ONNX_ENCODER] if onnx else []))]
+    widths = ", ".join(map(str, codec.widths))
+    alone = isinstance(chain.detector, NoDetector)
+    detector = "no detector" if alone else run.cfg.MODEL.DETECTOR.META_ARCHITECTURE
+    return "\n".join(
+        [
+            f"{entropy.codec}, widths {widths}; {detector}",
+            describe_proof(entropy),
+            f"fingerprint: {entropy.sha256[:8]}",
+            *(f"{path}: {path.stat().st_size / 1e6:.2f} MB" for path in paths),
+        ]
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line ``argv``; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    from codec_det.errors import CodecDetError
+
+    try:
+        print(export(open_exportable(args.run), args.output_dir, args.onnx))
+    except CodecDetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
