@@ -29,6 +29,7 @@ START = 1 << CODER_BITS
 # What a stream costs beyond the information of its symbols, on average: its start, and what is lost
 # to whole bytes. At most it is 33.
 STREAM_BITS = CODER_BITS + 4
+MAX_OFFSET = 2**22
 # Values outside a table are sent as its escape symbol and a distance of 16 bits.
 _DISTANCES = Uniform(1 << 16)
 
@@ -108,14 +109,17 @@ class Tables:
         self.cdf = np.ascontiguousarray(cdf, np.int32)
         self.lengths = np.ascontiguousarray(lengths, np.int32)
         self.offsets = np.ascontiguousarray(offsets, np.int32)
-        if not (self.lengths.ndim == 1 and self.lengths.shape == self.offsets.shape):
-            raise ValueError("as many lengths as offsets are needed")
+        if not (self.lengths.ndim == 1 and self.lengths.shape == self.offsets.shape and len(self)):
+            raise ValueError("as many lengths as offsets are needed, and one at least")
         if self.lengths.min(initial=3) < 3 or self.lengths.sum() != len(self.cdf):
             raise ValueError("the lengths do not fit the tables")
         if any(
             t[0] != 0 or t[-1] != 1 << TABLE_BITS or np.diff(t).min() < 1 for t in self._split()
         ):
             raise ValueError("a table is not cumulative, or a frequency in it is zero")
+        # With length and distance they stay exact in float32 and far from int32's end.
+        if abs(self.offsets.astype(np.int64)).max() > MAX_OFFSET:
+            raise ValueError(f"an offset is beyond {MAX_OFFSET}")
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cached_property
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ import numpy as np
 from ..errors import BitstreamError, CodecDetError, WeightsError
 from .ans import StreamReader, StreamWriter, Tables
 from .container import FINGERPRINT_BYTES, MAX_PIXELS, Header, overhead_bytes, pack, unpack
-from .fixed_point import EXACT, FixedPointTransform, Layer
+from .fixed_point import EXACT, FixedPointTransform, Layer, is_whole
 from .ids import CODEC_IDS, codec_name
 
 
@@ -91,6 +92,7 @@ class EntropyModel:
 
     Raises:
         WeightsError: if the hyper-synthesis cannot be proven exact.
+        ValueError: if the parts do not fit one another.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class EntropyModel:
         self.tables = tables
         self.medians = medians.astype(np.float32)
         self.hyperprior = hyperprior
+        self._check_parts()
         if hyperprior:
             self.partial_sums = hyperprior.transform.partial_sums(*hyperprior.input_range)
             if max(self.partial_sums) >= EXACT:
@@ -120,17 +123,39 @@ class EntropyModel:
                     "arithmetic: its weights are too large; train with SOLVER.WEIGHT_DECAY"
                 )
 
+    def _check_parts(self) -> None:
+        """Raises ValueError if they do not fit one another."""
+        whole = all(is_whole(x, 1, 2**15) for x in (self.stride, self.latent_stride, self.channels))
+        if self.codec not in CODEC_IDS or not whole or self.stride % self.latent_stride:
+            raise ValueError("unknown codec, or sizes that cannot be")
+        prior = self.hyperprior
+        if self.medians.shape != (self.channels,) or not np.isfinite(self.medians).all():
+            raise ValueError("the medians do not fit the channels")
+        if prior is None:
+            if len(self.tables) != self.channels:
+                raise ValueError("the tables do not fit the channels")
+            return
+        layers = prior.transform.layers
+        first, last = layers[0], layers[-1]
+        upsampling = prod(layer.upsampling for layer in layers)
+        fit = (
+            prior.medians.shape == (len(prior.tables),) == first.weight.shape[1:2],
+            len(last.weight) == self.channels * (2 if prior.has_means else 1),
+            upsampling * self.latent_stride == self.stride,
+            # Table indexes are bytes.
+            prior.thresholds.shape == (len(self.tables) - 1,),
+            len(self.tables) <= 256,
+            prior.medians.dtype == prior.thresholds.dtype == np.int64,
+            (abs(prior.medians) < 2**40).all(),
+            (np.diff(prior.thresholds) >= 0).all(),
+        )
+        if not all(fit):
+            raise ValueError("the hyperprior does not fit its tables or the latents")
+
     @cached_property
     def sha256(self) -> str:
         """Over everything that shapes a stream, in hexadecimal."""
-        arrays, settings = self.state()
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-        for name in sorted(arrays):
-            array = arrays[name]
-            little = array.astype(array.dtype.newbyteorder("<"))
-            digest.update(f"{name} {little.dtype.str} {array.shape}\n".encode())
-            digest.update(little.tobytes())
-        return digest.hexdigest()
+        return state_sha256(*self.state())
 
     def write(self, y: np.ndarray, z: np.ndarray | None, height: int, width: int) -> bytes:
         """The file of a picture.
@@ -318,6 +343,17 @@ class EntropyModel:
                 f"coded with the entropy model {header.fingerprint.hex()}, but the model has "
                 f"{own.fingerprint.hex()}: decode it with the model that belongs to its encoder"
             )
+
+
+def state_sha256(arrays: dict[str, np.ndarray], settings: dict[str, Any]) -> str:
+    """Digest of :meth:`EntropyModel.state`, in hexadecimal; docs/bitstream.md says of what."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        little = array.astype(array.dtype.newbyteorder("<"))
+        digest.update(f"{name} {little.dtype.str} {array.shape}\n".encode())
+        digest.update(little.tobytes())
+    return digest.hexdigest()
 
 
 def _whole(values: np.ndarray) -> np.ndarray:

@@ -20,6 +20,8 @@ import numpy as np
 # Integers of this size and below are exact in float64.
 EXACT = 2**53
 SLOPE_BITS = 14
+# Of fractional bits; the useful ones are half of it.
+MAX_BITS = 30
 
 
 class Layer(NamedTuple):
@@ -46,12 +48,22 @@ class FixedPointTransform:
         layers: in order.
         weight_bits: fractional bits of weights.
         activation_bits: fractional bits of input and activations.
+
+    Raises:
+        ValueError: if the layers do not fit one another, or a setting is out of range.
     """
 
     def __init__(self, layers: Sequence[Layer], weight_bits: int, activation_bits: int) -> None:
         self.layers = tuple(layers)
         self.weight_bits = weight_bits
         self.activation_bits = activation_bits
+        bits = (weight_bits, activation_bits)
+        if not (all(is_whole(x, 1, MAX_BITS) for x in bits) and self.layers):
+            raise ValueError(f"a layer at least, and 1 to {MAX_BITS} fractional bits are needed")
+        channels = self.layers[0].weight.shape[1:2]
+        for layer in self.layers:
+            _check(layer, channels)
+            channels = layer.weight.shape[:1]
         # Per layer and tap of the kernel (row, column), an (out, in) matrix.
         self._matrices = [
             np.ascontiguousarray(layer.weight.transpose(2, 3, 0, 1), np.float64)
@@ -106,6 +118,30 @@ class FixedPointTransform:
     def _rescale(self, x: np.ndarray) -> np.ndarray:
         """From ``output_bits`` to ``activation_bits``, rounding halves up."""
         return (x + (1 << self.weight_bits - 1)) >> self.weight_bits
+
+
+def is_whole(value: object, low: int, high: int) -> bool:
+    """Whether a setting is an integer in [low, high]."""
+    return type(value) is int and low <= value <= high
+
+
+def _check(layer: Layer, channels: tuple[int, ...]) -> None:
+    """Raises ValueError if ``layer`` is none that takes ``channels``."""
+    weight, bias = layer.weight, layer.bias
+    sound = (
+        weight.ndim == 4
+        and weight.size > 0
+        and weight.shape[1:2] == channels
+        and weight.shape[2] == weight.shape[3]
+        and weight.shape[2] % 2 == 1
+        and bias.shape == weight.shape[:1]
+        and weight.dtype == np.int32
+        and bias.dtype == np.int64
+    )
+    if not sound:
+        raise ValueError(f"weights {weight.shape} and bias {bias.shape} are no layer")
+    if not (is_whole(layer.upsampling, 1, 16) and is_whole(layer.slope, 0, 1 << SLOPE_BITS)):
+        raise ValueError(f"upsampling {layer.upsampling} or slope {layer.slope} is out of range")
 
 
 def _activate(x: np.ndarray, slope: int) -> np.ndarray:
