@@ -147,7 +147,11 @@ def _check(layer: Layer, channels: tuple[int, ...]) -> None:
 def _activate(x: np.ndarray, slope: int) -> np.ndarray:
     if slope == 0:
         return np.maximum(x, 0)
-    return np.where(x < 0, (x * slope) >> SLOPE_BITS, x)
+    if slope == 1 << SLOPE_BITS:
+        return x
+    # (x * slope) >> SLOPE_BITS in two parts: x alone may take 53 of the 63 bits.
+    low = x & (1 << SLOPE_BITS) - 1
+    return np.where(x < 0, (x >> SLOPE_BITS) * slope + (low * slope >> SLOPE_BITS), x)
 
 
 def _convolve(x: np.ndarray, matrices: np.ndarray, _: int) -> np.ndarray:
