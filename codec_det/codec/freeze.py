@@ -17,6 +17,8 @@ from ..errors import WeightsError
 # Fractional bits of weights and activations, best first: the first whose sums are proven exact is
 # taken. Even the last cost under 0.01 % rate on a small trained hyperprior.
 PRECISIONS = ((14, 12), (12, 10), (10, 8), (8, 6))
+# Fixed-point weights are stored in 32 bits; rounding may add a half.
+WEIGHT_LIMIT = 2**31 - 1
 
 
 def freeze_entropy_model(name: str, model: CompressionModel) -> EntropyModel:
@@ -49,7 +51,7 @@ def freeze_entropy_model(name: str, model: CompressionModel) -> EntropyModel:
             medians=medians,
             hyperprior=None,
         )
-    hyperprior = _freeze_hyperprior(model, medians)
+    hyperprior = _freeze_hyperprior(name, model, medians)
     channels = model.M
     return EntropyModel(
         codec=name,
@@ -62,10 +64,13 @@ def freeze_entropy_model(name: str, model: CompressionModel) -> EntropyModel:
     )
 
 
-def _freeze_hyperprior(model: ScaleHyperprior, medians: np.ndarray) -> Hyperprior:
+def _freeze_hyperprior(name: str, model: ScaleHyperprior, medians: np.ndarray) -> Hyperprior:
     tables = _tables(model.entropy_bottleneck)
     scales = _array(model.gaussian_conditional.scale_table).astype(np.float64)
+    largest = max(float(w.detach().abs().max()) for w in model.h_s.parameters() if w.dim() == 4)
     for weight_bits, activation_bits in PRECISIONS:
+        if largest * 2**weight_bits >= WEIGHT_LIMIT:
+            continue
         transform = _freeze_transform(model.h_s, weight_bits, activation_bits)
         hyperprior = Hyperprior(
             tables,
@@ -76,8 +81,12 @@ def _freeze_hyperprior(model: ScaleHyperprior, medians: np.ndarray) -> Hyperprio
             isinstance(model, MeanScaleHyperprior),
         )
         if max(transform.partial_sums(*hyperprior.input_range)) < EXACT:
-            break
-    return hyperprior
+            return hyperprior
+    raise WeightsError(
+        f"{name}: no precision makes sums in the hyper-synthesis exact: its weights (up to "
+        f"{largest:.3g}) or the range of its hyper-latents are too large; train with "
+        "SOLVER.WEIGHT_DECAY, or take an earlier checkpoint"
+    )
 
 
 def _freeze_transform(
