@@ -15,6 +15,7 @@ from ..bitstream.ans import STREAM_BITS
 from ..bitstream.container import MAX_PIXELS
 from ..bitstream.encoder import PictureEncoder
 from ..bitstream.entropy import EntropyModel, Latents
+from ..errors import BitstreamError
 from ..pixels import to_uint8
 from .base import Codec, Coded
 from .freeze import freeze_entropy_model
@@ -46,9 +47,19 @@ class PictureDecoder:
         return self.synthesize(self.entropy.read(data, self.max_pixels))
 
     def synthesize(self, latents: Latents) -> Tensor:
-        """The picture of decoded latents, as :meth:`decode` returns it."""
+        """The picture of decoded latents, as :meth:`decode` returns it.
+
+        Raises:
+            BitstreamError: if they are so large that there is none.
+        """
         y = latents.y.astype(np.float32) + latents.means
-        return synthesize(self.g_s, y[None])[0, :, : latents.height, : latents.width]
+        picture = synthesize(self.g_s, y[None])[0, :, : latents.height, : latents.width]
+        if picture.isnan().any():
+            raise BitstreamError(
+                "the latents decode to values that are no numbers: the file was not made by an "
+                "encoder, or the model's weights have diverged"
+            )
+        return picture
 
 
 def picture_encoder(model: CompressionModel, entropy: EntropyModel) -> PictureEncoder:
