@@ -18,7 +18,7 @@ from safetensors.numpy import save
 
 from ..errors import WeightsError
 from ..files import atomic_file
-from .entropy import EntropyModel
+from .entropy import EntropyModel, state_sha256
 
 VERSION = 1
 
@@ -99,7 +99,7 @@ def parse_metadata(text: str | None, path: Path, kind: str) -> dict[str, Any]:
     try:
         metadata = json.loads(text or "null")
         found, version = metadata["kind"], metadata["version"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise WeightsError(
             f"'{path}' is no model of tools/export_model.py: it has no codec_det metadata"
         ) from None
@@ -122,10 +122,12 @@ def restore_entropy(
         WeightsError: if something is missing or was changed.
     """
     try:
-        entropy = EntropyModel.from_state(state, metadata["entropy"])
-        intact = entropy.sha256 == metadata["entropy"]["sha256"]
+        settings = dict(metadata["entropy"])
+        # Before anything is made of them: a changed setting could ask for anything.
+        if settings.pop("sha256") != state_sha256(state, settings):
+            raise WeightsError(f"'{path}' has an entropy model that was changed: export it again")
+        return EntropyModel.from_state(state, settings)
+    except WeightsError:
+        raise
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise WeightsError(f"'{path}' has a damaged entropy model ({error!r})") from None
-    if not intact:
-        raise WeightsError(f"'{path}' has an entropy model that was changed: export it again")
-    return entropy
