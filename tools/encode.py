@@ -185,7 +185,7 @@ def encode_files(args: argparse.Namespace) -> int:
 
 def describe(coded: dict[Path, CodedFile], folder: Path) -> str:
     """A line per file, and one for all."""
-    column = max((len(path.stem) for path in coded)) + len(".cdet")
+    column = max(len(path.stem) for path in coded) + len(".cdet")
     lines = [
         f"{path.stem + '.cdet':{column}}  {f'{file.width}x{file.height}':>9}  "
         f"{file.size:8d} bytes  {8 * file.size / file.pixels:.4f} bpp"
