@@ -30,8 +30,9 @@ START = 1 << CODER_BITS
 # to whole bytes. At most it is 33.
 STREAM_BITS = CODER_BITS + 4
 MAX_OFFSET = 2**22
-# Values outside a table are sent as its escape symbol and a distance of 16 bits.
-_DISTANCES = Uniform(1 << 16)
+# Values outside a table are sent as its escape symbol and a distance d, in exponential Golomb code
+# (order 0): class k = ⌊log2(d + 1)⌋, of probability 2^-(k+1), and d + 1 - 2^k as one of 2^k.
+DISTANCE_CLASSES = 16
 
 
 class StreamWriter:
@@ -88,6 +89,39 @@ class StreamReader:
         """
         if self._coder.pos() != (0, START):
             raise BitstreamError("the stream does not end where its picture ends: damaged")
+
+
+def _categorical(frequencies: np.ndarray) -> Any:
+    """Model of symbols with these frequencies of 16 bits."""
+    # constriction adds one to what it makes of each probability, so that none becomes zero, and
+    # scales to the rest of 2^24: given frequencies less one, it scales by exactly 1, and the
+    # coder's table is ours to the last bit.
+    frequencies = frequencies.astype(np.float64) * (1 << CODER_BITS - TABLE_BITS)
+    return Categorical(frequencies - 1, perfect=False)
+
+
+# The last class gets what is left: as much as the one before it.
+_CLASS_BITS = np.minimum(np.arange(DISTANCE_CLASSES) + 1, DISTANCE_CLASSES - 1)
+_CLASSES = _categorical(1 << TABLE_BITS - _CLASS_BITS)
+# Class 0 has no remainder.
+_REMAINDERS = {k: Uniform(1 << k) for k in range(1, DISTANCE_CLASSES)}
+
+
+def _write_distances(writer: StreamWriter, distances: np.ndarray) -> None:
+    classes = np.log2(distances + 1).astype(np.int64)
+    writer.put(classes, _CLASSES)
+    for k, model in _REMAINDERS.items():
+        writer.put(distances[classes == k] + 1 - (1 << k), model)
+
+
+def _read_distances(reader: StreamReader, count: int) -> np.ndarray:
+    classes = reader.get(_CLASSES, count)
+    distances = np.zeros_like(classes)
+    for k, model in _REMAINDERS.items():
+        members = classes == k
+        remainder = reader.get(model, int(members.sum()))
+        distances[members] = remainder + (1 << k) - 1
+    return distances
 
 
 class Tables:
@@ -149,15 +183,7 @@ class Tables:
 
     @cached_property
     def _models(self) -> list[Any]:
-        # constriction adds one to what it makes of each probability, so that none becomes zero,
-        # and scales to the rest of 2^24: given frequencies less one, it scales by exactly 1, and
-        # the coder's table is ours to the last bit.
-        return [
-            Categorical(
-                (np.diff(t).astype(np.float64) * (1 << CODER_BITS - TABLE_BITS)) - 1, perfect=False
-            )
-            for t in self._split()
-        ]
+        return [_categorical(np.diff(t)) for t in self._split()]
 
     def write(self, writer: StreamWriter, values: np.ndarray, indexes: np.ndarray) -> None:
         """Append integer ``values`` (n,), value i coded with table ``indexes[i]``.
@@ -174,7 +200,7 @@ class Tables:
         outside = (symbols < 0) | (symbols >= escape)
         distance, top = symbols[outside], escape[outside]
         distance = np.where(distance < 0, -2 * distance - 1, 2 * (distance - top))
-        if distance.max(initial=0) >> 16:
+        if distance.max(initial=0) + 1 >= 1 << DISTANCE_CLASSES:
             raise CodecDetError(
                 "the codec's latents are too large to code: its weights have diverged, or do not "
                 "belong to its tables"
@@ -184,7 +210,7 @@ class Tables:
         for model, part in zip(self._models, np.split(symbols, ends[:-1]), strict=True):
             if len(part):
                 writer.put(part, model)
-        writer.put(distance, _DISTANCES)
+        _write_distances(writer, distance)
 
     def read(self, reader: StreamReader, indexes: np.ndarray) -> np.ndarray:
         """Inverse of :meth:`write`: (n,) int32 values."""
@@ -196,7 +222,7 @@ class Tables:
         )
         escape = self.lengths[table] - 2
         outside = symbols == escape
-        distance = reader.get(_DISTANCES, int(outside.sum()))
+        distance = _read_distances(reader, int(outside.sum()))
         below = (distance & 1).astype(bool)
         symbols[outside] = np.where(below, -(distance + 1) // 2, escape[outside] + distance // 2)
         values = np.empty_like(symbols)
@@ -211,4 +237,7 @@ class Tables:
         position = (np.cumsum(self.lengths) - self.lengths)[indexes]
         position = position + np.where(outside, escape, symbols)
         frequency = self.cdf[position + 1] - self.cdf[position]
-        return float((TABLE_BITS - np.log2(frequency)).sum() + 16 * outside.sum())
+        distance = np.where(symbols < 0, -2 * symbols - 1, 2 * (symbols - escape))[outside]
+        classes = np.log2(distance + 1).astype(np.int64)
+        escapes = (_CLASS_BITS[classes] + classes).sum()
+        return float((TABLE_BITS - np.log2(frequency)).sum() + escapes)
