@@ -1,0 +1,223 @@
+#!/usr/bin/env python
+"""Detect objects in files of tools/encode.py: from what was sent to OUTPUT_DIR/detections.json.
+
+The model is the receiver.safetensors that tools/export_model.py made from a run with a detector; it
+decodes the files, too. detections.json is a list of results in the format of COCO, with the file
+that each is from: {"image_id", "category_id", "bbox": [x, y, width, height] in pixels of the
+picture that was sent, "score", "file_name"}; loadRes of pycocotools takes it.
+
+Image ids are, with --annotations, those of the pictures there whose names are, but for the suffix,
+those of the files; else the numbers in the files' names, if every name is a number as in COCO; else
+1, 2, ... in order. Which it was is said at the end.
+
+Of a folder, the .cdet files directly in it are used. A file that is damaged, or of another model,
+is named at the end, the others are used all the same, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+# codec_det is imported where it is used: --help need not wait for PyTorch.
+if TYPE_CHECKING:
+    from codec_det.receiver import Receiver
+
+DETECTIONS = "detections.json"
+INTERRUPTED = 130
+# Without --score-threshold: box AP counts every detection, and people see too many.
+DRAWN_FROM = 0.5
+EPILOG = """
+examples:
+  files named as COCO's pictures are
+    tools/detect.py coded --model deploy/receiver.safetensors --output-dir found
+  other files, with pictures of what was found
+    tools/detect.py coded --model deploy/receiver.safetensors --output-dir found --draw
+  to be evaluated against a data set's annotations
+    tools/detect.py coded --model deploy/receiver.safetensors --output-dir found \\
+        --annotations /data/cells/val.json
+"""
+
+
+class Found(NamedTuple):
+    """What a file took and gave: bytes, pixels of its picture, results in COCO's format."""
+
+    size: int
+    pixels: int
+    results: list[dict[str, Any]]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("files", nargs="+", type=Path, metavar="FILE|FOLDER", help="what to detect in")
+    add("--model", type=Path, required=True, metavar="FILE", help="receiver.safetensors")
+    add("--output-dir", type=Path, required=True, metavar="FOLDER", help="where results go")
+    add(
+        "--draw",
+        action="store_true",
+        help="write <name>.png for each file: the decoded picture with what was found in it",
+    )
+    add(
+        "--score-threshold",
+        type=_fraction,
+        metavar="S",
+        help="leave out detections of lower scores, 0 to 1 (default: all that the detector gives, "
+        f"as box AP counts them, but draw only those of {DRAWN_FROM} or more)",
+    )
+    add("--annotations", type=Path, metavar="JSON", help="in COCO's format: take image ids from it")
+    add(
+        "--max-pixels",
+        type=_positive,
+        metavar="N",
+        # MAX_PIXELS, which is not imported yet.
+        help="refuse files of larger pictures, which need much memory (default: 16777216)",
+    )
+    add("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
+    return value
+
+
+# argparse names the type in its message: "invalid whole number value: 'x'".
+_positive.__name__, _fraction.__name__ = "whole number", "number"
+
+
+class Detector:
+    """Works on files, one at a time.
+
+    Args:
+        receiver: with a detector.
+        threshold: leave out detections of lower scores; None: none.
+        drawings: folder for pictures of what was found; None: draw nothing.
+    """
+
+    def __init__(self, receiver: Receiver, threshold: float | None, drawings: Path | None) -> None:
+        from codec_det.detections import DetectionSheet
+
+        self.receiver = receiver
+        self.threshold = threshold or 0.0
+        self.drawings = drawings
+        drawn_from = DRAWN_FROM if threshold is None else threshold
+        self._sheet = DetectionSheet(receiver.categories, drawn_from)
+
+    def work(self, path: Path, image_id: int) -> Found:
+        """Decode a file, detect in it and, if wanted, draw.
+
+        Raises:
+            CodecDetError: if it cannot be decoded, or nothing can be written.
+        """
+        from codec_det.detections import to_objects, to_results
+        from codec_det.errors import CodecDetError
+        from codec_det.pixels import to_uint8
+        from codec_det.visualization import save_sheet
+
+        data = path.read_bytes()
+        try:
+            picture = self.receiver.decoder.decode(data)
+            (instances,) = self.receiver.detect([picture])
+        except RuntimeError as error:
+            # PyTorch has no narrower class for memory that runs out.
+            raise CodecDetError(f"PyTorch cannot decode it or detect in it: {error}") from error
+        objects = to_objects(instances).above(self.threshold)
+        if self.drawings is not None:
+            shown = to_uint8(picture).permute(1, 2, 0).cpu().numpy()
+            save_sheet(self._sheet.draw_one(shown, objects), self.drawings / f"{path.stem}.png")
+        results = [
+            {"image_id": image_id, **result, "file_name": path.name}
+            for result in to_results(objects, self.receiver.categories)
+        ]
+        return Found(len(data), picture.shape[-2] * picture.shape[-1], results)
+
+
+def detect_files(args: argparse.Namespace) -> int:
+    """Run the tool; returns the exit status.
+
+    Raises:
+        CodecDetError: if something is wrong with anything but a file.
+    """
+    from codec_det.bitstream.container import MAX_PIXELS
+    from codec_det.config import check_output_dir
+    from codec_det.detections import choose_image_ids
+    from codec_det.errors import WeightsError
+    from codec_det.file_batch import describe_failures, find_files, process
+    from codec_det.files import atomic_file
+    from codec_det.receiver import load_receiver
+
+    paths = find_files(args.files, frozenset({".cdet"}), "coded pictures")
+    image_ids, source = choose_image_ids(paths, args.annotations)
+    receiver = load_receiver(args.model, args.device, args.max_pixels or MAX_PIXELS)
+    if not receiver.has_detector:
+        raise WeightsError(
+            f"'{args.model}' has no detector, only a decoder: export a run that has one, or use "
+            "tools/decode.py"
+        )
+    check_output_dir(str(args.output_dir))
+    detector = Detector(receiver, args.score_threshold, args.output_dir if args.draw else None)
+    start = time.perf_counter()
+    found, failures = process(paths, lambda p: detector.work(p, image_ids[p]), 1, "img")
+    seconds = time.perf_counter() - start
+    results = [result for each in found.values() for result in each.results]
+    with atomic_file(args.output_dir / DETECTIONS) as partial:
+        partial.write_text(json.dumps(results), encoding="utf-8")
+    print(describe(list(found.values()), seconds))
+    print(f"image ids: {source}")
+    print(args.output_dir / DETECTIONS)
+    if failures:
+        print(describe_failures(failures, len(paths)), file=sys.stderr)
+    return 1 if failures else 0
+
+
+def describe(found: Sequence[Found], seconds: float) -> str:
+    """How many pictures, bits and detections."""
+    size, pixels = (sum(getattr(each, key) for each in found) for key in ("size", "pixels"))
+    rate = f", {8 * size / pixels:.4f} bpp" if pixels else ""
+    count = sum(len(each.results) for each in found)
+    return (
+        f"{count} detections in {len(found)} pictures; {size} bytes, {pixels} pixels{rate}; "
+        f"{seconds:.2f} s"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line ``argv``; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    from codec_det.errors import CodecDetError
+
+    try:
+        return detect_files(args)
+    except CodecDetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"interrupted: there is no {DETECTIONS}", file=sys.stderr)
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    status = main()
+    if status == INTERRUPTED:
+        sys.stderr.flush()
+        os._exit(status)  # sys.exit would wait for the file that is being worked on
+    sys.exit(status)
