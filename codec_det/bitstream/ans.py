@@ -107,8 +107,13 @@ _CLASSES = _categorical(1 << TABLE_BITS - _CLASS_BITS)
 _REMAINDERS = {k: Uniform(1 << k) for k in range(1, DISTANCE_CLASSES)}
 
 
+def _class_of(distances: np.ndarray) -> np.ndarray:
+    # The exponent is exact, as a logarithm need not be.
+    return np.frexp(distances + 1)[1] - 1
+
+
 def _write_distances(writer: StreamWriter, distances: np.ndarray) -> None:
-    classes = np.log2(distances + 1).astype(np.int64)
+    classes = _class_of(distances)
     writer.put(classes, _CLASSES)
     for k, model in _REMAINDERS.items():
         writer.put(distances[classes == k] + 1 - (1 << k), model)
@@ -191,7 +196,7 @@ class Tables:
         They are coded table by table, which takes one call each instead of one per value.
 
         Raises:
-            CodecDetError: if a value lies more than 2^15 outside its table.
+            CodecDetError: if a value lies more than 2^15 above its table, or as much below it.
         """
         order = np.argsort(indexes, kind="stable")
         table = indexes[order]
@@ -238,6 +243,6 @@ class Tables:
         position = position + np.where(outside, escape, symbols)
         frequency = self.cdf[position + 1] - self.cdf[position]
         distance = np.where(symbols < 0, -2 * symbols - 1, 2 * (symbols - escape))[outside]
-        classes = np.log2(distance + 1).astype(np.int64)
+        classes = _class_of(distance)
         escapes = (_CLASS_BITS[classes] + classes).sum()
         return float((TABLE_BITS - np.log2(frequency)).sum() + escapes)
