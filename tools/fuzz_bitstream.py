@@ -1,0 +1,225 @@
+#!/usr/bin/env python
+"""Try to break the reader of coded files: it must refuse what is damaged, and never go wrong.
+
+Files of narrow codecs with random weights are changed in twelve ways (bit flips, truncation,
+splices, forged headers, garbage, streams of extreme values, ...), each as it is and with the
+checksum repaired, and read in child processes with limited memory. Each must be refused with a
+reason, or be a file that an encoder would have written, and so decode to what is coded to these
+very bytes. All else escapes: another exception, a crash, a hang, too much memory, a wrong picture.
+
+Prints what came of each kind, and writes it to OUTPUT_DIR/fuzz.json. Bytes that escaped are saved
+beside it, each as one file named by outcome and number, and the exit status is then 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from codec_det.bitstream import CODEC_IDS
+from codec_det.bitstream.fuzzing import ALLOWED, ESCAPES, OUTCOMES, Report, fuzz
+from codec_det.bitstream.mutations import KINDS, Target
+from codec_det.codec.bitstream_codec import PictureDecoder, picture_encoder
+from codec_det.codec.freeze import freeze_entropy_model
+from codec_det.codec.learned import LearnedCodec
+from codec_det.errors import CodecDetError
+from codec_det.files import atomic_file
+
+CODECS = ("bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean")
+# Height and width of the pictures whose files are changed.
+SIZES = ((1, 1), (17, 33), (64, 64), (65, 40), (100, 128))
+EPILOG = """
+examples:
+  a hundred thousand mutations of three codecs, in about a minute on two cores
+    tools/fuzz_bitstream.py --output-dir output/fuzz
+  others, of one codec, on one core
+    tools/fuzz_bitstream.py --output-dir output/fuzz --codecs mbt2018-mean --seed 7 --workers 1
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--output-dir", type=Path, required=True, metavar="FOLDER", help="where the figures go")
+    add(
+        "--mutations",
+        type=_positive,
+        default=100_000,
+        metavar="N",
+        help="to read, half of them with a repaired checksum (default: %(default)s)",
+    )
+    add(
+        "--codecs",
+        nargs="+",
+        default=CODECS,
+        choices=CODEC_IDS,
+        metavar="NAME",
+        help=f"out of {', '.join(CODEC_IDS)} (default: {' '.join(CODECS)})",
+    )
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="equal seeds give equal mutations (default: %(default)s)",
+    )
+    add(
+        "--workers",
+        type=_positive,
+        default=len(os.sched_getaffinity(0)),
+        metavar="N",
+        help="processes at a time (default: the usable cores, here %(default)s)",
+    )
+    add(
+        "--memory",
+        type=_positive,
+        default=1024,
+        metavar="MB",
+        help="that reading a file may take beyond what is in use (default: %(default)s)",
+    )
+    add(
+        "--time-limit",
+        type=float,
+        default=5.0,
+        metavar="S",
+        help="seconds after which reading a file is a hang (default: %(default)s)",
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value
+
+
+_positive.__name__ = "whole number"
+
+
+def make_target(name: str) -> Target:
+    """A narrow codec with random weights, and its files of pictures of some sizes."""
+    torch.manual_seed(0)
+    codec = LearnedCodec(name, 1, n=8, m=12).eval()
+    for transform in (codec.model.g_a, getattr(codec.model, "h_a", None)):
+        if transform is not None:
+            *_, last = (layer for layer in transform.modules() if isinstance(layer, nn.Conv2d))
+            # So that latents spread over many symbols, as those of a trained codec do.
+            last.weight.data *= 30
+    codec.refresh_tables()
+    entropy = freeze_entropy_model(name, codec.model)
+    encoder = picture_encoder(codec.model, entropy)
+    decoder = PictureDecoder(codec.model.g_s, entropy)
+    numbers = np.random.default_rng(0)
+    files = [encoder.encode(numbers.integers(256, size=(*s, 3), dtype=np.uint8)) for s in SIZES]
+    files.append(encoder.encode(np.zeros((*SIZES[-1], 3), np.uint8)))
+    return Target(name, entropy, lambda latents: decoder.synthesize(latents).numpy(), tuple(files))
+
+
+def summarize(report: Report, args: argparse.Namespace) -> dict[str, Any]:
+    """What fuzz.json holds."""
+    names = {
+        outcome: int(count)
+        for outcome, count in zip(OUTCOMES, report.counts.sum((0, 1, 2)), strict=True)
+    }
+    by_kind = {
+        kind: {
+            checksum: dict(zip(OUTCOMES, report.counts[:, k, c].sum(0).tolist(), strict=True))
+            for c, checksum in enumerate(("as is", "repaired"))
+        }
+        for k, kind in enumerate(KINDS)
+    }
+    return {
+        "codecs": list(args.codecs),
+        "seed": args.seed,
+        "mutations": int(report.counts.sum()),
+        "escaped": sum(names[outcome] for outcome in ESCAPES),
+        "outcomes": names,
+        "by_codec": {
+            name: dict(zip(OUTCOMES, counts.sum((0, 1)).tolist(), strict=True))
+            for name, counts in zip(args.codecs, report.counts, strict=True)
+        },
+        "by_kind": by_kind,
+        "seconds": report.seconds,
+        "slowest_seconds": report.slowest,
+        "peak_bytes": report.peak_bytes,
+    }
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """A line per kind of mutation, with the sums of both checksums, and what it took."""
+    columns = [*ALLOWED, *(name for name in ESCAPES if summary["outcomes"][name])]
+    print(f"{'':14}" + "".join(f"{name:>15}" for name in columns))
+    rows = {
+        kind: {name: sum(half[name] for half in halves.values()) for name in OUTCOMES}
+        for kind, halves in summary["by_kind"].items()
+    }
+    for kind, row in {**rows, "all": summary["outcomes"]}.items():
+        print(f"{kind:14}" + "".join(f"{row[name]:15}" for name in columns))
+    print(
+        f"{summary['mutations']} mutations in {summary['seconds']:.1f} s "
+        f"({summary['mutations'] / summary['seconds']:.0f} per second); the slowest took "
+        f"{1000 * summary['slowest_seconds']:.0f} ms, the largest "
+        f"{summary['peak_bytes'] / 2**20:.0f} MB; {summary['escaped']} escaped"
+    )
+
+
+def write_results(folder: Path, report: Report, summary: dict[str, Any]) -> list[Path]:
+    """fuzz.json, and the bytes of what escaped; the paths."""
+    paths = []
+    for escape in report.escapes:
+        name = f"{escape.outcome.replace(' ', '_')}_{escape.number}.cdet"
+        paths.append(folder / name)
+        with atomic_file(paths[-1]) as partial_path:
+            partial_path.write_bytes(escape.mutation.data)
+    paths.append(folder / "fuzz.json")
+    with atomic_file(paths[-1]) as partial_path:
+        partial_path.write_text(json.dumps(summary, indent=2) + "\n")
+    return paths
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line ``argv``; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    torch.set_num_threads(1)
+    try:
+        targets = [make_target(name) for name in args.codecs]
+        with tqdm(total=args.mutations, unit="file", mininterval=1) as bar:
+            report = fuzz(
+                targets,
+                args.mutations,
+                seed=args.seed,
+                workers=args.workers,
+                memory_bytes=args.memory * 2**20,
+                time_limit=args.time_limit,
+                progress=partial(_show, bar),
+            )
+        summary = summarize(report, args)
+        paths = write_results(args.output_dir, report, summary)
+    except CodecDetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print_summary(summary)
+    print("\n".join(map(str, paths)))
+    return 1 if summary["escaped"] else 0
+
+
+def _show(bar: Any, done: int) -> None:
+    bar.update(done - bar.n)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
