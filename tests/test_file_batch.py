@@ -1,0 +1,130 @@
+"""Work on many files: what is found, in which order, and what a bad file or Ctrl-C does."""
+
+import threading
+
+import pytest
+
+from codec_det.errors import BitstreamError, CodecDetError
+from codec_det.file_batch import Failure, describe_failures, find_files, process
+
+SUFFIXES = frozenset({".png", ".jpg"})
+# Seconds after which something that must happen did not.
+PATIENCE = 30
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.png", "a.JPG", "c.txt", "d"):
+        (tmp_path / name).touch()
+    (tmp_path / "e.png").mkdir()
+    return tmp_path
+
+
+def find(*paths):
+    return find_files(paths, SUFFIXES, "pictures")
+
+
+def test_files_of_folders_are_sorted_and_known_by_their_suffix(folder):
+    assert find(folder) == [folder / "a.JPG", folder / "b.png"]
+
+
+def test_files_that_are_named_are_taken_whatever_their_suffix(folder):
+    assert find(folder / "c.txt", folder) == [folder / name for name in ("c.txt", "a.JPG", "b.png")]
+
+
+def test_a_file_named_twice_is_taken_once(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    relative = folder.relative_to(folder) / "b.png"
+    assert find(folder / "b.png", folder, relative) == [folder / "b.png", folder / "a.JPG"]
+
+
+def test_files_whose_results_would_overwrite_each_other_are_refused(folder):
+    (folder / "b.jpg").touch()
+    with pytest.raises(CodecDetError, match=r"b\.jpg' and .*b\.png' would be written under"):
+        find(folder)
+    (folder / "e.png" / "b.png").touch()
+    with pytest.raises(CodecDetError, match="would be written under the same name"):
+        find(folder / "b.png", folder / "e.png")
+
+
+def test_links_to_nowhere_are_not_passed_over(folder):
+    (folder / "lost.png").symlink_to(folder / "nowhere.png")
+    assert folder / "lost.png" in find(folder)
+
+
+def test_inputs_without_files_are_refused(folder):
+    with pytest.raises(CodecDetError, match=r"none' does not exist: give files or folders of pic"):
+        find(folder, folder / "none")
+    with pytest.raises(CodecDetError, match=r"e\.png' has no pictures \(\.jpg, \.png\) in it"):
+        find(folder, folder / "e.png")
+    with pytest.raises(CodecDetError, match=r"cannot look for pictures in .* name too long"):
+        find(folder / ("x" * 300))
+
+
+def test_results_and_failures_are_in_order_of_files(tmp_path):
+    files = [tmp_path / str(i) for i in range(6)]
+    # Each waits for the one after it, so that they end in reverse order.
+    ended = [threading.Event() for _ in range(7)]
+    ended[6].set()
+
+    def work(path):
+        i = int(path.name)
+        assert ended[i + 1].wait(PATIENCE)
+        ended[i].set()
+        if i % 3 == 0:
+            raise BitstreamError(f"number {i} is damaged")
+        if i == 4:
+            raise MemoryError
+        return 10 * i
+
+    results, failures = process(files, work, 6, "file")
+    assert list(results.items()) == [(files[i], 10 * i) for i in (1, 2, 5)]
+    assert failures == [
+        Failure(files[0], "number 0 is damaged"),
+        Failure(files[3], "number 3 is damaged"),
+        Failure(files[4], "MemoryError"),
+    ]
+    assert describe_failures(failures, 6).splitlines() == [
+        "error: 3 of 6 files failed:",
+        f"  {files[0]}: number 0 is damaged",
+        f"  {files[3]}: number 3 is damaged",
+        f"  {files[4]}: MemoryError",
+    ]
+
+
+def test_no_more_than_workers_are_busy_at_a_time(tmp_path):
+    lock, busy, most = threading.Lock(), 0, 0
+    both = threading.Barrier(2)
+
+    def work(_):
+        nonlocal busy, most
+        with lock:
+            busy += 1
+            most = max(most, busy)
+        both.wait(PATIENCE)
+        with lock:
+            busy -= 1
+
+    process([tmp_path / str(i) for i in range(10)], work, 2, "file")
+    assert most == 2
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_interruptions_and_bugs_end_the_work_at_once(tmp_path, error):
+    files = [tmp_path / str(i) for i in range(5)]
+    begun, goes_on, ended = [], threading.Event(), threading.Event()
+
+    def work(path):
+        begun.append(path)
+        if path == files[0]:
+            raise error
+        assert goes_on.wait(PATIENCE)
+        ended.set()
+
+    with pytest.raises(error):
+        process(files, work, 1, "file")
+    # The second may have begun, and is not waited for; what follows never begins.
+    assert not ended.is_set()
+    goes_on.set()
+    ended.wait(0.2)
+    assert begun in (files[:1], files[:2])
