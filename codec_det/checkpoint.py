@@ -19,6 +19,7 @@ from iopath.common.file_io import PathHandler
 from torch import Tensor
 
 from .codec import Codec
+from .codec.names import LEARNED
 from .errors import WeightsError
 
 logger = logging.getLogger(__name__)
@@ -200,7 +201,7 @@ def load_codec_weights(codec: Codec, cfg: CfgNode) -> None:
         WeightsError: if they are missing, unreadable or of another codec or other widths.
     """
     node = cfg.MODEL.CODEC
-    if node.NAME == "identity":
+    if node.NAME not in LEARNED:
         return
     if not node.WEIGHTS:
         logger.warning("MODEL.CODEC.WEIGHTS is '': the codec starts from random weights")

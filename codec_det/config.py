@@ -15,7 +15,8 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import META_ARCH_REGISTRY
 
 from .bitstream.ids import CODEC_IDS, WITHOUT_BITSTREAM
-from .codec.names import CODEC_NAMES, METRICS, QUANTIZATIONS, max_quality
+from .codec.conventional import build_precoder
+from .codec.names import CODEC_NAMES, CONVENTIONAL, LEARNED, METRICS, QUANTIZATIONS, max_quality
 from .errors import ConfigError
 from .regimes import Regime
 
@@ -35,10 +36,19 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     cfg.MODEL.DETECTOR.TRAINABLE = False
 
     cfg.MODEL.CODEC = CfgNode()
-    # One of codec_det.codec.names.CODEC_NAMES; "identity" codes nothing, at 24 bits per pixel.
+    # One of codec_det.codec.names.CODEC_NAMES: a learned codec, a conventional one (jpeg, hevc,
+    # vvc, ...), or "identity", which codes nothing, at 24 bits per pixel.
     cfg.MODEL.CODEC.NAME = "bmshj2018-hyperprior"
-    # Operating point 1 (lowest rate) to 8 (to 6 for cheng2020-*): sets widths and zoo weights.
+    # Operating point 1 (lowest rate) to 8 (to 6 for cheng2020-*): sets widths and zoo weights. Of
+    # conventional codecs: the QP or quality that their programs take.
     cfg.MODEL.CODEC.QUALITY = 1
+    # Settings of a conventional codec other than its defaults, as [name, value]: chroma, bit_depth,
+    # preset, ... of its class in codec_det/conventional; and "quality" if it is no whole number.
+    cfg.MODEL.CODEC.SETTINGS = []
+    # Folder of pictures coded by conventional codecs, so that none is coded twice; "": none. When
+    # it has grown to CACHE_GB GiB, the least recently used are removed.
+    cfg.MODEL.CODEC.CACHE = "~/.cache/codec_det/coded"
+    cfg.MODEL.CODEC.CACHE_GB = 20.0
     # What the zoo weights were trained for: "mse" or "ms-ssim".
     cfg.MODEL.CODEC.METRIC = "mse"
     # Channels of the transforms (N) and of the latents (M); 0: those of QUALITY.
@@ -96,32 +106,52 @@ def _check_codec(cfg: CfgNode) -> None:
     _one_of("MODEL.CODEC.NAME", codec.NAME, CODEC_NAMES)
     _one_of("MODEL.CODEC.METRIC", codec.METRIC, METRICS)
     _one_of("MODEL.CODEC.QUANTIZATION", codec.QUANTIZATION, QUANTIZATIONS)
-    highest = max_quality(codec.NAME)
-    if not 1 <= codec.QUALITY <= highest:
-        raise ConfigError(
-            f"MODEL.CODEC.QUALITY is {codec.QUALITY}: {codec.NAME} has qualities 1 to {highest}"
-        )
+    _check_operating_point(cfg)
     for key in ("N", "M"):
         if codec[key] < 0:
             raise ConfigError(f"MODEL.CODEC.{key} is {codec[key]}: give channels, or 0 for default")
     if codec.M and codec.NAME.startswith("cheng2020"):
         raise ConfigError(f"MODEL.CODEC.M is {codec.M}, but {codec.NAME} has N alone: set M to 0")
-    if (codec.N or codec.M) and codec.WEIGHTS == "zoo":
+    if (codec.N or codec.M) and codec.WEIGHTS == "zoo" and codec.NAME in LEARNED:
         raise ConfigError(
             "MODEL.CODEC.N and M make a codec the zoo has no weights for: set MODEL.CODEC.WEIGHTS "
             "to a file, or to '' to train from random weights"
+        )
+    regime = Regime.from_config(cfg)
+    if codec.NAME not in LEARNED and regime.codec_parts:
+        raise ConfigError(
+            f"MODEL.CODEC.TRAINABLE is {list(regime.codec_parts)}, but the codec '{codec.NAME}' "
+            "has no encoder or decoder to train: choose a learned codec or set "
+            "MODEL.CODEC.TRAINABLE '[]'"
+        )
+
+
+def _check_operating_point(cfg: CfgNode) -> None:
+    codec = cfg.MODEL.CODEC
+    if codec.NAME in CONVENTIONAL:
+        if codec.CACHE_GB <= 0:
+            raise ConfigError(
+                f"MODEL.CODEC.CACHE_GB is {codec.CACHE_GB}: give more than 0, or set "
+                "MODEL.CODEC.CACHE to '' to keep nothing"
+            )
+        # Finds wrong settings, missing programs and a cache that cannot be written.
+        build_precoder(cfg)
+        return
+    if codec.SETTINGS:
+        raise ConfigError(
+            f"MODEL.CODEC.SETTINGS are of conventional codecs, and {codec.NAME} is none: set it to "
+            "'[]'"
+        )
+    highest = max_quality(codec.NAME)
+    if not 1 <= codec.QUALITY <= highest:
+        raise ConfigError(
+            f"MODEL.CODEC.QUALITY is {codec.QUALITY}: {codec.NAME} has qualities 1 to {highest}"
         )
     if codec.BITSTREAM and codec.NAME in WITHOUT_BITSTREAM:
         raise ConfigError(
             f"MODEL.CODEC.BITSTREAM is set, but {codec.NAME} cannot be written to files "
             f"({WITHOUT_BITSTREAM[codec.NAME]}): set it to False, or MODEL.CODEC.NAME to one of "
             f"{', '.join(CODEC_IDS)}"
-        )
-    regime = Regime.from_config(cfg)
-    if codec.NAME == "identity" and regime.codec_parts:
-        raise ConfigError(
-            f"MODEL.CODEC.TRAINABLE is {list(regime.codec_parts)}, but the codec 'identity' has no "
-            "encoder or decoder to train: choose a learned codec or set MODEL.CODEC.TRAINABLE '[]'"
         )
 
 

@@ -31,9 +31,9 @@ class RateEvaluator(DatasetEvaluator):
     Bits per pixel are of the original picture. The headline "bpp" is Σ bits / Σ pixels; "bpp_mean",
     "psnr" and "ms_ssim" are means over pictures, of the reconstruction rounded to 8 bits.
 
-    Where pictures are coded into files, "bits" and "bpp" are those of the files. "bpp_estimated" is
-    beside them, and "gap_percent" is how far the files, their constant overhead taken off, are
-    above the estimate.
+    Where pictures are coded into files, "bits" and "bpp" are those of the files, and "encoded" is
+    how many were not found in a cache. With a learned codec, "bpp_estimated" is beside them, and
+    "gap_percent" is how far the files, their constant overhead taken off, are above the estimate.
 
     Args:
         image_format: channel order of the input pictures, "BGR" or "RGB".
@@ -128,15 +128,19 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 def _summarize_files(rows: list[dict[str, Any]], bits: float, pixels: float) -> dict[str, float]:
     """What there is to say where pictures were coded into files; else nothing."""
-    if "estimated_bits" not in rows[0]:
+    if "overhead_bits" not in rows[0]:
         return {}
-    estimated, overhead = (
-        float(sum(row[key] for row in rows)) for key in ("estimated_bits", "overhead_bits")
-    )
-    return {
-        "bpp_estimated": estimated / pixels,
+    overhead = float(sum(row["overhead_bits"] for row in rows))
+    # Pictures whose files were found in a cache took no time to encode.
+    encode = [row["encode_seconds"] for row in rows if np.isfinite(row["encode_seconds"])]
+    summary = {
         "bpp_overhead": overhead / pixels,
-        "gap_percent": 100 * (bits - overhead - estimated) / estimated,
-        "encode_ms": 1000 * float(np.mean([row["encode_seconds"] for row in rows])),
+        "encoded": len(encode),
+        "encode_ms": 1000 * float(np.mean(encode)) if encode else float("nan"),
         "decode_ms": 1000 * float(np.mean([row["decode_seconds"] for row in rows])),
     }
+    if "estimated_bits" in rows[0]:
+        estimated = float(sum(row["estimated_bits"] for row in rows))
+        summary["bpp_estimated"] = estimated / pixels
+        summary["gap_percent"] = 100 * (bits - overhead - estimated) / estimated
+    return summary

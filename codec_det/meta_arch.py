@@ -107,7 +107,8 @@ class CodecDetector(nn.Module):
         Args:
             batched_inputs: as any detectron2 detector takes them, except that "image" (3, H, W) is
                 of original size, while "instances" and "detector_size" (h, w) are of the size the
-                detector is to see.
+                detector is to see. Pictures that the loader has coded bring "decoded", of the size
+                of "image", "bits" and "measured".
 
         Returns:
             In training: scalar losses by name; their sum is to be minimised.
@@ -117,7 +118,7 @@ class CodecDetector(nn.Module):
             return self.inference(batched_inputs)
         images = [self._load(x) for x in batched_inputs]
         with torch.set_grad_enabled(bool(self.regime.codec_parts)):
-            coded = self.codec(images)
+            coded = self._code(images, batched_inputs)
         losses = dict(self.detect(coded.reconstructions, batched_inputs))
         losses.update(self._codec_losses(images, coded))
         return losses
@@ -133,7 +134,7 @@ class CodecDetector(nn.Module):
         """
         start = self._clock()
         images = [self._load(x) for x in batched_inputs]
-        coded = self.codec(images)
+        coded = self._code(images, batched_inputs)
         middle = self._clock()
         outputs = self.detect(coded.reconstructions, batched_inputs)
         end = self._clock()
@@ -186,8 +187,16 @@ class CodecDetector(nn.Module):
             f"({'; '.join(counts)}). Loss = {loss}"
         )
 
-    def _load(self, x: dict[str, Any]) -> Tensor:
-        return to_codec(x["image"].to(self.device, non_blocking=True), self.image_format)
+    def _load(self, x: dict[str, Any], key: str = "image") -> Tensor:
+        return to_codec(x[key].to(self.device, non_blocking=True), self.image_format)
+
+    def _code(self, images: list[Tensor], batched_inputs: list[dict[str, Any]]) -> Coded:
+        """Code pictures, unless the loader has done so."""
+        if any("decoded" not in x for x in batched_inputs):
+            return self.codec(images)
+        bits = torch.tensor([x["bits"] for x in batched_inputs], device=self.device)
+        pictures = [self._load(x, "decoded") for x in batched_inputs]
+        return Coded(pictures, bits, bits, [x["measured"] for x in batched_inputs])
 
     def _codec_losses(self, images: list[Tensor], coded: Coded) -> dict[str, Tensor]:
         """Rate, distortion and auxiliary loss, as far as something can train for them."""

@@ -34,23 +34,10 @@ from .config import check_config, get_codec_det_cfg
 from .errors import ConfigError, DatasetError, WeightsError
 from .meta_arch import CodecDetector, NoDetector
 
-# What a receiver does not train, and where the machine that trained kept its files.
-_NOT_DEPLOYED: dict[str, Any] = {
-    "MODEL.WEIGHTS": "",
-    "MODEL.CODEC.WEIGHTS": "",
-    "MODEL.CODEC.TRAINABLE": [],
-    "MODEL.CODEC.TARGET_BPP": 0.0,
-    "MODEL.CODEC.BITSTREAM": False,
-    "MODEL.DETECTOR.TRAINABLE": False,
-    "MODEL.DEVICE": "cpu",
-    "DATASETS.ROOT": "",
-    "DATASETS.COCO_FORMAT": [],
-    "DATASETS.TRAIN": (),
-    "DATASETS.TEST": (),
-    "DATASETS.PROPOSAL_FILES_TRAIN": (),
-    "DATASETS.PROPOSAL_FILES_TEST": (),
-    "OUTPUT_DIR": "",
-}
+# What of a config makes the detector, its input and its output; the rest is training, and paths of
+# the machine that trained.
+_DEPLOYED = ("MODEL", "INPUT", "TEST")
+_DEPLOYED_OF_CODEC = ("NAME", "QUALITY", "N", "M")
 
 
 @dataclass(frozen=True)
@@ -179,10 +166,18 @@ def _check_classes(
 
 
 def _deployed_config(cfg: CfgNode) -> str:
-    """The config as YAML, without training and without paths of this machine."""
-    deployed = cfg.clone()
+    """The config as YAML, all of training and of this machine left at its defaults."""
+    deployed = get_codec_det_cfg()
+    codec = deployed.MODEL.CODEC.clone()
+    for key in _DEPLOYED_OF_CODEC:
+        codec[key] = cfg.MODEL.CODEC[key]
+    for key in _DEPLOYED:
+        deployed[key] = cfg[key].clone()
     deployed.defrost()
-    deployed.merge_from_list([x for item in _NOT_DEPLOYED.items() for x in item])
+    deployed.MODEL.CODEC = codec
+    deployed.MODEL.CODEC.WEIGHTS = deployed.MODEL.WEIGHTS = ""
+    deployed.MODEL.DETECTOR.TRAINABLE = False
+    deployed.MODEL.DEVICE = "cpu"
     return deployed.dump()
 
 

@@ -18,6 +18,9 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import nn
 
 from . import __version__
+from .codec import Codec
+from .codec.conventional import ConventionalCodec
+from .codec.names import CONVENTIONAL
 from .config import flatten, get_codec_det_cfg
 from .meta_arch import CodecDetector
 
@@ -42,8 +45,7 @@ def build_record(
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "regime": model.regime.name,
             "dataset": dataset,
-            "rate_is": ("real" if codec.BITSTREAM else "estimated")
-            + " bits per pixel of the original picture",
+            "rate_is": f"{_kind_of_bits(codec)} bits per pixel of the original picture",
             "results": results,
             "codec": {
                 "name": codec.NAME,
@@ -52,6 +54,7 @@ def build_record(
                 "widths": list(getattr(model.codec, "widths", ())),
                 "weights": codec.WEIGHTS,
                 "quantization": codec.QUANTIZATION,
+                **_conventional(model.codec),
             },
             "detector": cfg.MODEL.DETECTOR.META_ARCHITECTURE,
             "beta": model.beta,
@@ -72,6 +75,22 @@ def build_record(
             else f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
         }
     )
+
+
+def _kind_of_bits(codec: CfgNode) -> str:
+    return "real" if codec.BITSTREAM or codec.NAME in CONVENTIONAL else "estimated"
+
+
+def _conventional(codec: Codec) -> dict[str, Any]:
+    """What makes a conventional codec's figures repeatable: settings, version and command."""
+    if not isinstance(codec, ConventionalCodec):
+        return {}
+    picture_codec = codec.codec
+    return {
+        "settings": picture_codec.settings,
+        "version": picture_codec.version(),
+        "command": picture_codec.command(),
+    }
 
 
 def _iteration(cfg: CfgNode) -> int | None:

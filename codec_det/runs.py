@@ -57,7 +57,8 @@ class Run:
         codec = self.cfg.MODEL.CODEC
         if codec.NAME == "identity":
             return "uncompressed"
-        return f"{codec.NAME}, quality {codec.QUALITY}"
+        quality = dict(codec.SETTINGS).get("quality", codec.QUALITY)
+        return f"{codec.NAME}, quality {quality:g}"
 
 
 @dataclass(frozen=True)

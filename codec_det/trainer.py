@@ -25,6 +25,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .checkpoint import ChainCheckpointer, load_codec_weights
+from .codec.names import LEARNED
 from .data.loader import build_test_loader, build_train_loader
 from .evaluation import RateEvaluator
 from .meta_arch import CodecDetector
@@ -113,7 +114,8 @@ class Trainer(DefaultTrainer):
     ) -> dict[str, Any]:
         """Evaluate on ``DATASETS.TEST`` and append a record per set to the results file."""
         chain: Any = model.module if isinstance(model, DistributedDataParallel) else model
-        with real_bits(chain) if cfg.MODEL.CODEC.BITSTREAM else nullcontext():
+        estimates = cfg.MODEL.CODEC.NAME in LEARNED
+        with real_bits(chain) if cfg.MODEL.CODEC.BITSTREAM and estimates else nullcontext():
             results = super().test(cfg, model, evaluators)
         if comm.is_main_process():
             by_name = {cfg.DATASETS.TEST[0]: results} if len(cfg.DATASETS.TEST) == 1 else results

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .base import Codec
+from .conventional import ConventionalCodec, picture_codec
 from .identity import IdentityCodec
+from .names import CONVENTIONAL
 
 if TYPE_CHECKING:
     # Decoding files needs this package, and no detectron2.
@@ -17,6 +19,8 @@ def build_codec(cfg: CfgNode) -> Codec:
     node = cfg.MODEL.CODEC
     if node.NAME == "identity":
         return IdentityCodec()
+    if node.NAME in CONVENTIONAL:
+        return ConventionalCodec(picture_codec(cfg))
     # Imported here because CompressAI takes seconds to import.
     from .learned import LearnedCodec
 

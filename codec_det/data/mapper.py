@@ -11,6 +11,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 
+from ..codec.conventional import Precoder, build_precoder
 from ..errors import DatasetError
 from .image_io import read_image
 
@@ -22,15 +23,22 @@ class CodecDetectorMapper(DatasetMapper):
     resize that detectron2 would apply here moves behind the codec: its target is handed on as
     "detector_size" (h, w), and annotations are transformed to it.
 
+    A conventional codec codes here as well, in the loader's processes: the whole picture as it was
+    taken, so that what is coded does not depend on chance, and augmentations follow.
+
     Args:
         resize: picks the detector's input size.
+        precoder: codes pictures; None where the codec is part of the model.
         kwargs: those of detectron2's ``DatasetMapper``, with ``augmentations`` free of resizes.
     """
 
     @configurable
-    def __init__(self, *, resize: T.ResizeShortestEdge, **kwargs: Any) -> None:
+    def __init__(
+        self, *, resize: T.ResizeShortestEdge, precoder: Precoder | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.resize = resize
+        self.precoder = precoder
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -38,6 +46,7 @@ class CodecDetectorMapper(DatasetMapper):
         augmentations = arguments["augmentations"]
         (arguments["resize"],) = (a for a in augmentations if isinstance(a, T.ResizeShortestEdge))
         arguments["augmentations"] = [a for a in augmentations if a is not arguments["resize"]]
+        arguments["precoder"] = build_precoder(cfg)
         return arguments
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
@@ -45,7 +54,8 @@ class CodecDetectorMapper(DatasetMapper):
 
         Returns:
             the entry with "image" (3, H, W) uint8, "detector_size" (h, w) and, in training,
-            "instances" of that size.
+            "instances" of that size; and with a conventional codec "decoded" (3, H, W) uint8,
+            "bits" and "measured" as of :class:`codec_det.codec.conventional.Precoded`.
 
         Raises:
             DatasetError: if the picture cannot be read or has not the size it is annotated with.
@@ -55,14 +65,29 @@ class CodecDetectorMapper(DatasetMapper):
         _check_size(entry, image)
         aug_input = T.AugInput(image)
         transforms = self.augmentations(aug_input)
+        if self.precoder is not None:
+            self._precode(entry, image, transforms)
         resize = self.resize.get_transform(aug_input.image)
-        entry["image"] = torch.as_tensor(np.ascontiguousarray(aug_input.image.transpose(2, 0, 1)))
+        entry["image"] = _to_tensor(aug_input.image)
         entry["detector_size"] = size = (resize.new_h, resize.new_w)
         if not self.is_train:
             entry.pop("annotations", None)
         elif "annotations" in entry:
             self._transform_annotations(entry, transforms + T.TransformList([resize]), size)
         return entry
+
+    def _precode(self, entry: dict[str, Any], image: np.ndarray, transforms: T.Transform) -> None:
+        assert self.precoder is not None
+        bgr = self.image_format == "BGR"
+        coded = self.precoder(image[:, :, ::-1] if bgr else image)
+        decoded = coded.picture[:, :, ::-1] if bgr else coded.picture
+        entry["decoded"] = _to_tensor(transforms.apply_image(decoded))
+        entry["bits"], entry["measured"] = coded.bits, coded.measured
+
+
+def _to_tensor(image: np.ndarray) -> torch.Tensor:
+    """(H, W, 3) to (3, H, W)."""
+    return torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
 def _check_size(entry: dict[str, Any], image: np.ndarray) -> None:

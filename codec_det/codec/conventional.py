@@ -1,0 +1,126 @@
+"""Conventional codecs in the chain. They are not differentiable and run in the loader's workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor
+
+from ..conventional import NAMES, CodedCache, PictureCodec, build_picture_codec
+from ..errors import ConfigError
+from ..pixels import to_uint8
+from .base import Codec, Coded
+
+
+class Precoded(NamedTuple):
+    """A picture that was coded before it came to the model.
+
+    Attributes:
+        picture: decoded, (H, W, 3) uint8 RGB.
+        bits: of the coded file as stored.
+        measured: "overhead_bits" of the file format, "encode_seconds" (nan from the cache) and
+            "decode_seconds".
+    """
+
+    picture: np.ndarray
+    bits: float
+    measured: dict[str, float]
+
+
+class Precoder:
+    """Codes pictures with a conventional codec, each once: coded files are kept in a cache.
+
+    Args:
+        codec: at one operating point.
+        cache: None to code every time.
+    """
+
+    def __init__(self, codec: PictureCodec, cache: CodedCache | None) -> None:
+        self.codec = codec
+        self.cache = cache
+
+    def __call__(self, picture: np.ndarray) -> Precoded:
+        """Code and decode a picture (H, W, 3) uint8 RGB.
+
+        Raises:
+            CodecDetError: if the codec fails, or the cache cannot be written.
+        """
+        start = time.perf_counter()
+        if self.cache is None:
+            data, was_cached = self.codec.encode(picture), False
+        else:
+            data, was_cached = self.cache.get_or_encode(picture, self.codec)
+        middle = time.perf_counter()
+        decoded = self.codec.decode(data)
+        end = time.perf_counter()
+        measured = {
+            "overhead_bits": 8.0 * self.codec.container_overhead(data),
+            "encode_seconds": float("nan") if was_cached else middle - start,
+            "decode_seconds": end - middle,
+            "codec_seconds": end - start,
+        }
+        return Precoded(decoded, 8.0 * len(data), measured)
+
+
+class ConventionalCodec(Codec):
+    """A conventional codec as a part of the model, for pictures that no loader has coded."""
+
+    def __init__(self, codec: PictureCodec) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def code(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        raise NotImplementedError("files are made of whole pictures: call forward")
+
+    def forward(self, images: Sequence[Tensor]) -> Coded:
+        """As :meth:`Codec.forward`, of pictures rounded to 8 bits; no gradient passes."""
+        precoder = Precoder(self.codec, None)
+        coded = [precoder(to_uint8(x).permute(1, 2, 0).cpu().numpy()) for x in images]
+        bits = torch.tensor([c.bits for c in coded], device=images[0].device)
+        pictures = [
+            torch.from_numpy(c.picture).to(x.device).permute(2, 0, 1).float() / 255
+            for c, x in zip(coded, images, strict=True)
+        ]
+        return Coded(pictures, bits, bits, [c.measured for c in coded])
+
+
+def picture_codec(cfg: CfgNode) -> PictureCodec:
+    """The conventional codec of a config, at its operating point.
+
+    Raises:
+        ConfigError: if a setting cannot be, or a program is missing.
+    """
+    node = cfg.MODEL.CODEC
+    try:
+        settings: dict[str, Any] = dict(node.SETTINGS)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"MODEL.CODEC.SETTINGS is {node.SETTINGS}: give a list of [name, value], such as "
+            "[['preset', 'fast']]"
+        ) from None
+    quality = settings.pop("quality", node.QUALITY)
+    try:
+        return build_picture_codec(node.NAME, quality, **settings)
+    except ConfigError as error:
+        raise ConfigError(f"MODEL.CODEC.QUALITY and SETTINGS: {error}") from None
+
+
+def build_precoder(cfg: CfgNode) -> Precoder | None:
+    """What the loader codes pictures with; None where the codec is part of the model.
+
+    Raises:
+        ConfigError: if codec or cache cannot be used.
+    """
+    node = cfg.MODEL.CODEC
+    if node.NAME not in NAMES:
+        return None
+    cache = None
+    if node.CACHE:
+        cache = CodedCache(Path(node.CACHE).expanduser(), int(node.CACHE_GB * 2**30))
+    return Precoder(picture_codec(cfg), cache)
