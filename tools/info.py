@@ -1,0 +1,309 @@
+#!/usr/bin/env python
+"""Say what coded files and deployed models are.
+
+Of .cdet files: what wrote them, the size of the picture, and what it cost; with --model, also how
+the bits divide among latents, hyper-latents and header. Of encoder.safetensors, encoder.onnx and
+receiver.safetensors: codec, fingerprint (a file can be decoded by a model of the same), and the
+proof that its arithmetic is exact. Of a folder, all of these directly in it.
+
+A file that is damaged, or not of the model given, is named at the end, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# codec_det is imported where it is used: --help need not wait for PyTorch.
+if TYPE_CHECKING:
+    from codec_det.bitstream.entropy import EntropyModel
+
+Facts = dict[str, Any]
+
+CODED, MODELS = ".cdet", (".safetensors", ".onnx")
+EPILOG = """
+examples:
+  tools/info.py coded
+  tools/info.py coded --model deploy/receiver.safetensors
+  tools/info.py deploy --json
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("files", nargs="+", type=Path, metavar="FILE|FOLDER", help="coded files, models, or both")
+    add(
+        "--model",
+        type=Path,
+        metavar="FILE",
+        help="encoder or receiver of the coded files: say what their bits are spent on",
+    )
+    add(
+        "--max-pixels",
+        type=_positive,
+        metavar="N",
+        # MAX_PIXELS, which is not imported yet.
+        help="with --model: refuse files of larger pictures (default: 16777216)",
+    )
+    add("--json", action="store_true", help="print JSON: files, models and failures")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value
+
+
+# argparse names the type in its message: "invalid whole number value: 'x'".
+_positive.__name__ = "whole number"
+
+
+def list_files(inputs: Iterable[Path]) -> list[Path]:
+    """The files among ``inputs`` and, of folders, the coded files and models directly in them.
+
+    Raises:
+        CodecDetError: if an input does not exist, or a folder has none.
+    """
+    from codec_det.errors import CodecDetError
+
+    files: list[Path] = []
+    for path in inputs:
+        if path.is_dir():
+            found = sorted(p for p in path.iterdir() if p.suffix.lower() in (CODED, *MODELS))
+            if not found:
+                raise CodecDetError(
+                    f"'{path}' has no coded files or models ({', '.join((CODED, *MODELS))}) in it"
+                )
+            files += found
+        elif path.exists():
+            files.append(path)
+        else:
+            raise CodecDetError(f"'{path}' does not exist: give coded files, models or folders")
+    return list(dict.fromkeys(files))
+
+
+def describe_coded(path: Path, entropy: EntropyModel | None, max_pixels: int) -> Facts:
+    """What a coded file says of itself and, with its model, what its bits are spent on.
+
+    Raises:
+        BitstreamError: if it is damaged, or not of the model.
+    """
+    from codec_det.bitstream.container import VERSION, overhead_bytes, unpack
+    from codec_det.bitstream.ids import codec_name
+
+    data = path.read_bytes()
+    # A header alone costs no memory, whatever it asks for.
+    header, stream = unpack(data, max_pixels if entropy else sys.maxsize)
+    facts: Facts = {
+        "file": str(path),
+        "version": VERSION,
+        "codec": codec_name(header.codec_id),
+        "fingerprint": header.fingerprint.hex(),
+        "width": header.width,
+        "height": header.height,
+        "bytes": len(data),
+        "bpp": 8 * len(data) / (header.width * header.height),
+        "header_bytes": overhead_bytes(header),
+        "stream_bytes": len(stream),
+    }
+    if entropy:
+        facts["bits"] = entropy.bits(entropy.read(data, max_pixels))
+    return facts
+
+
+def read_model(path: Path) -> tuple[Facts, EntropyModel]:
+    """Metadata and entropy model of a deployed model of either kind and format.
+
+    Raises:
+        WeightsError: if it is damaged or no deployed model.
+    """
+    from codec_det.bitstream.model_file import load_model, parse_metadata
+    from codec_det.bitstream.onnx_encoder import load_onnx_encoder
+
+    if path.suffix.lower() == ".onnx":
+        entropy = load_onnx_encoder(path).entropy
+        import onnxruntime
+
+        # The encoder keeps no metadata; that the file is sound is known by now.
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        found = session.get_modelmeta().custom_metadata_map
+        return parse_metadata(found["codec_det"], path, "encoder"), entropy
+    model = load_model(path, _kind(path))
+    return model.metadata, model.entropy
+
+
+def _kind(path: Path) -> str:
+    """Of a safetensors file; where it says none, any, for load_model to say what is wrong."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            kind = json.loads((file.metadata() or {})["codec_det"])["kind"]
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        return "encoder"
+    return kind if kind == "receiver" else "encoder"
+
+
+def describe_model(path: Path) -> Facts:
+    """What a deployed model is.
+
+    Raises:
+        WeightsError: if it is damaged or no deployed model.
+    """
+    metadata, entropy = read_model(path)
+    facts: Facts = {
+        "file": str(path),
+        "kind": metadata["kind"],
+        "codec": entropy.codec,
+        "widths": metadata.get("codec", {}).get("widths"),
+        "fingerprint": entropy.sha256[:8],
+        "sha256": entropy.sha256,
+        "bytes": path.stat().st_size,
+        "made": metadata.get("made"),
+    }
+    if metadata["kind"] == "receiver":
+        facts["classes"] = [category["name"] for category in metadata.get("categories", [])]
+    if entropy.hyperprior is not None:
+        transform = entropy.hyperprior.transform
+        facts["weight_bits"] = transform.weight_bits
+        facts["activation_bits"] = transform.activation_bits
+        facts["partial_sums_log2"] = math.log2(max(entropy.partial_sums))
+    return facts
+
+
+def format_coded(files: Sequence[Facts]) -> str:
+    """A table with a line per coded file, and a last one for all."""
+    with_bits = "bits" in files[0]
+    parts = ("latents", "hyper-latents", "header") if with_bits else ()
+    heading = ["file", "codec", "model", "version", "size", "bytes", "bpp", "header", "stream"]
+    rows = [[*heading, *parts]]
+    rows += [
+        [
+            f["file"],
+            f["codec"],
+            f["fingerprint"],
+            str(f["version"]),
+            f"{f['width']}x{f['height']}",
+            *_costs(f, parts),
+        ]
+        for f in files
+    ]
+    if len(files) > 1:
+        total = _add(files, parts)
+        rows.append(
+            [f"{len(files)} files", "", "", "", f"{total['pixels']} px", *_costs(total, parts)]
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    # Names to the left, figures to the right.
+    lines = [
+        "  ".join(
+            text.ljust(width) if i < 3 else text.rjust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    note = "model: fingerprint; header and stream: bytes"
+    return "\n".join([*lines, note + ("; the rest: bits, by information content" * with_bits)])
+
+
+def _costs(facts: Facts, parts: Sequence[str]) -> list[str]:
+    bits = facts.get("bits", {})
+    whole = sum(bits.values())
+    return [
+        str(facts["bytes"]),
+        f"{facts['bpp']:.4f}",
+        str(facts["header_bytes"]),
+        str(facts["stream_bytes"]),
+        *(f"{bits[part]:.0f} ({bits[part] / whole:.1%})" for part in parts),
+    ]
+
+
+def _add(files: Sequence[Facts], parts: Sequence[str]) -> Facts:
+    total: Facts = {k: sum(f[k] for f in files) for k in ("bytes", "header_bytes", "stream_bytes")}
+    total["pixels"] = sum(f["width"] * f["height"] for f in files)
+    total["bpp"] = 8 * total["bytes"] / total["pixels"]
+    total["bits"] = {part: sum(f["bits"][part] for f in files) for part in parts}
+    return total
+
+
+def format_model(facts: Facts) -> str:
+    """What a deployed model is, in words."""
+    lines = [
+        f"{facts['file']}: {facts['kind']}, {facts['bytes'] / 1e6:.2f} MB",
+        f"  codec         {facts['codec']}, widths {facts['widths']}",
+        f"  fingerprint   {facts['fingerprint']} (SHA-256 {facts['sha256']})",
+    ]
+    if "weight_bits" in facts:
+        # Rounded up: it is a bound.
+        exponent = math.ceil(10 * facts["partial_sums_log2"]) / 10
+        lines += [
+            f"  precision     {facts['weight_bits']} fractional bits of weights, "
+            f"{facts['activation_bits']} of activations",
+            f"  partial sums  at most 2^{exponent:.1f}; exact below 2^53",
+        ]
+    else:
+        lines.append("  precision     exact: tables alone, no arithmetic")
+    if "classes" in facts:
+        lines.append(f"  detects       {', '.join(facts['classes']) or 'nothing: a decoder alone'}")
+    made = facts["made"] or {}
+    lines.append(f"  made          {', '.join(f'{key} {value}' for key, value in made.items())}")
+    return "\n".join(lines)
+
+
+def describe_files(args: argparse.Namespace) -> int:
+    """Run the tool; returns the exit status.
+
+    Raises:
+        CodecDetError: if an input does not exist, or the model cannot be used.
+    """
+    from codec_det.bitstream.container import MAX_PIXELS
+    from codec_det.file_batch import describe_failures, process
+
+    paths = list_files(args.files)
+    entropy = read_model(args.model)[1] if args.model else None
+    max_pixels = args.max_pixels or MAX_PIXELS
+
+    def work(path: Path) -> Facts:
+        if path.suffix.lower() in MODELS:
+            return describe_model(path)
+        return describe_coded(path, entropy, max_pixels)
+
+    facts, failures = process(paths, work, 1, "file")
+    models = [f for f in facts.values() if "kind" in f]
+    files = [f for f in facts.values() if "kind" not in f]
+    if args.json:
+        failed = [{"file": str(path), "reason": reason} for path, reason in failures]
+        print(json.dumps({"files": files, "models": models, "failures": failed}, indent=2))
+    else:
+        blocks = [format_model(f) for f in models] + ([format_coded(files)] if files else [])
+        print("\n".join(blocks))
+    if failures:
+        print(describe_failures(failures, len(paths)), file=sys.stderr)
+    return 1 if failures else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line ``argv``; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    from codec_det.errors import CodecDetError
+
+    try:
+        return describe_files(args)
+    except CodecDetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
