@@ -64,10 +64,11 @@ def open_exportable(folder: Path) -> Run:
 
     run = open_run(folder)
     name = run.cfg.MODEL.CODEC.NAME
-    if name in WITHOUT_BITSTREAM:
+    if name not in CODEC_IDS:
+        reason = WITHOUT_BITSTREAM.get(name, "it is no learned codec, and has files of its own")
         raise WeightsError(
-            f"'{folder}' has the codec {name}, which cannot be deployed "
-            f"({WITHOUT_BITSTREAM[name]}): export a run with one of {', '.join(CODEC_IDS)}"
+            f"'{folder}' has the codec {name}, which cannot be deployed ({reason}): export a run "
+            f"with one of {', '.join(CODEC_IDS)}"
         )
     register_datasets(run.cfg)
     return run
