@@ -80,8 +80,8 @@ class FixedPointTransform:
 
         Exact if the input is within the range that :meth:`partial_sums` was given.
         """
-        for layer, matrices in zip(self.layers, self._matrices, strict=True):
-            if layer is not self.layers[0]:
+        for i, (layer, matrices) in enumerate(zip(self.layers, self._matrices, strict=True)):
+            if i > 0:
                 x = self._rescale(x)
             convolve = _convolve if layer.upsampling == 1 else _upsample
             total = convolve(x.astype(np.float64), matrices, layer.upsampling)
