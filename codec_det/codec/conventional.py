@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode
 from torch import Tensor
 
 from ..conventional import NAMES, CodedCache, PictureCodec, build_picture_codec
 from ..errors import ConfigError
 from ..pixels import to_uint8
 from .base import Codec, Coded
+
+if TYPE_CHECKING:
+    # Decoding files imports this package, and needs no detectron2.
+    from detectron2.config import CfgNode
 
 
 class Precoded(NamedTuple):
