@@ -161,7 +161,8 @@ class PictureCodec(ABC):
     def decode(self, data: bytes) -> np.ndarray:
         """The picture that :meth:`encode` coded: (H, W, 3) uint8, RGB, writable.
 
-        Most of these formats carry no checksum: some damage gives a damaged picture, not an error.
+        Streams of video standards carry a checksum here. Image files carry none: they are refused
+        if cut short, but some other damage gives a damaged picture.
 
         Raises:
             BitstreamError: if the bytes cannot be decoded to a picture.

@@ -2,11 +2,11 @@
 
 Full range (ITU-T H.273, VideoFullRangeFlag 1), because every receiver here reads raw planes and
 so needs no range of its own, and it spends no code values on headroom: at 8 bits and 4:4:4 the
-conversion alone costs 1.4 dB less than limited range. The streams say so in their VUI.
+conversion alone keeps 53.2 dB of PSNR, and 52.1 dB in limited range. The streams say so in their VUI.
 
 4:2:0 has chroma between two rows and on every second column ("left", chroma sample location type
 0), where H.264, H.265 and H.266 expect it unless told otherwise. The filters are short ones that
-kept the most PSNR on photographs: without any coding 0.5 dB above box and bilinear.
+kept the most PSNR on photographs: 37.9 dB without any coding, where linear ones keep 37.4.
 
 Shapes: planes are (Y, Cb, Cr), uint8 at 8 bits and uint16 at 10; Y is (H, W), Cb and Cr are (H, W)
 in 4:4:4 and (H/2, W/2) in 4:2:0, where H and W are even.

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..errors import BitstreamError, ConfigError
 from .base import REVISION, PictureCodec, QualityRange, no_byte_setting
-from .framing import header_length, read_size, write_size
+from .framing import frame, header_length, unframe
 from .pillow import decode_with_pillow
 from .process import TIME_LIMIT, run_program
 from .video import read_output
@@ -30,7 +30,8 @@ class ExternalCodec(PictureCodec):
 
     The command lines are split as a shell would (quotes work), and run without one. {input} and
     {output} stand for paths, {width} and {height} for pixels, {quality} for the quality. Where the
-    decoder's command uses {width} or {height}, the size is kept in front of the coded bytes.
+    decoder's command uses {width} or {height}, the size is kept in front of the coded bytes, with a
+    checksum.
 
     Attributes:
         quality: any number; it is put into the commands as it is.
@@ -109,10 +110,10 @@ class ExternalCodec(PictureCodec):
                 remedy=f"mend the encode_command '{self.encode_command}'",
             )
             coded = read_output(output)
-        return write_size(width, height) + coded if self._has_size else coded
+        return frame(width, height, coded) if self._has_size else coded
 
     def _decode(self, data: bytes) -> np.ndarray:
-        width, height, coded = read_size(data, self.name) if self._has_size else (0, 0, data)
+        width, height, coded = unframe(data, self.name) if self._has_size else (0, 0, data)
         with tempfile.TemporaryDirectory(prefix="codec_det_") as folder:
             source, output = Path(folder) / f"coded{self.suffix}", Path(folder) / "decoded.png"
             source.write_bytes(coded)

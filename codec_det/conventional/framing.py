@@ -1,48 +1,57 @@
-"""The size of a picture in front of a stream that cannot say it, and padding to sizes it can have.
+"""A header for streams that cannot say the picture's size, and padding to sizes they can have.
 
-Video coding standards keep their own, padded size. The header is width and height in pixels, each
-an unsigned LEB128 number: two bytes for sides of 128 to 16383, so mostly 4 bytes a picture. They
-count as bits like all others.
+Video coding standards keep their own, padded size, and their decoders make up what is missing from
+a stream that was cut short. The header is width and height in pixels, each an unsigned LEB128
+number, and a CRC-16 (CCITT) of the stream, big-endian: 6 bytes where sides have 128 to 16383
+pixels. They count as bits like all others.
 """
 
 from __future__ import annotations
+
+import binascii
 
 import numpy as np
 
 from ..errors import BitstreamError
 from .base import check_size
 
+_CHECK = 2  # bytes of CRC
 _LONGEST = 3  # bytes: more than two million pixels a side
 SMALLEST_SIDE = 16
 """VVC encoders refuse less than one coding unit of 16x16 pixels."""
 
 
-def write_size(width: int, height: int) -> bytes:
-    """The header: 2 to 6 bytes."""
-    return _write_number(width) + _write_number(height)
+def frame(width: int, height: int, stream: bytes) -> bytes:
+    """Put the header, 4 to 8 bytes, in front of a stream."""
+    check = binascii.crc_hqx(stream, 0).to_bytes(_CHECK, "big")
+    return _write_number(width) + _write_number(height) + check + stream
 
 
-def read_size(data: bytes, name: str) -> tuple[int, int, bytes]:
-    """Width, height and what follows the header.
+def unframe(data: bytes, name: str) -> tuple[int, int, bytes]:
+    """Width, height and the stream.
 
     Args:
-        data: as coded.
+        data: as framed.
         name: of the codec, for messages.
 
     Raises:
-        BitstreamError: if the header is cut short, its size is implausible or nothing follows.
+        BitstreamError: if anything is cut short or damaged, or the size is implausible.
     """
     width, at = _read_number(data, 0, name)
     height, at = _read_number(data, at, name)
     check_size(width, height, name)
-    if at == len(data):
-        raise BitstreamError(f"the bytes end after the size of the picture (codec '{name}')")
-    return width, height, data[at:]
+    check, stream = data[at : at + _CHECK], data[at + _CHECK :]
+    if not stream or check != binascii.crc_hqx(stream, 0).to_bytes(_CHECK, "big"):
+        raise BitstreamError(
+            f"the checksum of these {len(data)} bytes is wrong: they are damaged, cut short, or "
+            f"not of the codec '{name}'"
+        )
+    return width, height, stream
 
 
 def header_length(data: bytes, name: str) -> int:
-    """Bytes of the header that ``data`` begins with; raises as :func:`read_size`."""
-    return len(data) - len(read_size(data, name)[2])
+    """Bytes of the header that ``data`` begins with; raises as :func:`unframe`."""
+    return len(data) - len(unframe(data, name)[2])
 
 
 def padded_size(width: int, height: int) -> tuple[int, int]:

@@ -20,6 +20,13 @@ from .video import read_output
 
 _ENCODER = "libjxl"
 
+_SIGNATURES = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
+_SHORTEST = 12  # bytes; ffmpeg waits for ever to recognize less
+
+_DECODE_LIMIT = 60.0
+"""Seconds: a picture of 100 megapixels takes less, and ffmpeg's decoder never returns from bytes
+that go on after the end of the picture."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class JpegXlCodec(PictureCodec):
@@ -79,6 +86,8 @@ class JpegXlCodec(PictureCodec):
             return read_output(output)
 
     def _decode(self, data: bytes) -> np.ndarray:
+        if len(data) < _SHORTEST or not data.startswith(_SIGNATURES):
+            raise BitstreamError("the bytes do not begin like JPEG XL: damaged or another codec")
         arguments = [
             *(str(find_ffmpeg(_ENCODER)), "-v", "error", "-xerror", "-err_detect", "explode"),
             *("-max_pixels", str(MAX_PIXELS), "-threads", "1"),
@@ -88,7 +97,7 @@ class JpegXlCodec(PictureCodec):
         output, _ = run_program(
             arguments,
             stdin=data,
-            time_limit=self.time_limit,
+            time_limit=min(self.time_limit, _DECODE_LIMIT),
             remedy="the coded bytes are damaged, cut short or of another codec",
             error=BitstreamError,
         )

@@ -1,7 +1,7 @@
 """Intra pictures of the video standards H.264 (AVC), H.265 (HEVC) and H.266 (VVC).
 
-The coded bytes are the size of the picture (see framing.py), followed by the standard's byte
-stream (Annex B of each) with its parameter sets, as any decoder of the standard reads it.
+The coded bytes are a header with the picture's size and a checksum (framing.py), followed by the
+standard's byte stream (Annex B of each) with its parameter sets, as any decoder of it reads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..errors import BitstreamError, CodecDetError, ConfigError
 from .base import MAX_PIXELS, REVISION, PictureCodec, QualityRange, no_byte_setting
 from .color import Planes, planes_to_rgb, rgb_to_planes
 from .ffmpeg import ffmpeg_version, find_ffmpeg, library_version
-from .framing import header_length, pad, padded_size, read_size, write_size
+from .framing import frame, header_length, pad, padded_size, unframe
 from .process import TIME_LIMIT, run_program
 from .rawvideo import planes_from_y4m, planes_to_bytes
 
@@ -60,16 +60,16 @@ class VideoCodec(PictureCodec):
         return {**super().settings, "colour": "BT.709 full range"}
 
     def container_overhead(self, data: bytes) -> int:
-        """The header with the size; the byte stream has no container."""
+        """The header with size and checksum; the byte stream has no container."""
         return header_length(data, self.name)
 
     def _encode(self, picture: np.ndarray) -> bytes:
         height, width, _ = picture.shape
         stream = self._encode_planes(rgb_to_planes(pad(picture), self.chroma, self.bit_depth))
-        return write_size(width, height) + stream if stream else b""
+        return frame(width, height, stream)
 
     def _decode(self, data: bytes) -> np.ndarray:
-        width, height, stream = read_size(data, self.name)
+        width, height, stream = unframe(data, self.name)
         planes = self._decode_planes(stream, *padded_size(width, height))
         return np.ascontiguousarray(planes_to_rgb(planes, self.bit_depth)[:height, :width])
 
