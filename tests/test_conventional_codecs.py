@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from codec_det.conventional import NAMES, build_picture_codec
 from codec_det.conventional.base import MAX_PIXELS
@@ -182,6 +182,16 @@ def test_a_decoder_that_hangs_is_given_up():
     codec = build_picture_codec("jpegxl", 2, time_limit=1.5)
     with pytest.raises(BitstreamError, match=r"killed after its time limit of 1\.5 s"):
         codec.decode(codec.encode(smooth(48, 64)) + b"\0")
+
+
+@pytest.mark.parametrize("chroma", ["4:2:0", "4:4:4"])
+@pytest.mark.parametrize("quality", [94, 100])
+def test_jpeg_of_noise_fits_in_pillows_buffer(quality, chroma):
+    noise = np.random.default_rng(0).integers(2, size=(400, 300, 3), dtype=np.uint8) * 255
+    usual = ImageFile.MAXBLOCK
+    codec = build_picture_codec("jpeg", quality, chroma=chroma)
+    assert codec.decode(codec.encode(noise)).shape == noise.shape
+    assert usual == ImageFile.MAXBLOCK
 
 
 def with_opencv(data):

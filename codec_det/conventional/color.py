@@ -2,7 +2,8 @@
 
 Full range (ITU-T H.273, VideoFullRangeFlag 1), because every receiver here reads raw planes and
 so needs no range of its own, and it spends no code values on headroom: at 8 bits and 4:4:4 the
-conversion alone keeps 53.2 dB of PSNR, and 52.1 dB in limited range. The streams say so in their VUI.
+conversion alone keeps 53.2 dB of PSNR, and 52.1 dB in limited range. The streams say so in their
+VUI.
 
 4:2:0 has chroma between two rows and on every second column ("left", chroma sample location type
 0), where H.264, H.265 and H.266 expect it unless told otherwise. The filters are short ones that

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import shlex
@@ -18,7 +17,7 @@ from ..errors import BitstreamError, ConfigError
 from .base import REVISION, PictureCodec, QualityRange, no_byte_setting
 from .framing import frame, header_length, unframe
 from .pillow import decode_with_pillow
-from .process import TIME_LIMIT, run_program
+from .process import TIME_LIMIT, file_digest, run_program
 from .video import read_output
 
 _PLACEHOLDERS = ("{input}", "{output}", "{width}", "{height}", "{quality}")
@@ -81,10 +80,8 @@ class ExternalCodec(PictureCodec):
     def version(self) -> str:
         """Hash of the encoder's file, as programs have no common way to say their version."""
         path = Path(shutil.which(_split(self.encode_command)[0]) or "")
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        return f"{path.name} sha256 {digest} {self.program_version}".rstrip() + (
-            f", revision {REVISION}"
-        )
+        identity = f"{path.name} sha256 {file_digest(path)} {self.program_version}".rstrip()
+        return f"{identity}, revision {REVISION}"
 
     def command(self) -> str:
         return self.encode_command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -11,11 +12,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import PIL
-from PIL import Image, features
+from PIL import Image, ImageFile, features
 
 from ..errors import BitstreamError, CodecDetError, ConfigError
 from .base import REVISION, PictureCodec, QualityRange, check_size
 from .containers import avif_overhead, jpeg_overhead, webp_overhead
+
+_PILLOW_BUFFER = threading.Lock()
+"""Held while the size of Pillow's buffer is another than usual."""
 
 Choices = Mapping[str, tuple[Any, ...]]
 
@@ -154,6 +158,18 @@ class JpegCodec(PillowCodec):
     def container_overhead(self, data: bytes) -> int:
         """Everything outside the scans, quantization and Huffman tables included."""
         return jpeg_overhead(data)
+
+    def _encode(self, picture: np.ndarray) -> bytes:
+        # Tables made for a picture need a buffer for all of the file, and Pillow's is too small
+        # for noise at high qualities: 10 bits a sample of three are possible.
+        height, width, _ = picture.shape
+        with _PILLOW_BUFFER:
+            usual = ImageFile.MAXBLOCK
+            ImageFile.MAXBLOCK = max(usual, 6 * height * width)
+            try:
+                return super()._encode(picture)
+            finally:
+                ImageFile.MAXBLOCK = usual
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from ..errors import CodecDetError, ConfigError
@@ -91,6 +93,38 @@ def find_program(variable: str, program: str) -> Path | None:
             "be run: correct or unset it"
         )
     return None
+
+
+def file_digest(path: Path) -> str:
+    """The first 16 hexadecimal digits of a file's SHA-256, computed once while it is unchanged."""
+    status = path.stat()
+    return _digest(path, status.st_mtime_ns, status.st_size)
+
+
+@cache
+def _digest(path: Path, changed: int, size: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def first_line(program: Path, *arguments: str, remedy: str) -> str:
+    """The first line that a program prints, e.g. its version; run once while it is unchanged.
+
+    Args:
+        program: path.
+        *arguments: that make it print; exit statuses 0 and 1 are no failure.
+        remedy: as in :func:`run_program`, which also says what is raised.
+    """
+    status = program.stat()
+    return _first_line(program, arguments, remedy, status.st_mtime_ns, status.st_size)
+
+
+@cache
+def _first_line(
+    program: Path, arguments: tuple[str, ...], remedy: str, changed: int, size: int
+) -> str:
+    output, log = run_program([program, *arguments], remedy=remedy, statuses=(0, 1))
+    lines = (output.decode("utf-8", "replace") + log).split("\n")
+    return next((line.strip() for line in lines if line.strip()), program.name)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:

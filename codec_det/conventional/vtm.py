@@ -6,7 +6,6 @@ DecoderAppStatic; configuration: VTM_CONFIG, VTM's ``cfg/encoder_intra_vtm.cfg``
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from typing import Any, ClassVar
 from ..errors import ConfigError
 from .base import REVISION, QualityRange
 from .color import Planes
-from .process import find_program, run_program
+from .process import file_digest, find_program, first_line
 from .rawvideo import planes_from_bytes, planes_to_bytes
 from .video import VideoCodec, read_output
 
@@ -53,8 +52,7 @@ class VtmCodec(VideoCodec):
     def settings(self) -> dict[str, Any]:
         """With the name and hash of the configuration file, which shapes the bytes as well."""
         path = _config()
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        return {**super().settings, "config": f"{path.name} sha256 {digest}"}
+        return {**super().settings, "config": f"{path.name} sha256 {file_digest(path)}"}
 
     def check_available(self) -> None:
         for variable in _PROGRAMS:
@@ -63,11 +61,8 @@ class VtmCodec(VideoCodec):
 
     def version(self) -> str:
         # It prints its version and its options, and fails.
-        output, _ = run_program(
-            [_program("VTM_ENCODER"), "--help"], remedy=_REMEDY, statuses=(0, 1)
-        )
-        lines = [line for line in output.decode("utf-8", "replace").splitlines() if line.strip()]
-        return f"{lines[0].strip() if lines else 'VTM'}, revision {REVISION}"
+        line = first_line(_program("VTM_ENCODER"), "--help", remedy=_REMEDY)
+        return f"{line}, revision {REVISION}"
 
     def command(self) -> str:
         paths = ("{input}", "{config}", "{output}")

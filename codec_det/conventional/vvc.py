@@ -17,7 +17,7 @@ from ..errors import ConfigError
 from .base import REVISION, QualityRange
 from .color import Planes
 from .ffmpeg import INSTALL, find_ffmpeg
-from .process import find_program, run_program
+from .process import find_program, first_line
 from .rawvideo import planes_from_bytes, planes_to_bytes
 from .video import FfmpegVideoCodec, read_output
 
@@ -67,9 +67,8 @@ class VvcCodec(FfmpegVideoCodec):
         program = find_program("VVENCAPP", "vvencapp")
         if program is None:
             return super().version()
-        output, log = run_program([program, "--version"], remedy=f"mend it, or {INSTALL}")
-        first = (output.decode("utf-8", "replace") + log).strip().partition("\n")[0]
-        return f"{first}, revision {REVISION}"
+        line = first_line(program, "--version", remedy=f"mend it, or {INSTALL}")
+        return f"{line}, revision {REVISION}"
 
     def command(self) -> str:
         if find_program("VVENCAPP", "vvencapp") is None:
