@@ -15,7 +15,7 @@ from ..bitstream.ids import CODEC_IDS, WITHOUT_BITSTREAM
 from ..errors import WeightsError
 
 # Fractional bits of weights and activations, best first: the first whose sums are proven exact is
-# taken. Even the last cost under 0.01 % rate on a small trained hyperprior.
+# taken. On the packaged codecs the first costs 0.003 % rate or less, the last 0.05 %.
 PRECISIONS = ((14, 12), (12, 10), (10, 8), (8, 6))
 # Fixed-point weights are stored in 32 bits; rounding may add a half.
 WEIGHT_LIMIT = 2**31 - 1
