@@ -149,7 +149,8 @@ def decode_files(args: argparse.Namespace) -> int:
     make_folder(args.output_dir)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = min(args.workers or cores or 1, len(paths))
-    threads = max((cores or 1) // workers, 1)
+    # Not of all cores: OMP_NUM_THREADS may say fewer.
+    threads = max(torch.get_num_threads() // workers, 1)
 
     def work(path: Path) -> DecodedFile:
         # It counts for the calling thread alone: a new one would take all cores.
