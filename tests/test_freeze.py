@@ -222,7 +222,7 @@ def test_tables_are_compressais_but_for_rounding(name):
         medians = codec.model.entropy_bottleneck.quantiles[:, 0, 1].reshape(1, -1, 1, 1)
         with torch.inference_mode():
             expected = codec.model.h_s(torch.from_numpy(z)[None] + medians).chunk(2, 1)[1][0]
-        assert abs(means - expected.numpy()).max() < 2e-3 * expected.std()
+        assert abs(means - expected.numpy()).max() < 1e-2 * expected.std()
 
 
 def test_packaged_codec_sends_a_picture_in_the_bits_of_its_estimate():
