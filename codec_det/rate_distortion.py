@@ -1,0 +1,415 @@
+"""Rate and distortion of one codec on pictures, without a detector.
+
+A row is one picture at one quality; a point is all pictures at one quality; a curve is the points
+of one codec over the same pictures. The file of a curve has the form of those that CompressAI
+publishes (``results/image`` in its repository), so that its ``compressai.utils.plot`` draws both.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from . import __version__
+from .bitstream.ids import WITHOUT_BITSTREAM
+from .checkpoint import load_codec_weights
+from .codec import Codec, build_codec
+from .codec.conventional import ConventionalCodec
+from .codec.names import CONVENTIONAL, LEARNED, max_quality
+from .config import load_config
+from .conventional import build_picture_codec
+from .data.image_io import read_image
+from .errors import CodecDetError, ConfigError, WeightsError
+from .evaluation import distortion
+from .files import atomic_file
+from .pixels import to_uint8
+from .plots import PLOT_DPI, PLOT_INCHES
+from .results import state_sha256
+
+REAL = "bits of whole files, headers included"
+ESTIMATED = "bits estimated from likelihoods; no file was made"
+ZOO = "zoo"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecChoice:
+    """The codec of a curve.
+
+    Attributes:
+        name: a learned or conventional codec.
+        settings: of a conventional codec, beside its quality.
+        metric: what a learned codec was trained for, "mse" or "ms-ssim".
+        weights: of a learned codec: "zoo", or a file in whose name {quality} is replaced.
+        channels: N and M of a learned codec; 0: those of its quality.
+        estimated: whether to take a learned codec's rate from likelihoods although it could write
+            files.
+    """
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    metric: str = "mse"
+    weights: str = ZOO
+    channels: tuple[int, int] = (0, 0)
+    estimated: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name not in LEARNED + CONVENTIONAL:
+            names = ", ".join(LEARNED + CONVENTIONAL)
+            raise ConfigError(f"there is no codec '{self.name}': choose one of {names}")
+        if self.is_learned and self.settings:
+            raise ConfigError(
+                f"settings are of conventional codecs, and {self.name} is none: leave out "
+                f"{', '.join(self.settings)}"
+            )
+        if self.weights == ZOO and any(self.channels):
+            raise ConfigError("the zoo has no weights for other channels than its own: give a file")
+        if self.channels[1] and self.name.startswith("cheng2020"):
+            raise ConfigError(f"{self.name} has channels N alone: leave out M")
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether it is one of CompressAI's architectures."""
+        return self.name in LEARNED
+
+    @property
+    def rate_is(self) -> str:
+        """What its bits are, in words: REAL or ESTIMATED."""
+        estimated = self.is_learned and (self.estimated or self.name in WITHOUT_BITSTREAM)
+        return ESTIMATED if estimated else REAL
+
+    @property
+    def title(self) -> str:
+        """A name that tells it from other settings of the same codec."""
+        parts = [f"{key}={value}" for key, value in self.settings.items()]
+        if self.is_learned and self.metric != "mse":
+            parts.append(self.metric)
+        return f"{self.name} ({', '.join(parts)})" if parts else self.name
+
+
+class Row(NamedTuple):
+    """One picture at one quality.
+
+    Attributes:
+        bits: spent on the picture; for their kind see ``CodecChoice.rate_is``.
+        bpp: bits per pixel.
+        psnr: in dB, of RGB, of the reconstruction rounded to 8 bits; inf where nothing was lost.
+        ms_ssim: of the same; nan where the picture is too small.
+        overhead_bits: those of the container; nan where no file was made.
+        encode_seconds: from 8-bit RGB to the file; nan where no file was made.
+        decode_seconds: from the file to RGB; the same.
+        sha256: of the picture's file.
+    """
+
+    file_name: str
+    height: int
+    width: int
+    bits: float
+    bpp: float
+    psnr: float
+    ms_ssim: float
+    overhead_bits: float
+    encode_seconds: float
+    decode_seconds: float
+    sha256: str
+
+
+class Point(NamedTuple):
+    """All pictures at one quality.
+
+    Attributes:
+        quality: in the codec's own unit.
+        codec: what :func:`describe_codec` says of it.
+        rows: at least one, those of every point of a curve being of the same pictures.
+    """
+
+    quality: float
+    codec: dict[str, Any]
+    rows: Sequence[Row]
+
+    def mean(self, key: str) -> float:
+        """Mean over pictures of a column; nan where no picture has a value."""
+        values = np.array([getattr(row, key) for row in self.rows], dtype=np.float64)
+        there = values[~np.isnan(values)]
+        return float(there.mean()) if there.size else math.nan
+
+    def total(self, key: str) -> float:
+        """Sum over pictures of a column."""
+        return float(sum(getattr(row, key) for row in self.rows))
+
+    @property
+    def pixels(self) -> int:
+        """Of all pictures together."""
+        return sum(row.height * row.width for row in self.rows)
+
+
+def open_codec(choice: CodecChoice, quality: float, device: str = "cpu") -> Codec:
+    """A codec that is ready to code pictures.
+
+    Args:
+        device: of a learned codec's transforms; conventional ones run on the CPU.
+
+    Raises:
+        ConfigError: if quality or a setting cannot be, or a program is missing.
+        WeightsError: if the weights are missing or do not fit.
+        CodecDetError: if the device cannot be used.
+    """
+    if choice.is_learned:
+        return _open_learned(choice, quality, device)
+    if device != "cpu":
+        raise ConfigError(f"the codec '{choice.name}' runs on the CPU alone: leave out '{device}'")
+    return ConventionalCodec(build_picture_codec(choice.name, quality, **choice.settings))
+
+
+def _open_learned(choice: CodecChoice, quality: float, device: str) -> Codec:
+    # CompressAI takes seconds to import.
+    from .codec.bitstream_codec import BitstreamCodec
+    from .codec.deploy import move
+
+    highest = max_quality(choice.name)
+    if quality not in range(1, highest + 1):
+        raise ConfigError(
+            f"quality {quality:g} cannot be with the codec '{choice.name}': give a whole number "
+            f"from 1 to {highest}"
+        )
+    n, m = choice.channels
+    weights = choice.weights.replace("{quality}", f"{quality:g}")
+    keys = {"NAME": choice.name, "QUALITY": int(quality), "METRIC": choice.metric, "N": n, "M": m}
+    opts = [x for key, value in keys.items() for x in (f"MODEL.CODEC.{key}", str(value))]
+    cfg = load_config("", [*opts, "MODEL.CODEC.WEIGHTS", weights])
+    codec = build_codec(cfg)
+    try:
+        load_codec_weights(codec, cfg)
+    except WeightsError as error:
+        raise WeightsError(
+            f"quality {quality:g}: {error} (here: --weights, --codec, --quality and --channels)"
+        ) from None
+    # The tables that came with the weights are the ones in use.
+    codec.set_trainable(())
+    codec = move(codec, device)
+    if choice.rate_is == ESTIMATED:
+        return codec
+    codec.refresh_tables()
+    return BitstreamCodec(codec)  # type: ignore[arg-type]
+
+
+def describe_codec(choice: CodecChoice, codec: Codec) -> dict[str, Any]:
+    """What a codec of :func:`open_codec` needs to be had again: settings, version, command."""
+    if isinstance(codec, ConventionalCodec):
+        picture_codec = codec.codec
+        return {
+            "settings": picture_codec.settings,
+            "version": picture_codec.version(),
+            "command": picture_codec.command(),
+        }
+    learned: Any = codec if choice.rate_is == ESTIMATED else codec.codec
+    return {
+        "settings": {
+            "metric": choice.metric,
+            "weights": choice.weights,
+            "weights_sha256": state_sha256(learned),
+            "widths": list(learned.widths),
+        },
+        "version": f"CompressAI {version('compressai')}, PyTorch {torch.__version__}",
+        "command": None,
+    }
+
+
+def measure_picture(codec: Codec, path: Path, device: str = "cpu") -> Row:
+    """Code and decode one picture; it is safe to do several at a time with one codec of files.
+
+    Raises:
+        CodecDetError: if the picture cannot be read or coded.
+    """
+    picture = torch.from_numpy(read_image(path, "RGB")).permute(2, 0, 1)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        with torch.inference_mode():
+            original = picture.to(device).float() / 255
+            coded = codec([original])
+            decoded = to_uint8(coded.reconstructions[0]).float() / 255
+            figures = distortion(original, decoded)
+    except CodecDetError:
+        raise
+    except RuntimeError as error:
+        # PyTorch has no narrower class for memory that runs out.
+        raise CodecDetError(f"PyTorch cannot code it: {error}") from error
+    height, width = picture.shape[1:]
+    bits = float(coded.rounded_bits[0])
+    measured = coded.measured[0] if coded.measured else {}
+    return Row(
+        file_name=path.name,
+        height=height,
+        width=width,
+        bits=bits,
+        bpp=bits / (height * width),
+        **figures,
+        overhead_bits=measured.get("overhead_bits", math.nan),
+        encode_seconds=measured.get("encode_seconds", math.nan),
+        decode_seconds=measured.get("decode_seconds", math.nan),
+        sha256=digest,
+    )
+
+
+def to_decibels(ms_ssim: float) -> float:
+    """MS-SSIM in dB, as it is plotted: -10 log10(1 - x); inf for 1."""
+    return math.inf if ms_ssim >= 1 else -10 * math.log10(1 - ms_ssim)
+
+
+def published_results(points: Sequence[Point]) -> dict[str, list[float | None]]:
+    """Means over pictures under CompressAI's keys, a value per point; None stands for infinite.
+
+    Keys that no point has a value for are left out: MS-SSIM of small pictures, times of estimates.
+    """
+    columns = {
+        "psnr-rgb": "psnr",
+        "ms-ssim-rgb": "ms_ssim",
+        "bpp": "bpp",
+        "encoding_time": "encode_seconds",
+        "decoding_time": "decode_seconds",
+    }
+    results = {key: [point.mean(column) for point in points] for key, column in columns.items()}
+    return {
+        key: [_finite(value) for value in values]
+        for key, values in results.items()
+        if not all(map(math.isnan, values))
+    }
+
+
+def curve_record(
+    choice: CodecChoice, points: Sequence[Point], conditions: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The JSON of a curve: CompressAI's keys, and ours under "codec_det".
+
+    Args:
+        points: by rising rate.
+        conditions: how it was measured: whatever else belongs into the record.
+    """
+    return {
+        "name": choice.title,
+        "description": f"{points[0].codec['version']}; {choice.rate_is}",
+        "results": published_results(points),
+        "codec_det": {
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "codec": choice.name,
+            "rate": "estimated" if choice.rate_is == ESTIMATED else "real",
+            "rate_is": choice.rate_is,
+            "quality": [point.quality for point in points],
+            "points": [_describe_point(point) for point in points],
+            "pictures": _describe_pictures(points[0].rows),
+            **conditions,
+            "versions": {
+                "codec_det": __version__,
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("torch", "compressai", "numpy", "pillow")},
+            },
+        },
+    }
+
+
+def _describe_point(point: Point) -> dict[str, Any]:
+    bits, overhead = point.total("bits"), point.total("overhead_bits")
+    return {
+        "quality": point.quality,
+        # Of all pictures together, where "results" has means over pictures.
+        "bits": bits,
+        "bpp": bits / point.pixels,
+        "overhead_bits": _finite(overhead),
+        "bpp_overhead": _finite(overhead / point.pixels),
+        "ms_ssim_db": _finite(to_decibels(point.mean("ms_ssim"))),
+        **point.codec,
+    }
+
+
+def _describe_pictures(rows: Sequence[Row]) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for row in sorted(rows, key=lambda row: row.file_name):
+        digest.update(f"{row.file_name} {row.sha256}\n".encode())
+    return {
+        "count": len(rows),
+        "pixels": sum(row.height * row.width for row in rows),
+        "with_ms_ssim": sum(not math.isnan(row.ms_ssim) for row in rows),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def write_rows(points: Sequence[Point], path: Path) -> None:
+    """Write a CSV with a line per picture and quality."""
+    with atomic_file(path) as partial, partial.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("quality", *Row._fields))
+        for point in points:
+            writer.writerows((f"{point.quality:g}", *row) for row in point.rows)
+
+
+def format_table(points: Sequence[Point]) -> str:
+    """Means over pictures, a line per point."""
+    heads = ("quality", "bpp", "PSNR (dB)", "MS-SSIM", "(dB)", "encode (s)", "decode (s)")
+    lines: list[tuple[str, ...]] = [heads]
+    for point in points:
+        ms_ssim = point.mean("ms_ssim")
+        figures = (
+            (point.mean("bpp"), ".4f"),
+            (point.mean("psnr"), ".2f"),
+            (ms_ssim, ".4f"),
+            (to_decibels(ms_ssim), ".2f"),
+            (point.mean("encode_seconds"), ".3f"),
+            (point.mean("decode_seconds"), ".3f"),
+        )
+        cells = ("-" if math.isnan(value) else format(value, form) for value, form in figures)
+        lines.append((f"{point.quality:g}", *cells))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    )
+
+
+def plot_curve(choice: CodecChoice, points: Sequence[Point], path: Path) -> None:
+    """Write PSNR over bits per pixel as PNG; points without any loss have no place in it.
+
+    Raises:
+        CodecDetError: if it cannot be written.
+    """
+    figure = Figure(figsize=PLOT_INCHES, dpi=PLOT_DPI, layout="constrained")
+    axes: Any = figure.subplots()
+    points = [point for point in points if math.isfinite(point.mean("psnr"))]
+    rates, psnrs = ([point.mean(key) for point in points] for key in ("bpp", "psnr"))
+    axes.plot(
+        *(rates, psnrs),
+        color="#0072B2",
+        marker="o",
+        markersize=8,
+        markeredgecolor="white",
+        markeredgewidth=0.8,
+        linewidth=1.6,
+    )
+    for point in points:
+        at = (point.mean("bpp"), point.mean("psnr"))
+        axes.annotate(f"{point.quality:g}", at, (6, -12), textcoords="offset points", fontsize=8)
+    kind = "estimated " if choice.rate_is == ESTIMATED else ""
+    axes.set_title(choice.title, fontsize=11)
+    axes.set_xlabel(f"{kind}bits per pixel, mean over pictures")
+    axes.set_ylabel("PSNR of RGB (dB)")
+    axes.set_xlim(0, 1.12 * max(rates, default=1.0))
+    axes.margins(y=0.12)
+    axes.grid(color="#DDDDDD", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    with atomic_file(path) as partial:
+        figure.savefig(partial, format="png")
