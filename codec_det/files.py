@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from .errors import CodecDetError
 
@@ -28,3 +29,22 @@ def atomic_file(path: Path) -> Iterator[Path]:
     finally:
         if partial.parent.is_dir():
             partial.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """Make a folder for results, before long work.
+
+    Args:
+        option: what the user gave it with, for messages: "--output-dir".
+
+    Raises:
+        CodecDetError: if files cannot be created in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CodecDetError(
+            f"{option} '{folder}' is not writable ({error.strerror}): choose another"
+        ) from None

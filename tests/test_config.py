@@ -9,7 +9,6 @@ from detectron2.config import get_cfg
 from codec_det.config import (
     check_config,
     check_devices,
-    check_output_dir,
     flatten,
     get_codec_det_cfg,
     load_config,
@@ -253,20 +252,6 @@ def test_more_processes_than_gpus_are_refused_but_not_on_the_cpu():
     assert "MODEL.DEVICE cpu" in message
     check_devices(wanted, "cpu")
     check_devices(wanted - 1, "cuda")
-
-
-def test_output_folder_that_cannot_be_made_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
-    for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        message = refusal(check_output_dir, str(path))
-        assert str(path) in message
-        assert "OUTPUT_DIR" in message
-
-
-def test_output_folder_is_made_and_left_empty(tmp_path):
-    folder = tmp_path / "a" / "b"
-    check_output_dir(str(folder))
-    assert list(folder.iterdir()) == []
 
 
 def test_config_errors_are_what_command_line_programs_catch():

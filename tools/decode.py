@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,24 +84,6 @@ def _positive(text: str) -> int:
 _positive.__name__ = "whole number"
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder for results.
-
-    Raises:
-        CodecDetError: if files cannot be created in it.
-    """
-    from codec_det.errors import CodecDetError
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise CodecDetError(
-            f"--output-dir '{folder}' is not writable ({error.strerror}): choose another"
-        ) from None
-
-
 def decode_file(decoder: PictureDecoder, path: Path, picture_path: Path) -> DecodedFile:
     """Decode one file and write its picture as PNG.
 
@@ -143,10 +124,11 @@ def decode_files(args: argparse.Namespace) -> int:
     from codec_det.bitstream.container import MAX_PIXELS
     from codec_det.codec.deploy import load_decoder
     from codec_det.file_batch import describe_failures, find_files, process
+    from codec_det.files import make_folder
 
     paths = find_files(args.files, frozenset({".cdet"}), "coded pictures")
     decoder = load_decoder(args.model, args.device, args.max_pixels or MAX_PIXELS)
-    make_folder(args.output_dir)
+    make_folder(args.output_dir, "--output-dir")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = min(args.workers or cores or 1, len(paths))
     # Not of all cores: OMP_NUM_THREADS may say fewer.

@@ -158,11 +158,10 @@ def detect_files(args: argparse.Namespace) -> int:
         CodecDetError: if something is wrong with anything but a file.
     """
     from codec_det.bitstream.container import MAX_PIXELS
-    from codec_det.config import check_output_dir
     from codec_det.detections import choose_image_ids
     from codec_det.errors import WeightsError
     from codec_det.file_batch import describe_failures, find_files, process
-    from codec_det.files import atomic_file
+    from codec_det.files import atomic_file, make_folder
     from codec_det.receiver import load_receiver
 
     paths = find_files(args.files, frozenset({".cdet"}), "coded pictures")
@@ -173,7 +172,7 @@ def detect_files(args: argparse.Namespace) -> int:
             f"'{args.model}' has no detector, only a decoder: export a run that has one, or use "
             "tools/decode.py"
         )
-    check_output_dir(str(args.output_dir))
+    make_folder(args.output_dir, "--output-dir")
     detector = Detector(receiver, args.score_threshold, args.output_dir if args.draw else None)
     start = time.perf_counter()
     found, failures = process(paths, lambda p: detector.work(p, image_ids[p]), 1, "img")

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +27,7 @@ from codec_det.bitstream.onnx_encoder import load_onnx_encoder
 from codec_det.data.image_io import read_image
 from codec_det.errors import CodecDetError
 from codec_det.file_batch import describe_failures, find_files, process
-from codec_det.files import atomic_file
+from codec_det.files import atomic_file, make_folder
 
 SUFFIXES = frozenset(
     {
@@ -140,22 +139,6 @@ def open_encoder(path: Path, device: str, threads: int) -> Callable[[np.ndarray]
     return encode
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder for results.
-
-    Raises:
-        CodecDetError: if files cannot be created in it.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise CodecDetError(
-            f"--output-dir '{folder}' is not writable ({error.strerror}): choose another"
-        ) from None
-
-
 def encode_files(args: argparse.Namespace) -> int:
     """Run the tool; returns the exit status.
 
@@ -166,7 +149,7 @@ def encode_files(args: argparse.Namespace) -> int:
     cores = usable_cores()
     workers = min(args.workers or cores, len(paths))
     encode = open_encoder(args.model, args.device, max(cores // workers, 1))
-    make_folder(args.output_dir)
+    make_folder(args.output_dir, "--output-dir")
 
     def work(path: Path) -> CodedFile:
         picture = read_image(path, "RGB")

@@ -112,13 +112,13 @@ def export(run: Run, folder: Path, onnx: bool) -> str:
         CodecDetError: if something cannot be exported.
     """
     from codec_det.codec.deploy import save_encoder, save_onnx_encoder
-    from codec_det.config import check_output_dir
+    from codec_det.files import make_folder
     from codec_det.meta_arch import NoDetector
     from codec_det.receiver import save_receiver
 
     chain, entropy = load_frozen(run)
     codec: Any = chain.codec
-    check_output_dir(str(folder))
+    make_folder(folder, "--output-dir")
     save_receiver(folder / RECEIVER, chain, entropy, run.cfg, run.dataset)
     save_encoder(folder / ENCODER, codec, entropy)
     if onnx:

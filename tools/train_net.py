@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
@@ -12,9 +13,10 @@ from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from codec_det.config import check_config, check_devices, check_output_dir, load_config
+from codec_det.config import check_config, check_devices, load_config
 from codec_det.data.register import check_datasets, register_datasets
 from codec_det.errors import CodecDetError
+from codec_det.files import make_folder
 from codec_det.trainer import Trainer, evaluate
 
 EPILOG = """
@@ -78,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         args.num_gpus = args.num_gpus or 1
         check_config(cfg)
         check_devices(args.num_gpus, cfg.MODEL.DEVICE)
-        check_output_dir(cfg.OUTPUT_DIR)
+        make_folder(Path(cfg.OUTPUT_DIR), "OUTPUT_DIR")
         register_datasets(cfg)
         check_datasets(cfg, train=not args.eval_only)
         launch(

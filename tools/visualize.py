@@ -16,9 +16,9 @@ from pathlib import Path
 from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
-from codec_det.config import check_output_dir
 from codec_det.data.register import check_datasets, register_datasets
 from codec_det.errors import CodecDetError
+from codec_det.files import make_folder
 from codec_det.runs import (
     Coded,
     Original,
@@ -140,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         runs = open_runs(args.runs)
-        check_output_dir(str(args.output_dir))
+        make_folder(args.output_dir, "--output-dir")
         paths = write_sheets(runs, code_with_all(runs, args), args)
     except CodecDetError as error:
         print(f"error: {error}", file=sys.stderr)
