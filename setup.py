@@ -39,8 +39,8 @@ setup(
         "tqdm>=4.29",
     ],
     extras_require={
-        # What a camera needs to write bitstreams is numpy, Pillow, constriction and onnxruntime;
-        # the rest is for exporting the encoder.
+        # A camera needs numpy, Pillow, constriction, onnxruntime, safetensors and tqdm alone; onnx
+        # and onnxscript are for exporting its encoder.
         "onnx": ["onnx>=1.16", "onnxruntime>=1.17", "onnxscript>=0.1"],
         "conventional": ["imageio-ffmpeg>=0.8.0"],
         "dev": ["mypy>=1.10", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"],
