@@ -1,0 +1,239 @@
+#!/usr/bin/env python
+"""Code a config's data sets with its conventional codec, before training and evaluation need them.
+
+Loaders code pictures that they do not find in MODEL.CODEC.CACHE, one by one, while the GPU waits.
+This tool codes all pictures of DATASETS.TRAIN and DATASETS.TEST into that cache beforehand, on all
+cores and, with --part, on several machines that share the folder. Give the same config and keys as
+to tools/train_net.py. Pictures that are in the cache are passed over: a run that was stopped goes
+on where it was, and may be stopped at any time.
+
+The last line says what the run took. Pictures per second and core is of the time between the first
+picture's start and the last one's end; the parallel efficiency of N workers is that figure with N
+workers over that with one, each measured with an empty cache on an idle machine. CPU time is of
+encoders and workers together.
+
+A picture that fails is named at the end, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import takewhile
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from tqdm import tqdm
+
+from codec_det.cache_warmup import Totals, code_all, picture_files, size_warning
+from codec_det.codec.conventional import Precoder, build_precoder
+from codec_det.codec.names import CONVENTIONAL
+from codec_det.config import check_config, load_config
+from codec_det.data.register import check_datasets, register_datasets
+from codec_det.errors import CodecDetError, ConfigError
+from codec_det.file_batch import Failure, describe_failures
+
+SETS = ("train", "test")
+INTERRUPTED = 130
+# Pictures by which the size of all is estimated.
+SAMPLE = 32
+# What hits so many pictures one after the other is no damage to pictures: the disk is full, ...
+MAX_FAILURES_IN_A_ROW = 50
+EPILOG = """
+examples:
+  HEVC at QP 32, then an evaluation that encodes nothing
+    tools/warm_cache.py --config-file configs/baseline_R50.yaml --sets test \\
+        MODEL.CODEC.NAME hevc MODEL.CODEC.QUALITY 32
+    tools/train_net.py --config-file configs/baseline_R50.yaml --eval-only \\
+        MODEL.CODEC.NAME hevc MODEL.CODEC.QUALITY 32
+  the second of eight machines that share a disk
+    tools/warm_cache.py --config-file configs/tft_R50.yaml --part 2/8 MODEL.CODEC.NAME vvc \\
+        MODEL.CODEC.QUALITY 37 MODEL.CODEC.CACHE /shared/coded MODEL.CODEC.CACHE_GB 50.0
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--config-file", default="", metavar="FILE", help="as of tools/train_net.py")
+    add(
+        "--part",
+        type=_part,
+        default=(1, 1),
+        metavar="I/N",
+        help="code every N-th picture from the I-th on, I from 1 to N (default: all)",
+    )
+    add(
+        "--workers",
+        type=_positive,
+        default=usable_cores(),
+        metavar="N",
+        help="pictures coded at a time (default: one per usable core, here %(default)s)",
+    )
+    add(
+        "--sets",
+        nargs="+",
+        default=list(SETS),
+        metavar="SET",
+        help="train (DATASETS.TRAIN), test (DATASETS.TEST) or both (default: both)",
+    )
+    add("opts", nargs="*", metavar="KEY VALUE", help="config keys, see codec_det/config.py")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value
+
+
+# argparse names the type in its message: "invalid whole number value: 'x'".
+_positive.__name__ = "whole number"
+
+
+def _part(text: str) -> tuple[int, int]:
+    number, _, parts = text.partition("/")
+    try:
+        i, n = int(number), int(parts)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not I/N, such as 2/8") from None
+    if not 1 <= i <= n:
+        raise argparse.ArgumentTypeError(f"'{text}': I must be from 1 to N")
+    return i, n
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def open_config(args: argparse.Namespace) -> CfgNode:
+    """The config, checked, with the chosen data sets alone, registered.
+
+    Raises:
+        CodecDetError: if it cannot be worked with.
+    """
+    # --sets takes whatever follows it.
+    sets = list(takewhile(lambda word: word in SETS, args.sets))
+    if not sets:
+        raise ConfigError(f"--sets {args.sets[0]}: choose train, test or both")
+    cfg = load_config(args.config_file, args.sets[len(sets) :] + args.opts)
+    if cfg.MODEL.CODEC.NAME not in CONVENTIONAL:
+        raise ConfigError(
+            f"MODEL.CODEC.NAME is {cfg.MODEL.CODEC.NAME}, whose pictures are not cached: choose "
+            f"one of {', '.join(CONVENTIONAL)}"
+        )
+    if not cfg.MODEL.CODEC.CACHE:
+        raise ConfigError("MODEL.CODEC.CACHE is '', so there is nothing to fill: name a folder")
+    check_config(cfg)
+    register_datasets(cfg)
+    cfg = cfg.clone()
+    cfg.defrost()
+    for name in SETS:
+        if name not in sets:
+            cfg.DATASETS[name.upper()] = ()
+    check_datasets(cfg, train=True)
+    return cfg
+
+
+def fill(
+    files: Sequence[str], precoder: Precoder, workers: int, count: int
+) -> tuple[Totals, list[Failure]]:
+    """Code ``files`` with a progress bar.
+
+    Args:
+        count: pictures of all parts together.
+
+    Raises:
+        CodecDetError: if a worker is killed, or nothing works any more.
+    """
+    assert precoder.cache is not None
+    totals, failures, in_a_row = Totals(), [], 0
+    outcomes = code_all(files, precoder, workers)
+    with closing(outcomes), tqdm(total=len(files), unit="img") as bar:
+        for number, outcome in enumerate(outcomes, start=1):
+            totals.add(outcome)
+            in_a_row = in_a_row + 1 if outcome.reason else 0
+            if outcome.reason:
+                failures.append(Failure(Path(outcome.path), outcome.reason))
+            if in_a_row == MAX_FAILURES_IN_A_ROW:
+                raise CodecDetError(f"{in_a_row} pictures in a row failed, last {outcome.reason}")
+            if number == min(SAMPLE, len(files)):
+                warning = size_warning(totals, count, len(files) - number, precoder.cache)
+                if warning:
+                    bar.write(f"warning: {warning}", file=sys.stderr)
+            shown = {"found": totals.found, "failed": len(failures)}
+            bar.set_postfix(bpp=f"{totals.bpp:.4f}", **shown, refresh=False)
+            bar.update()
+    return totals, failures
+
+
+def describe(totals: Totals, failed: int, workers: int) -> str:
+    """What the run did and took."""
+    cores = min(workers, usable_cores())
+    speed = totals.coded / totals.seconds / cores if totals.seconds else 0.0
+    return (
+        f"coded {totals.coded}, found {totals.found}, failed {failed}: {totals.size} bytes, "
+        f"{totals.bpp:.4f} bpp; {totals.seconds:.2f} s with {workers} at a time, "
+        f"{totals.cpu_seconds:.2f} s of CPU, {speed:.4g} coded pictures per second and core"
+    )
+
+
+def warm_cache(args: argparse.Namespace) -> int:
+    """Run the tool; returns the exit status.
+
+    Raises:
+        CodecDetError: if something is wrong with anything but a picture.
+    """
+    cfg = open_config(args)
+    precoder = build_precoder(cfg)
+    assert precoder is not None
+    assert precoder.cache is not None
+    everything = picture_files(cfg)
+    i, n = args.part
+    files = everything[i - 1 :: n]
+    if not files:
+        raise ConfigError(
+            f"there is no picture in --part {i}/{n} of the {len(everything)} in DATASETS.TRAIN and "
+            "DATASETS.TEST: give fewer parts, or other sets"
+        )
+    workers = min(args.workers, len(files))
+    totals, failures = fill(files, precoder, workers, len(everything))
+    if failures:
+        print(describe_failures(failures, len(files)), file=sys.stderr)
+    codec = precoder.codec
+    print(
+        f"{len(files)} of {len(everything)} pictures, {codec.name} at {codec.quality_text}, "
+        f"{codec.version()}, in {precoder.cache.folder}"
+    )
+    print(describe(totals, len(failures), workers))
+    return 1 if failures else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line ``argv``; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    try:
+        return warm_cache(args)
+    except CodecDetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "interrupted: what is coded is kept; run the same command again to go on",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
