@@ -101,11 +101,11 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def open_encoder(path: Path, device: str, threads: int) -> Callable[[np.ndarray], bytes]:
+def open_encoder(path: Path, device: str, workers: int) -> Callable[[np.ndarray], bytes]:
     """From a picture (H, W, 3), uint8 RGB, to its file.
 
     Args:
-        threads: CPU threads per picture.
+        workers: pictures coded at a time, which share the cores.
 
     Raises:
         CodecDetError: if the model or the device cannot be used.
@@ -115,7 +115,7 @@ def open_encoder(path: Path, device: str, threads: int) -> Callable[[np.ndarray]
             raise CodecDetError(
                 f"--device {device}: ONNX encoders run on the CPU; give encoder.safetensors"
             )
-        return load_onnx_encoder(path, threads).encode
+        return load_onnx_encoder(path, max(usable_cores() // workers, 1)).encode
     try:
         import torch
 
@@ -126,6 +126,8 @@ def open_encoder(path: Path, device: str, threads: int) -> Callable[[np.ndarray]
             "exported with tools/export_model.py --onnx"
         ) from None
     encoder = load_encoder(path, device)
+    # Not of all cores: OMP_NUM_THREADS may say fewer.
+    threads = max(torch.get_num_threads() // workers, 1)
 
     def encode(picture: np.ndarray) -> bytes:
         # It counts for the calling thread alone: a new one would take all cores.
@@ -146,9 +148,8 @@ def encode_files(args: argparse.Namespace) -> int:
         CodecDetError: if something is wrong with anything but a picture.
     """
     paths = find_files(args.pictures, SUFFIXES, "pictures")
-    cores = usable_cores()
-    workers = min(args.workers or cores, len(paths))
-    encode = open_encoder(args.model, args.device, max(cores // workers, 1))
+    workers = min(args.workers or usable_cores(), len(paths))
+    encode = open_encoder(args.model, args.device, workers)
     make_folder(args.output_dir, "--output-dir")
 
     def work(path: Path) -> CodedFile:
