@@ -3,7 +3,12 @@
 import csv
 import json
 import math
+import os
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +27,8 @@ from tools import rate_distortion as tool
 
 SIZES = {"large": (176, 192), "narrow": (64, 200), "small": (48, 40)}
 KEYS = ["psnr-rgb", "ms-ssim-rgb", "bpp", "encoding_time", "decoding_time"]
+ROOT = Path(__file__).parent.parent
+PATIENCE = 60  # seconds until a process of ours must have done what it is waited for
 TINY = ("--channels", 8, 12)
 
 
@@ -295,6 +302,54 @@ def test_weights_of_all_qualities_are_checked_first(weights, pictures, tmp_path,
         capsys, tmp_path / "out", *arguments, *TINY, "--quality", 1, "--device", "abacus"
     )
     assert "device 'abacus' cannot be used" in line
+
+
+SLEEPING = """
+import os, pathlib, sys, time
+pathlib.Path(sys.argv[3], str(os.getpid())).touch()
+time.sleep(600)
+"""
+
+
+def test_ctrl_c_stops_it_and_its_encoders(pictures, tmp_path):
+    program, started = tmp_path / "program.py", tmp_path / "started"
+    program.write_text(SLEEPING)
+    started.mkdir()
+    command = f"{sys.executable} {program} {{input}} {{output}} {started}"
+    settings = (f"encode_command={command}", f"decode_command={command}")
+    arguments = (pictures, "--codec", "external", "--quality", "1", "--workers", "2")
+    arguments += ("--output-dir", tmp_path / "out", "--setting", *settings)
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "tools/rate_distortion.py", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until(lambda: len(list(started.iterdir())) == 2)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "interrupted: nothing was written"
+    wait_until(lambda: not any(is_running(path.name) for path in started.iterdir()))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(process):
+    try:
+        return Path("/proc", process, "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_decibels_are_those_of_the_field():

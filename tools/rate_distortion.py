@@ -23,8 +23,10 @@ import argparse
 import ast
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -275,6 +277,15 @@ def rate_distortion(args: argparse.Namespace, argv: Sequence[str]) -> int:
     return 1 if failures else 0
 
 
+def kill_encoders() -> None:
+    """Kill programs that this process runs; their threads are in no state to."""
+    for children in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):
+            for child in children.read_text().split():
+                # Each leads a group of its own: run_program sees to it.
+                os.killpg(int(child), signal.SIGKILL)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     args = build_parser().parse_args(argv)
@@ -284,6 +295,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        kill_encoders()
         print("interrupted: nothing was written", file=sys.stderr)
         return INTERRUPTED
 
