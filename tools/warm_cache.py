@@ -1,11 +1,10 @@
 #!/usr/bin/env python
 """Code a config's data sets with its conventional codec, before training and evaluation need them.
 
-Loaders code pictures that they do not find in MODEL.CODEC.CACHE, one by one, while the GPU waits.
-This tool codes all pictures of DATASETS.TRAIN and DATASETS.TEST into that cache beforehand, on all
-cores and, with --part, on several machines that share the folder. Give the same config and keys as
-to tools/train_net.py. Pictures that are in the cache are passed over: a run that was stopped goes
-on where it was, and may be stopped at any time.
+Loaders code pictures that they do not find in MODEL.CODEC.CACHE while the GPU waits for them. tool codes all pictures of DATASETS.TRAIN and DATASETS.TEST into that cache beforehand, on all cores
+and, with --part, on several machines that share the folder. Give the same config and keys as to
+tools/train_net.py. Pictures that are in the cache are passed over: a run may be stopped at any
+time, and goes on where it was.
 
 The last line says what the run took. Pictures per second and core is of the time between the first
 picture's start and the last one's end; the parallel efficiency of N workers is that figure with N
@@ -52,6 +51,11 @@ examples:
   the second of eight machines that share a disk
     tools/warm_cache.py --config-file configs/tft_R50.yaml --part 2/8 MODEL.CODEC.NAME vvc \\
         MODEL.CODEC.QUALITY 37 MODEL.CODEC.CACHE /shared/coded MODEL.CODEC.CACHE_GB 50.0
+  the parallel efficiency of eight workers: the last figure of the second line over the first's
+    for n in 1 8; do
+      tools/warm_cache.py --config-file configs/baseline_R50.yaml --sets test --workers $n \
+          MODEL.CODEC.NAME hevc MODEL.CODEC.QUALITY 32 MODEL.CODEC.CACHE $(mktemp -d) | tail -1
+    done
 """
 
 
