@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Code a config's data sets with its conventional codec, before training and evaluation need them.
 
-Loaders code pictures that they do not find in MODEL.CODEC.CACHE while the GPU waits for them. tool codes all pictures of DATASETS.TRAIN and DATASETS.TEST into that cache beforehand, on all cores
+Loaders code pictures that they do not find in MODEL.CODEC.CACHE while the GPU waits for them. This
+tool codes all pictures of DATASETS.TRAIN and DATASETS.TEST into that cache beforehand, on all cores
 and, with --part, on several machines that share the folder. Give the same config and keys as to
 tools/train_net.py. Pictures that are in the cache are passed over: a run may be stopped at any
 time, and goes on where it was.
