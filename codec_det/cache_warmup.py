@@ -27,11 +27,10 @@ from detectron2.config import CfgNode
 from detectron2.data import get_detection_dataset_dicts
 
 from .codec.conventional import Precoder
-from .conventional import CodedCache
+from .conventional.cache import HEADER_BYTES, CodedCache
 from .data.image_io import read_image
 from .errors import CodecDetError
 
-_ENTRY_HEADER = 36  # bytes that the cache adds to a coded picture
 _WATCH_SECONDS = 0.5  # between looks at whether the parent process lives
 _AHEAD = 4  # pictures handed out per worker, so that none waits for the main process
 
@@ -213,7 +212,7 @@ def size_warning(totals: Totals, count: int, left: int, cache: CodedCache) -> st
     known = totals.coded + totals.found
     if not known:
         return None
-    each = totals.size / known + _ENTRY_HEADER
+    each = totals.size / known + HEADER_BYTES
     expected, limit = each * count / 2**30, cache.max_bytes / 2**30
     if expected > limit:
         return (

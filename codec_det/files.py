@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from .errors import CodecDetError
+from .errors import CodecDetError, ConfigError
 
 
 @contextmanager
@@ -38,13 +38,13 @@ def make_folder(folder: Path, option: str) -> None:
         option: what the user gave it with, for messages: "--output-dir".
 
     Raises:
-        CodecDetError: if files cannot be created in it.
+        ConfigError: if files cannot be created in it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise CodecDetError(
-            f"{option} '{folder}' is not writable ({error.strerror}): choose another"
+        raise ConfigError(
+            f"{option} '{folder}' is not writable ({error.strerror or error}): choose another"
         ) from None

@@ -85,12 +85,9 @@ def _conventional(codec: Codec) -> dict[str, Any]:
     """What makes a conventional codec's figures repeatable: settings, version and command."""
     if not isinstance(codec, ConventionalCodec):
         return {}
-    picture_codec = codec.codec
-    return {
-        "settings": picture_codec.settings,
-        "version": picture_codec.version(),
-        "command": picture_codec.command(),
-    }
+    # Its own quality: MODEL.CODEC.SETTINGS may have one that MODEL.CODEC.QUALITY cannot.
+    own = codec.codec
+    return {"quality": own.quality, **own.identity, "command": own.command()}
 
 
 def _iteration(cfg: CfgNode) -> int | None:

@@ -70,6 +70,34 @@ def test_what_makes_another_entry(tmp_path, codec):
     assert len(entries(tmp_path)) == cache.misses == 7
 
 
+asked = []
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountingCodec(JpegCodec):
+    """Notes when it is asked for its version, which can take a run of a program."""
+
+    def version(self):
+        asked.append(self)
+        return super().version()
+
+
+def test_a_codec_is_asked_for_its_version_once(tmp_path):
+    cache, codec = CodedCache(tmp_path, MEGABYTE), CountingCodec(quality=80)
+    for number in range(3):
+        cache.get_or_encode(picture(number), codec)
+    assert asked == [codec]
+
+
+def test_other_users_may_read_entries(tmp_path, codec):
+    usual = os.umask(0o022)
+    try:
+        CodedCache(tmp_path, MEGABYTE).get_or_encode(picture(), codec)
+    finally:
+        os.umask(usual)
+    assert [entry.stat().st_mode & 0o777 for entry in entries(tmp_path)] == [0o644]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -161,7 +189,7 @@ def test_two_processes_write_the_same_entries(tmp_path):
 
 def test_folders_that_cannot_be_written_to(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"cannot write to the cache's folder '.*file/cache'"):
+    with pytest.raises(ConfigError, match=r"the cache's folder '.*file/cache' is not writable"):
         CodedCache(tmp_path / "file" / "cache", MEGABYTE)
     with pytest.raises(ConfigError, match="max_bytes is 0"):
         CodedCache(tmp_path, 0)
@@ -171,8 +199,10 @@ def test_folders_that_cannot_be_written_to(tmp_path, monkeypatch):
     def refuse(*arguments, **options):  # the superuser may write anywhere, so not by chmod
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    with pytest.raises(ConfigError, match=r"read_only' \(Permission denied\): choose another"):
+    monkeypatch.setattr("codec_det.files.TemporaryFile", refuse)
+    with pytest.raises(
+        ConfigError, match=r"read_only' is not writable \(Permission denied\): choose another"
+    ):
         CodedCache(read_only, MEGABYTE)
 
 

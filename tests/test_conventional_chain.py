@@ -93,6 +93,9 @@ def test_the_record_says_how_to_repeat_it(webp_cfg, tmp_path):
     assert record["codec"]["version"] == build_picture_codec("webp", 20).version()
     assert record["codec"]["command"]
     json.dumps(record)
+    cfg = webp_cfg("MODEL.CODEC.SETTINGS", [["quality", 33.5]])
+    record = build_record(cfg, Trainer.build_model(cfg), "tiny", {})
+    assert record["codec"]["quality"] == 33.5
 
 
 def test_detector_trains_on_decoded_pictures(webp_cfg, tmp_path):

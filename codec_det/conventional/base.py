@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -116,6 +117,14 @@ class PictureCodec(ABC):
         }
         # One form of the same number: 32 and 32.0 are one quality.
         return {**values, "quality": float(self.quality)}
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What shapes the coded bytes besides the picture: "settings" and "version".
+
+        Found out once, as it may take a look at files or a run of a program.
+        """
+        return {"settings": self.settings, "version": self.version()}
 
     @property
     def quality_text(self) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,10 +23,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import CodecDetError, ConfigError
+from ..files import make_folder
 from .base import PictureCodec
 
 _MAGIC = b"cdc1"
-_HEADER = len(_MAGIC) + hashlib.sha256().digest_size
+HEADER_BYTES = len(_MAGIC) + hashlib.sha256().digest_size
+"""What an entry takes beyond the coded bytes."""
+
 _SUFFIX, _PARTIAL = ".coded", ".partial"
 _ABANDONED = 3600.0  # seconds after which a file that is still partial has no writer any more
 
@@ -67,15 +70,7 @@ class CodedCache:
         self.hits = 0
         self.misses = 0
         self._room = 0  # bytes that may be written before the folder is looked at again
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
-                pass
-        except OSError as error:
-            raise ConfigError(
-                f"cannot write to the cache's folder '{folder}' ({error.strerror or error}): "
-                "choose another one"
-            ) from None
+        make_folder(self.folder, "the cache's folder")
 
     def get_or_encode(self, picture: np.ndarray, codec: PictureCodec) -> tuple[bytes, bool]:
         """The coded bytes of a picture, and whether they were in the cache.
@@ -100,31 +95,28 @@ class CodedCache:
         return data, False
 
     def _path(self, picture: np.ndarray, codec: PictureCodec) -> Path:
-        identity = [codec.name, codec.settings, codec.version(), picture.shape, str(picture.dtype)]
+        identity = [codec.name, *codec.identity.values(), picture.shape, str(picture.dtype)]
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
         key.update(np.ascontiguousarray(picture).data)
         name = key.hexdigest()
         return self.folder / name[:2] / f"{name}{_SUFFIX}"
 
     def _write_entry(self, path: Path, data: bytes) -> None:
-        size = _HEADER + len(data)
+        size = HEADER_BYTES + len(data)
         if size > self.max_bytes:
             return  # it would push out everything else, and itself
-        partial = None
+        # Not of the tempfile module, whose files their owner alone may read.
+        partial = path.with_name(f"{path.stem}.{secrets.token_hex(8)}{_PARTIAL}")
         try:
             if size > self._room:
                 self._make_room(size)
             self._room -= size
             path.parent.mkdir(exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                dir=path.parent, suffix=_PARTIAL, delete=False
-            ) as file:
-                partial = Path(file.name)
-                file.write(_MAGIC + hashlib.sha256(data).digest() + data)
+            partial.write_bytes(_MAGIC + hashlib.sha256(data).digest() + data)
             partial.replace(path)
         except OSError as error:
-            if partial is not None:
-                partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
             raise CodecDetError(
                 f"cannot write to the cache '{self.folder}' ({error.strerror or error}): make "
                 "room on the disk, or choose another folder"
@@ -151,8 +143,8 @@ def _read_entry(path: Path) -> bytes | None:
         content = path.read_bytes()
     except OSError:
         return None
-    data = content[_HEADER:]
-    whole = content[:_HEADER] == _MAGIC + hashlib.sha256(data).digest()
+    data = content[HEADER_BYTES:]
+    whole = content[:HEADER_BYTES] == _MAGIC + hashlib.sha256(data).digest()
     return data if whole and data else None
 
 
