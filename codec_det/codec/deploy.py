@@ -149,7 +149,10 @@ def load_arrays(module: nn.Module, file: ModelFile, part: str) -> None:
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
-        raise WeightsError(f"the {part} in '{file.path}' does not fit its codec: {error}") from None
+        raise WeightsError(
+            f"'{file.path}' has weights of {part} that do not fit the architecture it names "
+            f"({error}): export it again"
+        ) from None
 
 
 def build_codec(file: ModelFile) -> LearnedCodec:
