@@ -21,32 +21,46 @@ class Failure(NamedTuple):
     reason: str
 
 
-def find_files(inputs: Iterable[Path], suffixes: frozenset[str], kind: str) -> list[Path]:
+def find_files(
+    inputs: Iterable[Path], suffixes: frozenset[str], kind: str, *, distinct_names: bool = False
+) -> list[Path]:
     """The files among ``inputs`` and, of folders, those directly in them that have a known suffix.
+
+    A file that is named twice is found once.
 
     Args:
         suffixes: lower case, with the dot.
         kind: what is looked for, for messages: "pictures".
+        distinct_names: whether results are named by their file, without its suffix.
 
     Raises:
         CodecDetError: if an input does not exist or cannot be listed, a folder has no such file, or
-            two files have the same name but for their suffix, so that their results would overwrite
-            each other.
+            two files have the same name although names must be distinct.
     """
-    by_stem: dict[str, Path] = {}
+    files: dict[tuple[str, Path], Path] = {}
     for path in inputs:
         try:
-            found = _list(path, suffixes, kind)
+            for file in _list(path, suffixes, kind):
+                # Links of other names to the same file are files of their own.
+                files.setdefault((file.name, file.resolve()), file)
         except OSError as error:
-            raise CodecDetError(f"cannot look for {kind} in '{path}' ({error.strerror})") from None
-        for file in found:
-            other = by_stem.setdefault(file.stem, file)
-            if other.resolve() != file.resolve():
-                raise CodecDetError(
-                    f"'{other}' and '{file}' would be written under the same name: rename one, or "
-                    "run them apart"
-                )
-    return list(by_stem.values())
+            raise CodecDetError(
+                f"cannot look for {kind} in '{path}' ({error.strerror}): check path and permissions"
+            ) from None
+    if distinct_names:
+        _check_names(files.values())
+    return list(files.values())
+
+
+def _check_names(files: Iterable[Path]) -> None:
+    by_stem: dict[str, Path] = {}
+    for file in files:
+        other = by_stem.setdefault(file.stem, file)
+        if other is not file:
+            raise CodecDetError(
+                f"'{other}' and '{file}' have the same name but for folder and suffix, and results "
+                "are told apart by it: rename one, or run them apart"
+            )
 
 
 def _list(path: Path, suffixes: frozenset[str], kind: str) -> list[Path]:

@@ -198,7 +198,7 @@ def test_pictures_that_cannot_be_told_apart_or_found_are_refused(
 ):
     arguments = ("--model", models.encoder, "--output-dir", tmp_path / "coded")
     Image.new("RGB", (8, 8)).save(pictures / "one.jpg")
-    assert "would be written under the same name" in refused(capsys, pictures, *arguments)
+    assert "have the same name but for folder and suffix" in refused(capsys, pictures, *arguments)
     assert "none' does not exist" in refused(capsys, tmp_path / "none", *arguments)
     (tmp_path / "empty").mkdir()
     assert "has no pictures" in refused(capsys, tmp_path / "empty", *arguments)

@@ -20,8 +20,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def find(*paths):
-    return find_files(paths, SUFFIXES, "pictures")
+def find(*paths, **options):
+    return find_files(paths, SUFFIXES, "pictures", **options)
 
 
 def test_files_of_folders_are_sorted_and_known_by_their_suffix(folder):
@@ -40,11 +40,19 @@ def test_a_file_named_twice_is_taken_once(folder, monkeypatch):
 
 def test_files_whose_results_would_overwrite_each_other_are_refused(folder):
     (folder / "b.jpg").touch()
-    with pytest.raises(CodecDetError, match=r"b\.jpg' and .*b\.png' would be written under"):
-        find(folder)
+    with pytest.raises(CodecDetError, match=r"b\.jpg' and .*b\.png' have the same name"):
+        find(folder, distinct_names=True)
     (folder / "e.png" / "b.png").touch()
-    with pytest.raises(CodecDetError, match="would be written under the same name"):
-        find(folder / "b.png", folder / "e.png")
+    with pytest.raises(CodecDetError, match="have the same name"):
+        find(folder / "b.png", folder / "e.png", distinct_names=True)
+    # Where nothing is written per file, all are wanted.
+    names = [folder / name for name in ("a.JPG", "b.jpg", "b.png", "e.png/b.png")]
+    assert find(folder, folder / "e.png") == names
+
+
+def test_links_of_other_names_are_files_of_their_own(folder):
+    (folder / "c.png").symlink_to(folder / "b.png")
+    assert find(folder, distinct_names=True) == [folder / n for n in ("a.JPG", "b.png", "c.png")]
 
 
 def test_links_to_nowhere_are_not_passed_over(folder):

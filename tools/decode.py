@@ -126,7 +126,7 @@ def decode_files(args: argparse.Namespace) -> int:
     from codec_det.file_batch import describe_failures, find_files, process
     from codec_det.files import make_folder
 
-    paths = find_files(args.files, frozenset({".cdet"}), "coded pictures")
+    paths = find_files(args.files, frozenset({".cdet"}), "coded pictures", distinct_names=True)
     decoder = load_decoder(args.model, args.device, args.max_pixels or MAX_PIXELS)
     make_folder(args.output_dir, "--output-dir")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

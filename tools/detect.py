@@ -164,7 +164,7 @@ def detect_files(args: argparse.Namespace) -> int:
     from codec_det.files import atomic_file, make_folder
     from codec_det.receiver import load_receiver
 
-    paths = find_files(args.files, frozenset({".cdet"}), "coded pictures")
+    paths = find_files(args.files, frozenset({".cdet"}), "coded pictures", distinct_names=True)
     image_ids, source = choose_image_ids(paths, args.annotations)
     receiver = load_receiver(args.model, args.device, args.max_pixels or MAX_PIXELS)
     if not receiver.has_detector:

@@ -147,7 +147,7 @@ def encode_files(args: argparse.Namespace) -> int:
     Raises:
         CodecDetError: if something is wrong with anything but a picture.
     """
-    paths = find_files(args.pictures, SUFFIXES, "pictures")
+    paths = find_files(args.pictures, SUFFIXES, "pictures", distinct_names=True)
     workers = min(args.workers or usable_cores(), len(paths))
     encode = open_encoder(args.model, args.device, workers)
     make_folder(args.output_dir, "--output-dir")

@@ -15,7 +15,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,30 +67,6 @@ def _positive(text: str) -> int:
 
 # argparse names the type in its message: "invalid whole number value: 'x'".
 _positive.__name__ = "whole number"
-
-
-def list_files(inputs: Iterable[Path]) -> list[Path]:
-    """The files among ``inputs`` and, of folders, the coded files and models directly in them.
-
-    Raises:
-        CodecDetError: if an input does not exist, or a folder has none.
-    """
-    from codec_det.errors import CodecDetError
-
-    files: list[Path] = []
-    for path in inputs:
-        if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in (CODED, *MODELS))
-            if not found:
-                raise CodecDetError(
-                    f"'{path}' has no coded files or models ({', '.join((CODED, *MODELS))}) in it"
-                )
-            files += found
-        elif path.exists():
-            files.append(path)
-        else:
-            raise CodecDetError(f"'{path}' does not exist: give coded files, models or folders")
-    return list(dict.fromkeys(files))
 
 
 def describe_coded(path: Path, entropy: EntropyModel | None, max_pixels: int) -> Facts:
@@ -268,9 +244,9 @@ def describe_files(args: argparse.Namespace) -> int:
         CodecDetError: if an input does not exist, or the model cannot be used.
     """
     from codec_det.bitstream.container import MAX_PIXELS
-    from codec_det.file_batch import describe_failures, process
+    from codec_det.file_batch import describe_failures, find_files, process
 
-    paths = list_files(args.files)
+    paths = find_files(args.files, frozenset({CODED, *MODELS}), "coded files or models")
     entropy = read_model(args.model)[1] if args.model else None
     max_pixels = args.max_pixels or MAX_PIXELS
 
