@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -212,18 +210,6 @@ def check_devices(num_gpus: int, device: str) -> None:
             f"--num-gpus {num_gpus}, but this machine has {present} usable GPU(s): lower it, or "
             "add MODEL.DEVICE cpu to run that many processes on the CPU"
         )
-
-
-def check_output_dir(path: str) -> None:
-    """Raise :class:`ConfigError` unless files can be created in ``path`` (made if missing)."""
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise ConfigError(
-            f"OUTPUT_DIR '{path}' is not writable ({error.strerror}): set another"
-        ) from None
 
 
 def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:

@@ -211,7 +211,8 @@ def test_autoregressive_codecs_are_estimated_and_it_says_so(weights, pictures, t
 
 
 def test_results_without_loss_are_infinite(pictures, tmp_path, capsys):
-    arguments = ("--codec", "webp", "--quality", 100, "--setting", "lossless=True", "method=0")
+    arguments = ("--codec", "webp", "--quality", 100, "--setting", "lossless=True")
+    arguments += ("--setting", "method=0")
     assert run(pictures, *arguments, "--output-dir", tmp_path) == 0
     record = json.loads((tmp_path / "webp.json").read_text())
     assert record["results"]["psnr-rgb"] == [None]

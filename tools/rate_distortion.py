@@ -23,10 +23,8 @@ import argparse
 import ast
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,21 +32,17 @@ from typing import Any
 import torch
 
 from codec_det.codec.names import CONVENTIONAL, LEARNED, METRICS
-from codec_det.config import check_output_dir
+from codec_det.codec_choice import ESTIMATED, ZOO, CodecChoice, describe_codec, open_codec
+from codec_det.conventional.process import kill_programs
 from codec_det.errors import CodecDetError, ConfigError
 from codec_det.file_batch import Failure, describe_failures, find_files, process
-from codec_det.files import atomic_file
+from codec_det.files import atomic_file, make_folder
 from codec_det.rate_distortion import (
-    ESTIMATED,
-    ZOO,
-    CodecChoice,
     Point,
     Row,
     curve_record,
-    describe_codec,
     format_table,
     measure_picture,
-    open_codec,
     plot_curve,
     write_rows,
 )
@@ -106,6 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
     conventional.add_argument(
         "--setting",
         nargs="+",
+        action="extend",
         type=_setting,
         default=[],
         metavar="NAME=VALUE",
@@ -206,12 +201,13 @@ def measure(
     # All of them first: what cannot work is found before long work.
     codecs = {q: open_codec(choice, q, device) for q in dict.fromkeys(args.quality)}
     described = {q: describe_codec(choice, codec) for q, codec in codecs.items()}
-    check_output_dir(str(args.output_dir))
+    make_folder(args.output_dir, "--output-dir")
     # On a machine that others use as well, an affinity leaves fewer cores than there are.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # An estimating codec keeps the bits of its last batch in itself.
     workers = 1 if choice.rate_is == ESTIMATED else min(args.workers or cores or 1, len(files))
-    threads = max((cores or 1) // workers, 1)
+    # Not of all cores: OMP_NUM_THREADS may say fewer.
+    threads = max(torch.get_num_threads() // workers, 1)
 
     def work(path: Path, quality: float) -> Row:
         # It counts for the calling thread alone: a new one would take all cores.
@@ -277,15 +273,6 @@ def rate_distortion(args: argparse.Namespace, argv: Sequence[str]) -> int:
     return 1 if failures else 0
 
 
-def kill_encoders() -> None:
-    """Kill programs that this process runs; their threads are in no state to."""
-    for children in Path("/proc/self/task").glob("*/children"):
-        with suppress(OSError):
-            for child in children.read_text().split():
-                # Each leads a group of its own: run_program sees to it.
-                os.killpg(int(child), signal.SIGKILL)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     args = build_parser().parse_args(argv)
@@ -295,7 +282,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        kill_encoders()
+        kill_programs()
         print("interrupted: nothing was written", file=sys.stderr)
         return INTERRUPTED
 

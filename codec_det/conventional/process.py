@@ -19,6 +19,7 @@ TIME_LIMIT = 600.0
 
 _LAST_LINES = 5
 _GRACE = 5.0  # seconds for the pipes of a killed program to close
+_running: set[subprocess.Popen[bytes]] = set()
 
 
 def run_program(
@@ -61,6 +62,7 @@ def run_program(
         raise ConfigError(
             f"cannot start '{arguments[0]}' ({reason.strerror or reason}): {remedy}"
         ) from None
+    _running.add(process)
     try:
         output, log = process.communicate(stdin, timeout=time_limit)
     except subprocess.TimeoutExpired:
@@ -72,9 +74,17 @@ def run_program(
     except BaseException:
         _kill(process)
         raise
+    finally:
+        _running.discard(process)
     if process.returncode not in statuses:
         raise error(f"'{program}' {_ending(process.returncode)}{_tail(log)}: {remedy}")
     return output, log.decode("utf-8", "replace")
+
+
+def kill_programs() -> None:
+    """Kill all programs that threads of this process are running, before it ends without them."""
+    for process in tuple(_running):
+        _kill_group(process)
 
 
 def find_program(variable: str, program: str) -> Path | None:
@@ -129,12 +139,16 @@ def _first_line(
 
 def _kill(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
     """Kill a program with its process group; what it had written so far."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    _kill_group(process)
     try:
         return process.communicate(timeout=_GRACE)
     except subprocess.TimeoutExpired:  # a child left the group and holds the pipes open
         return b"", b""
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _ending(status: int) -> str:
