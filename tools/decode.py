@@ -73,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+# Not codec_det.command_line's, for which --help would wait.
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -123,14 +124,14 @@ def decode_files(args: argparse.Namespace) -> int:
 
     from codec_det.bitstream.container import MAX_PIXELS
     from codec_det.codec.deploy import load_decoder
+    from codec_det.command_line import usable_cores
     from codec_det.file_batch import describe_failures, find_files, process
     from codec_det.files import make_folder
 
     paths = find_files(args.files, frozenset({".cdet"}), "coded pictures", distinct_names=True)
     decoder = load_decoder(args.model, args.device, args.max_pixels or MAX_PIXELS)
     make_folder(args.output_dir, "--output-dir")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = min(args.workers or cores or 1, len(paths))
+    workers = min(args.workers or usable_cores(), len(paths))
     # Not of all cores: OMP_NUM_THREADS may say fewer.
     threads = max(torch.get_num_threads() // workers, 1)
 

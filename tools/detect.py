@@ -86,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+# Not codec_det.command_line's, for which --help would wait.
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:

@@ -24,18 +24,12 @@ from typing import NamedTuple
 import numpy as np
 
 from codec_det.bitstream.onnx_encoder import load_onnx_encoder
-from codec_det.data.image_io import read_image
+from codec_det.command_line import INTERRUPTED, positive, usable_cores
+from codec_det.data.image_io import SUFFIXES, read_image
 from codec_det.errors import CodecDetError
 from codec_det.file_batch import describe_failures, find_files, process
 from codec_det.files import atomic_file, make_folder
 
-SUFFIXES = frozenset(
-    {
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".avif", ".webp"),
-        *(".png", ".bmp", ".gif", ".tif", ".tiff", ".tga", ".pbm", ".pgm", ".ppm", ".pnm"),
-    }
-)
-INTERRUPTED = 130
 EPILOG = """
 examples:
   all pictures of a folder
@@ -71,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--output-dir", type=Path, required=True, metavar="FOLDER", help="where the files go")
     add(
         "--workers",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="pictures coded at a time; they share the cores (default: one per usable core)",
     )
@@ -81,24 +75,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="of the transforms in PyTorch: cpu, cuda, cuda:1, ... (default: %(default)s)",
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value
-
-
-# argparse names the type in its message: "invalid whole number value: 'x'".
-_positive.__name__ = "whole number"
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may use, which can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def open_encoder(path: Path, device: str, workers: int) -> Callable[[np.ndarray], bytes]:

@@ -26,6 +26,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from codec_det.command_line import not_negative, positive
 from codec_det.data.image_io import read_image
 from codec_det.data.scenes import CLASS_NAMES, MIN_SIDE
 from codec_det.data.shapes import generate
@@ -53,10 +54,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--output-dir", type=Path, required=True, help="where to; must not exist, or be empty")
-    add("--count", type=_positive, default=100, help="number of pictures (default: %(default)s)")
+    add("--count", type=positive, default=100, help="number of pictures (default: %(default)s)")
     add(
         "--size",
-        type=_positive,
+        type=positive,
         nargs=2,
         default=(128, 128),
         metavar=("HEIGHT", "WIDTH"),
@@ -64,7 +65,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add(
         "--seed",
-        type=_not_negative,
+        type=not_negative,
         default=0,
         help="equal seeds give equal pictures, and a smaller count the first of them "
         "(default: %(default)s; shapes_train is seed 0, shapes_val seed 1)",
@@ -116,24 +117,6 @@ def _write(tile: np.ndarray, text: str, at: tuple[int, int], colour: tuple[int, 
     at = (max(0, min(at[0], tile.shape[1] - length)), at[1])
     cv2.putText(tile, text, at, font, size, (0, 0, 0), 3, cv2.LINE_AA)
     cv2.putText(tile, text, at, font, size, colour, 1, cv2.LINE_AA)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value
-
-
-def _not_negative(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is negative")
-    return value
-
-
-# argparse names the type in its message: "invalid whole number value: 'x'".
-_positive.__name__ = _not_negative.__name__ = "whole number"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -33,7 +33,9 @@ import torch
 
 from codec_det.codec.names import CONVENTIONAL, LEARNED, METRICS
 from codec_det.codec_choice import ESTIMATED, ZOO, CodecChoice, describe_codec, open_codec
+from codec_det.command_line import INTERRUPTED, positive, usable_cores
 from codec_det.conventional.process import kill_programs
+from codec_det.data.image_io import SUFFIXES
 from codec_det.errors import CodecDetError, ConfigError
 from codec_det.file_batch import Failure, describe_failures, find_files, process
 from codec_det.files import atomic_file, make_folder
@@ -47,13 +49,6 @@ from codec_det.rate_distortion import (
     write_rows,
 )
 
-SUFFIXES = frozenset(
-    {
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".avif", ".webp"),
-        *(".png", ".bmp", ".gif", ".tif", ".tiff", ".tga", ".pbm", ".pgm", ".ppm", ".pnm"),
-    }
-)
-INTERRUPTED = 130
 EPILOG = """
 examples:
   a curve of HEVC, with x265's preset medium
@@ -92,7 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--output-dir", type=Path, required=True, metavar="FOLDER", help="where results go")
     add(
         "--workers",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="pictures coded at a time (default: one per usable core; 1 where rates are estimated)",
     )
@@ -116,7 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
     learned.add_argument(
         "--channels",
         nargs="+",
-        type=_positive,
+        type=positive,
         metavar=("N", "M"),
         help="of transforms and latents, where they are not those of the zoo",
     )
@@ -129,20 +124,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value
-
-
 def _number(text: str) -> float:
     value = float(text)
     return int(value) if value.is_integer() else value
 
 
-# argparse names the type in its message: "invalid whole number value: 'x'".
-_positive.__name__, _number.__name__ = "whole number", "number"
+# argparse names the type in its message: "invalid number value: 'x'".
+_number.__name__ = "number"
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -202,10 +190,8 @@ def measure(
     codecs = {q: open_codec(choice, q, device) for q in dict.fromkeys(args.quality)}
     described = {q: describe_codec(choice, codec) for q, codec in codecs.items()}
     make_folder(args.output_dir, "--output-dir")
-    # On a machine that others use as well, an affinity leaves fewer cores than there are.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # An estimating codec keeps the bits of its last batch in itself.
-    workers = 1 if choice.rate_is == ESTIMATED else min(args.workers or cores or 1, len(files))
+    workers = 1 if choice.rate_is == ESTIMATED else min(args.workers or usable_cores(), len(files))
     # Not of all cores: OMP_NUM_THREADS may say fewer.
     threads = max(torch.get_num_threads() // workers, 1)
 

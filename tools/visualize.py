@@ -16,6 +16,7 @@ from pathlib import Path
 from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
+from codec_det.command_line import fraction, positive
 from codec_det.data.register import check_datasets, register_datasets
 from codec_det.errors import CodecDetError
 from codec_det.files import make_folder
@@ -56,37 +57,19 @@ def build_parser() -> argparse.ArgumentParser:
     which.add_argument("--images", nargs="+", type=int, metavar="ID", help="COCO image ids")
     which.add_argument(
         "--count",
-        type=_positive,
+        type=positive,
         default=6,
         metavar="N",
         help="without --images: pictures, evenly spread over the test set (default: %(default)s)",
     )
     add(
         "--score-threshold",
-        type=_fraction,
+        type=fraction,
         default=0.5,
         metavar="S",
         help="draw detections of this score or more, 0 to 1; AP counts all (default: %(default)s)",
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
-    return value
-
-
-# argparse names the type in its message: "invalid whole number value: 'x'".
-_positive.__name__, _fraction.__name__ = "whole number", "number"
 
 
 def open_runs(folders: Sequence[Path]) -> list[Run]:

@@ -18,7 +18,6 @@ A picture that fails is named at the end, and the exit status is 1.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -31,13 +30,13 @@ from tqdm import tqdm
 from codec_det.cache_warmup import Totals, code_all, picture_files, size_warning
 from codec_det.codec.conventional import Precoder, build_precoder
 from codec_det.codec.names import CONVENTIONAL
+from codec_det.command_line import INTERRUPTED, positive, usable_cores
 from codec_det.config import check_config, load_config
 from codec_det.data.register import check_datasets, register_datasets
 from codec_det.errors import CodecDetError, ConfigError
 from codec_det.file_batch import Failure, describe_failures
 
 SETS = ("train", "test")
-INTERRUPTED = 130
 # Pictures by which the size of all is estimated.
 SAMPLE = 32
 # What hits so many pictures one after the other is no damage to pictures: the disk is full, ...
@@ -76,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add(
         "--workers",
-        type=_positive,
+        type=positive,
         default=usable_cores(),
         metavar="N",
         help="pictures coded at a time (default: one per usable core, here %(default)s)",
@@ -92,17 +91,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value
-
-
-# argparse names the type in its message: "invalid whole number value: 'x'".
-_positive.__name__ = "whole number"
-
-
 def _part(text: str) -> tuple[int, int]:
     number, _, parts = text.partition("/")
     try:
@@ -112,13 +100,6 @@ def _part(text: str) -> tuple[int, int]:
     if not 1 <= i <= n:
         raise argparse.ArgumentTypeError(f"'{text}': I must be from 1 to N")
     return i, n
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may use, which can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def open_config(args: argparse.Namespace) -> CfgNode:

@@ -15,6 +15,14 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from ..errors import DatasetError
 
+SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".avif", ".webp"),
+        *(".png", ".bmp", ".gif", ".tif", ".tiff", ".tga", ".pbm", ".pgm", ".ppm", ".pnm"),
+    }
+)
+"""Of pictures in folders: the formats that :func:`read_image` reads, and people use."""
+
 CONVERTIBLE = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 """Pillow's names of the pixel formats with at most 8 bits per channel that it converts to RGB."""
 

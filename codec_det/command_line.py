@@ -1,0 +1,49 @@
+"""What command-line programs have in common: types of options, and the machine's share of cores.
+
+Programs that load their libraries only after they have read the command line cannot have the types
+from here, as importing any of this package imports PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+def positive(text: str) -> int:
+    """A whole number of 1 or more."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value
+
+
+def not_negative(text: str) -> int:
+    """A whole number of 0 or more."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is negative")
+    return value
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
+    return value
+
+
+# argparse names the type in its message: "invalid whole number value: 'x'".
+positive.__name__ = not_negative.__name__ = "whole number"
+fraction.__name__ = "number"
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
