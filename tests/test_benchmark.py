@@ -2,6 +2,9 @@
 
 import json
 
+import pytest
+import torch
+
 from codec_det.codec.names import LEARNED
 from tools import benchmark as tool
 
@@ -24,6 +27,21 @@ def test_missing_weights_are_named(capsys):
     arguments = ["--codecs", "bmshj2018-hyperprior", "--weights", "none.pth"]
     assert tool.main(arguments) == 2
     assert "none.pth" in capsys.readouterr().err
+
+
+def test_weights_of_something_else_are_refused(tmp_path, capsys):
+    path = tmp_path / "other.pth"
+    torch.save({"model": {"fc.weight": torch.zeros(2, 2)}}, path)
+    arguments = ["--codecs", "bmshj2018-hyperprior", "--weights", str(path)]
+    assert tool.main(arguments) == 2
+    assert f"'{path}' has no weights of a bmshj2018-hyperprior" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["--rounds", "0"], ["--threads", "0"], ["--size", "0", "8"]])
+def test_nothing_to_measure_is_a_usage_error(option, capsys):
+    with pytest.raises(SystemExit):
+        tool.main(option)
+    assert "0 is not positive" in capsys.readouterr().err
 
 
 def test_offers_only_codecs_with_a_bitstream():

@@ -104,3 +104,7 @@ def test_tool_reports_and_writes_counts(tmp_path, tiny_cfg, capsys, monkeypatch)
     assert "0 of 1" in capsys.readouterr().out
     assert tool.main([*arguments, "--size", "96", "64"]) == 2
     assert "lower --count or --size" in capsys.readouterr().err
+    changes = ["MODEL.CODEC.NAME", "jpeg", "MODEL.CODEC.CACHE", ""]
+    (folder / "config.yaml").write_text(tiny_cfg(*changes).dump())
+    assert tool.main([*arguments, "--size", "64", "64"]) == 2
+    assert "jpeg, which cannot be deployed" in capsys.readouterr().err

@@ -139,6 +139,7 @@ def test_the_tables_of_the_checkpoint_are_kept(run, tiny_set, tmp_path):
     [
         (["MODEL.CODEC.NAME", "identity"], "identity, which cannot be deployed (it codes nothing)"),
         (["MODEL.CODEC.NAME", "mbt2018"], "autoregressive"),
+        (["MODEL.CODEC.NAME", "jpeg", "MODEL.CODEC.CACHE", ""], "jpeg, which cannot be deployed"),
     ],
 )
 def test_codecs_without_files_are_refused(tmp_path, tiny_cfg, capsys, codec, reason):

@@ -27,10 +27,11 @@ from codec_det.checkpoint import load_codec_weights, read_checkpoint
 from codec_det.codec import build_codec
 from codec_det.codec.bitstream_codec import BitstreamCodec
 from codec_det.codec.state import codec_weights
+from codec_det.command_line import positive
 from codec_det.config import load_config
 from codec_det.data.scenes import render_scene
-from codec_det.errors import CodecDetError
-from codec_det.files import atomic_file
+from codec_det.errors import CodecDetError, WeightsError
+from codec_det.files import atomic_file, make_folder
 from codec_det.timing import Comparison, compare
 
 EPILOG = """
@@ -60,9 +61,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--quality", type=int, default=1, choices=range(1, 9), metavar="Q", help="1 to 8")
     add("--weights", default="", metavar="FILE", help="of one codec (default: random ones)")
-    add("--size", type=int, nargs=2, default=(512, 768), metavar=("H", "W"), help="of the picture")
-    add("--rounds", type=int, default=10, metavar="N", help="runs of each side (default: 10)")
-    add("--threads", type=int, default=1, metavar="N", help="of PyTorch (default: 1)")
+    add(
+        "--size",
+        type=positive,
+        nargs=2,
+        default=(512, 768),
+        metavar=("H", "W"),
+        help="of the picture",
+    )
+    add("--rounds", type=positive, default=10, metavar="N", help="runs of each side (default: 10)")
+    add("--threads", type=positive, default=1, metavar="N", help="of PyTorch (default: 1)")
     add("--output", type=Path, metavar="FILE", help="write all figures here, as JSON")
     return parser
 
@@ -73,7 +81,10 @@ def build_sides(name: str, quality: int, weights: str) -> tuple[BitstreamCodec, 
     opts = ["MODEL.CODEC.NAME", name, "MODEL.CODEC.QUALITY", str(quality)]
     checkpoint = codec_weights(read_checkpoint(weights)) if weights else {}
     if weights:
-        n, m = checkpoint["g_a.0.weight"].shape[0], checkpoint["g_a.6.weight"].shape[0]
+        first, last = "g_a.0.weight", "g_a.6.weight"
+        if not {first, last} <= checkpoint.keys():
+            raise WeightsError(f"'{weights}' has no weights of a {name}: give a checkpoint of one")
+        n, m = checkpoint[first].shape[0], checkpoint[last].shape[0]
         opts += ["MODEL.CODEC.N", str(n), "MODEL.CODEC.M", str(m)]
     cfg = load_config("", [*opts, "MODEL.CODEC.WEIGHTS", weights])
     codec: Any = build_codec(cfg)
@@ -137,6 +148,8 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     torch.set_num_threads(args.threads)
     try:
+        if args.output:
+            make_folder(args.output.parent, "the folder of --output")
         results = {}
         for name in args.codecs:
             size = tuple(args.size)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -19,15 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from codec_det.bitstream.ids import WITHOUT_BITSTREAM
 from codec_det.codec.exactness import PATHS, Setting, all_settings, measure
-from codec_det.codec.freeze import freeze_entropy_model
-from codec_det.data.image_io import read_image
+from codec_det.command_line import positive, usable_cores
+from codec_det.data.image_io import SUFFIXES, read_image
 from codec_det.errors import CodecDetError
 from codec_det.file_batch import find_files
-from codec_det.files import atomic_file
-from codec_det.runs import open_run
-from codec_det.trainer import load_chain
+from codec_det.files import atomic_file, make_folder
+from codec_det.frozen_run import load_frozen, open_deployable
 
 EPILOG = """
 example:
@@ -35,7 +32,6 @@ example:
 
 The exit status is 1 if the exact path, which deployed models use, ever failed.
 """
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -46,10 +42,16 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("run", type=Path, metavar="RUN_FOLDER", help="OUTPUT_DIR of tools/train_net.py")
     add("--images", type=Path, nargs="+", required=True, metavar="PATH", help="files or folders")
-    add("--count", type=int, default=8, metavar="N", help="pictures to use (default: %(default)s)")
+    add(
+        "--count",
+        type=positive,
+        default=8,
+        metavar="N",
+        help="pictures to use (default: %(default)s)",
+    )
     add(
         "--size",
-        type=int,
+        type=positive,
         nargs=2,
         default=(384, 512),
         metavar=("H", "W"),
@@ -58,10 +60,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="each setting varied alone, not every combination")
     add(
         "--processes",
-        type=int,
-        default=os.cpu_count(),
+        type=positive,
+        default=usable_cores(),
         metavar="N",
-        help="at a time (default: one per core)",
+        help="at a time (default: one per usable core)",
     )
     add("--output", type=Path, metavar="FILE", help="write the counts here, as JSON")
     return parser
@@ -115,17 +117,13 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         pictures = read_crops(args.images, args.count, tuple(args.size))
-        run = open_run(args.run)
-        name = run.cfg.MODEL.CODEC.NAME
-        if name in WITHOUT_BITSTREAM:
-            raise CodecDetError(f"{name} cannot be written to files: {WITHOUT_BITSTREAM[name]}")
-        codec: Any = load_chain(run.cfg, resume=True).codec.cpu()
-        codec.set_trainable(())
-        codec.refresh_tables()
+        if args.output:
+            make_folder(args.output.parent, "the folder of --output")
+        chain, entropy = load_frozen(open_deployable(args.run))
+        codec: Any = chain.codec
         devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
         settings = quick_settings(devices) if args.quick else all_settings(devices)
         with tempfile.TemporaryDirectory() as folder:
-            entropy = freeze_entropy_model(name, codec.model)
             result = measure(Path(folder), codec, entropy, pictures, settings, args.processes)
         print(describe(result))
         if args.output:

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
     from codec_det.bitstream.entropy import EntropyModel
-    from codec_det.meta_arch import CodecDetector
     from codec_det.runs import Run
 
 ENCODER, RECEIVER, ONNX_ENCODER = "encoder.safetensors", "receiver.safetensors", "encoder.onnx"
@@ -49,45 +48,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("--output-dir", type=Path, required=True, metavar="FOLDER", help="where the files go")
     add("--onnx", action="store_true", help=f"write {ONNX_ENCODER} as well (takes some seconds)")
     return parser
-
-
-def open_exportable(folder: Path) -> Run:
-    """A run whose codec can be written to files, with its data sets registered.
-
-    Raises:
-        CodecDetError: if it is no run, or its codec has no bitstream.
-    """
-    from codec_det.bitstream.ids import CODEC_IDS, WITHOUT_BITSTREAM
-    from codec_det.data.register import register_datasets
-    from codec_det.errors import WeightsError
-    from codec_det.runs import open_run
-
-    run = open_run(folder)
-    name = run.cfg.MODEL.CODEC.NAME
-    if name not in CODEC_IDS:
-        reason = WITHOUT_BITSTREAM.get(name, "it is no learned codec, and has files of its own")
-        raise WeightsError(
-            f"'{folder}' has the codec {name}, which cannot be deployed ({reason}): export a run "
-            f"with one of {', '.join(CODEC_IDS)}"
-        )
-    register_datasets(run.cfg)
-    return run
-
-
-def load_frozen(run: Run) -> tuple[CodecDetector, EntropyModel]:
-    """A run's chain, on the CPU, and the entropy model of its codec.
-
-    Raises:
-        WeightsError: if the weights cannot be loaded, or make no exact entropy model.
-    """
-    from codec_det.codec.freeze import freeze_entropy_model
-    from codec_det.trainer import load_chain
-
-    chain = load_chain(run.cfg, resume=True).cpu().eval()
-    # The tables of the checkpoint are those its files were made with; only missing ones are made.
-    chain.codec.set_trainable(())
-    chain.codec.refresh_tables()
-    return chain, freeze_entropy_model(run.cfg.MODEL.CODEC.NAME, chain.codec.model)
 
 
 def describe_proof(entropy: EntropyModel) -> str:
@@ -113,6 +73,7 @@ def export(run: Run, folder: Path, onnx: bool) -> str:
     """
     from codec_det.codec.deploy import save_encoder, save_onnx_encoder
     from codec_det.files import make_folder
+    from codec_det.frozen_run import load_frozen
     from codec_det.meta_arch import NoDetector
     from codec_det.receiver import save_receiver
 
@@ -141,9 +102,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     args = build_parser().parse_args(argv)
     from codec_det.errors import CodecDetError
+    from codec_det.frozen_run import open_deployable
 
     try:
-        print(export(open_exportable(args.run), args.output_dir, args.onnx))
+        print(export(open_deployable(args.run), args.output_dir, args.onnx))
     except CodecDetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

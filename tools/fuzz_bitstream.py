@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -32,8 +31,9 @@ from codec_det.bitstream.mutations import KINDS, Target
 from codec_det.codec.bitstream_codec import PictureDecoder, picture_encoder
 from codec_det.codec.freeze import freeze_entropy_model
 from codec_det.codec.learned import LearnedCodec
+from codec_det.command_line import positive, usable_cores
 from codec_det.errors import CodecDetError
-from codec_det.files import atomic_file
+from codec_det.files import atomic_file, make_folder
 
 CODECS = ("bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean")
 # Height and width of the pictures whose files are changed.
@@ -56,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--output-dir", type=Path, required=True, metavar="FOLDER", help="where the figures go")
     add(
         "--mutations",
-        type=_positive,
+        type=positive,
         default=100_000,
         metavar="N",
         help="to read, half of them with a repaired checksum (default: %(default)s)",
@@ -78,14 +78,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add(
         "--workers",
-        type=_positive,
-        default=len(os.sched_getaffinity(0)),
+        type=positive,
+        default=usable_cores(),
         metavar="N",
         help="processes at a time (default: the usable cores, here %(default)s)",
     )
     add(
         "--memory",
-        type=_positive,
+        type=positive,
         default=1024,
         metavar="MB",
         help="that reading a file may take beyond what is in use (default: %(default)s)",
@@ -98,16 +98,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="seconds after which reading a file is a hang (default: %(default)s)",
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value
-
-
-_positive.__name__ = "whole number"
 
 
 def make_target(name: str) -> Target:
@@ -196,6 +186,7 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     torch.set_num_threads(1)
     try:
+        make_folder(args.output_dir, "--output-dir")
         targets = [make_target(name) for name in args.codecs]
         with tqdm(total=args.mutations, unit="file", mininterval=1) as bar:
             report = fuzz(

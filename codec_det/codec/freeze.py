@@ -33,7 +33,8 @@ def freeze_entropy_model(name: str, model: CompressionModel) -> EntropyModel:
     """
     if name not in CODEC_IDS:
         raise WeightsError(
-            f"{name} cannot be written to files ({WITHOUT_BITSTREAM[name]}): choose from "
+            f"{name} cannot be written to files "
+            f"({WITHOUT_BITSTREAM.get(name, 'no such codec is known')}): choose from "
             f"{', '.join(CODEC_IDS)}"
         )
     if not all(torch.isfinite(p).all() for p in model.parameters()):

@@ -1,0 +1,46 @@
+"""A run's chain with its codec frozen, as it is deployed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .bitstream.entropy import EntropyModel
+from .bitstream.ids import CODEC_IDS, WITHOUT_BITSTREAM
+from .codec.freeze import freeze_entropy_model
+from .data.register import register_datasets
+from .errors import WeightsError
+from .meta_arch import CodecDetector
+from .runs import Run, open_run
+from .trainer import load_chain
+
+
+def open_deployable(folder: Path) -> Run:
+    """A run whose codec can be written to ``.cdet`` files, with its data sets registered.
+
+    Raises:
+        CodecDetError: if it is no run, or its codec has no bitstream.
+    """
+    run = open_run(folder)
+    name = run.cfg.MODEL.CODEC.NAME
+    if name not in CODEC_IDS:
+        reason = WITHOUT_BITSTREAM.get(name, "it is no learned codec, and has files of its own")
+        raise WeightsError(
+            f"'{folder}' has the codec {name}, which cannot be deployed ({reason}): choose a run "
+            f"with one of {', '.join(CODEC_IDS)}"
+        )
+    register_datasets(run.cfg)
+    return run
+
+
+def load_frozen(run: Run) -> tuple[CodecDetector, EntropyModel]:
+    """A run's chain, on the CPU, and the entropy model of its codec.
+
+    Raises:
+        WeightsError: if the weights cannot be loaded, or make no exact entropy model.
+    """
+    chain = load_chain(run.cfg, resume=True).cpu().eval()
+    codec = chain.codec
+    # The tables of the checkpoint are those its files were made with; only missing ones are made.
+    codec.set_trainable(())
+    codec.refresh_tables()
+    return chain, freeze_entropy_model(run.cfg.MODEL.CODEC.NAME, codec.model)
