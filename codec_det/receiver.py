@@ -20,7 +20,6 @@ import torch
 import yaml
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.modeling import build_model
 from detectron2.structures import Instances
 from torch import Tensor
 
@@ -186,6 +185,12 @@ def _build_chain(file: ModelFile) -> CodecDetector:
     cfg = get_codec_det_cfg()
     try:
         cfg.merge_from_other_cfg(CfgNode.load_cfg(file.metadata["config"]))
+        if cfg.MODEL.CODEC.NAME != file.entropy.codec:
+            # Before the check, which would make the folder that a conventional codec's cache names.
+            raise ConfigError(
+                f"its config is of the codec '{cfg.MODEL.CODEC.NAME}', but its entropy model of a "
+                f"{file.entropy.codec}; export it again"
+            )
         check_config(cfg)
     except ConfigError as error:
         raise WeightsError(f"'{file.path}' cannot be rebuilt: {error}") from None
@@ -194,4 +199,4 @@ def _build_chain(file: ModelFile) -> CodecDetector:
             f"'{file.path}' has a config that does not fit this version ({error}): export it again"
         ) from None
     cfg.freeze()
-    return build_model(cfg)
+    return CodecDetector(cfg)

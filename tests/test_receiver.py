@@ -191,6 +191,10 @@ def _break_the_config(parts, metadata):
     metadata["config"] = "MODEL: [1"
 
 
+def _name_another_codec(parts, metadata):
+    metadata["config"] = metadata["config"].replace("bmshj2018-hyperprior", "jpeg")
+
+
 def _lose_the_names(parts, metadata):
     metadata["categories"] = [{"id": 1}]
 
@@ -203,6 +207,7 @@ def _lose_the_names(parts, metadata):
         (_use_another_versions_config, "FUTURE"),
         (_lose_the_config, "'config'"),
         (_break_the_config, "does not fit this version"),
+        (_name_another_codec, "config is of the codec 'jpeg', but its entropy model of a bmshj"),
         (_lose_the_names, "what its detector's classes are"),
     ],
 )
