@@ -185,10 +185,11 @@ def _build_chain(file: ModelFile) -> CodecDetector:
     cfg = get_codec_det_cfg()
     try:
         cfg.merge_from_other_cfg(CfgNode.load_cfg(file.metadata["config"]))
-        if cfg.MODEL.CODEC.NAME != file.entropy.codec:
+        name = cfg.MODEL.CODEC.NAME
+        if name != file.entropy.codec:
             # Before the check, which would make the folder that a conventional codec's cache names.
             raise ConfigError(
-                f"its config is of the codec '{cfg.MODEL.CODEC.NAME}', but its entropy model of a "
+                f"its config is of the codec '{name}', but its entropy model of a "
                 f"{file.entropy.codec}; export it again"
             )
         check_config(cfg)

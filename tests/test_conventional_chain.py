@@ -139,6 +139,8 @@ def test_only_conventional_codecs_are_precoded(tiny_cfg):
         (["MODEL.CODEC.QUALITY", 101], "QUALITY"),
         (["MODEL.CODEC.SETTINGS", [["presett", 1]]], "presett"),
         (["MODEL.CODEC.SETTINGS", ["preset"]], "list of"),
+        (["MODEL.CODEC.SETTINGS", [[1, 2]]], "list of"),
+        (["MODEL.CODEC.SETTINGS", [["method", 1], ["method", 2]]], "each name once"),
         (["MODEL.CODEC.CACHE_GB", 0.0], "CACHE_GB"),
         (["MODEL.CODEC.TRAINABLE", ["encoder"]], "no encoder or decoder"),
     ],

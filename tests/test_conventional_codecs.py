@@ -402,8 +402,10 @@ def test_what_cannot_be_is_refused(name, quality, settings, message):
 def test_settings_of_programs_that_cannot_be_are_refused():
     with pytest.raises(ConfigError, match=r"chroma '4:4:4'.*'vvc'.*'4:2:0'"):
         build_picture_codec("vvc", 32, chroma="4:4:4")
-    with pytest.raises(ConfigError, match="time_limit is 0 s: give more than 0"):
-        build_picture_codec("hevc", 32, time_limit=0)
+    for name in ("hevc", "jpegxl"):
+        for limit in (0, -1.0, float("nan"), "60", True):
+            with pytest.raises(ConfigError, match=f"time_limit is {limit!r} s: give a number"):
+                build_picture_codec(name, 10, time_limit=limit)
 
 
 @pytest.mark.parametrize(

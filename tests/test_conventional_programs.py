@@ -5,6 +5,7 @@ import sys
 import tempfile
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from codec_det.conventional import build_picture_codec
 from codec_det.conventional.ffmpeg import find_ffmpeg
 from codec_det.conventional.framing import frame
-from codec_det.conventional.process import run_program
+from codec_det.conventional.process import kill_programs, run_program
 from codec_det.errors import BitstreamError, CodecDetError, ConfigError
 
 needs_ffmpeg = pytest.mark.skipif(
@@ -78,6 +79,18 @@ def test_a_program_that_crashes():
 def test_a_program_that_is_missing():
     with pytest.raises(ConfigError, match=r"cannot start 'no_such_program' .*: install it"):
         run_program(["no_such_program"], remedy="install it")
+
+
+def test_programs_of_other_threads_can_be_killed(tmp_path):
+    started = tmp_path / "started"
+    script = f"import pathlib, time; pathlib.Path({str(started)!r}).touch(); time.sleep(60)"
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(run_program, [sys.executable, "-c", script], remedy="wait")
+        while not started.exists() and not done.done():
+            time.sleep(0.02)
+        kill_programs()
+        with pytest.raises(CodecDetError, match=r"crashed \(SIGKILL\)"):
+            done.result(30)
 
 
 def test_the_time_limit_kills_children_too(tmp_path):
@@ -152,6 +165,10 @@ def test_external_failures(program, temporary):
         external(decode=f"fails {rest}").decode(b"data")
     with pytest.raises(BitstreamError):
         external(decode=f"idles {rest}").decode(b"data")
+    with pytest.raises(ConfigError, match="time_limit is 0 s"):
+        external(f"idles {rest}", time_limit=0)
+    with pytest.raises(ConfigError, match="suffix is 3: give text"):
+        external(f"idles {rest}", suffix=3)
     with pytest.raises(ConfigError, match="no program 'absent' for the codec 'external'"):
         external(f"absent {rest}")
     assert list(temporary.iterdir()) == []

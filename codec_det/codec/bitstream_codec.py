@@ -73,7 +73,7 @@ class BitstreamCodec(Codec):
 
     Besides the usual, "measured" of each picture has "estimated_bits" (by the likelihoods of the
     same latents), "overhead_bits" (container and start of the stream, constant per picture),
-    "encode_seconds" and "decode_seconds".
+    "encode_seconds", "decode_seconds" and "codec_seconds", which both took together.
 
     Args:
         codec: trained, with its tables up to date; it is used as it is, not copied.

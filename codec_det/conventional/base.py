@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import BitstreamError, CodecDetError, ConfigError
+from .process import TIME_LIMIT
 
 MAX_PIXELS = 2**27
 """Largest picture that is coded or decoded: 134 megapixels, 800 MB as planes of 16 bits. Damaged
@@ -203,6 +204,23 @@ class PictureCodec(ABC):
                 f"a picture of {width}x{height} has more than {MAX_PIXELS} pixels: cut it into "
                 "tiles"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramCodec(PictureCodec):
+    """A codec that runs programs.
+
+    Attributes:
+        time_limit: in seconds, for each run of a program.
+    """
+
+    time_limit: float = no_byte_setting(TIME_LIMIT)
+
+    def __post_init__(self) -> None:
+        limit = self.time_limit
+        if isinstance(limit, bool) or not isinstance(limit, Real) or not limit > 0:
+            raise ConfigError(f"time_limit is {limit!r} s: give a number above 0")
+        super().__post_init__()
 
 
 def _fits(quality: Any, allowed: QualityRange) -> bool:

@@ -14,17 +14,17 @@ import numpy as np
 from PIL import Image
 
 from ..errors import BitstreamError, ConfigError
-from .base import REVISION, PictureCodec, QualityRange, no_byte_setting
+from .base import REVISION, ProgramCodec, QualityRange
 from .framing import frame, header_length, unframe
 from .pillow import decode_with_pillow
-from .process import TIME_LIMIT, file_digest, run_program
+from .process import file_digest, run_program
 from .video import read_output
 
 _PLACEHOLDERS = ("{input}", "{output}", "{width}", "{height}", "{quality}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExternalCodec(PictureCodec):
+class ExternalCodec(ProgramCodec):
     """Two programs: one reads a PNG and writes a file, the other reads that and writes a PNG.
 
     The command lines are split as a shell would (quotes work), and run without one. {input} and
@@ -39,7 +39,6 @@ class ExternalCodec(PictureCodec):
         suffix: of the coded file, for programs that go by it, e.g. ".jxl".
         higher_is_better: whether a larger quality means a better picture.
         program_version: free text for records; changing it makes caches forget what they have.
-        time_limit: in seconds, for each run of a program.
     """
 
     name = "external"
@@ -49,9 +48,12 @@ class ExternalCodec(PictureCodec):
     suffix: str = ".bin"
     higher_is_better: bool = True
     program_version: str = ""
-    time_limit: float = no_byte_setting(TIME_LIMIT)
 
     def __post_init__(self) -> None:
+        for setting in ("encode_command", "decode_command", "suffix", "program_version"):
+            value = getattr(self, setting)
+            if not isinstance(value, str):
+                raise ConfigError(f"{setting} is {value!r}: give text")
         for setting in ("encode_command", "decode_command"):
             command = getattr(self, setting)
             missing = [word for word in ("{input}", "{output}") if word not in command]

@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import BitstreamError
-from .base import MAX_PIXELS, REVISION, PictureCodec, QualityRange, no_byte_setting
+from .base import MAX_PIXELS, REVISION, ProgramCodec, QualityRange
 from .containers import jxl_overhead
 from .ffmpeg import ffmpeg_version, find_ffmpeg
 from .pillow import decode_with_pillow
-from .process import TIME_LIMIT, run_program
+from .process import run_program
 from .video import read_output
 
 _ENCODER = "libjxl"
@@ -29,20 +29,18 @@ that go on after the end of the picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class JpegXlCodec(PictureCodec):
+class JpegXlCodec(ProgramCodec):
     """ISO/IEC 18181 by libjxl.
 
     Attributes:
         quality: Butteraugli distance, a perceptual one; 0 is lossless.
         effort: 1 to 9.
-        time_limit: in seconds, for each run of the program.
     """
 
     name = "jpegxl"
     choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {"effort": tuple(range(1, 10))}
 
     effort: int = 7
-    time_limit: float = no_byte_setting(TIME_LIMIT)
 
     @property
     def quality_range(self) -> QualityRange:

@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import BitstreamError, CodecDetError, ConfigError
-from .base import MAX_PIXELS, REVISION, PictureCodec, QualityRange, no_byte_setting
+from ..errors import BitstreamError, CodecDetError
+from .base import MAX_PIXELS, REVISION, ProgramCodec, QualityRange
 from .color import Planes, planes_to_rgb, rgb_to_planes
 from .ffmpeg import ffmpeg_version, find_ffmpeg, library_version
 from .framing import frame, header_length, pad, padded_size, unframe
-from .process import TIME_LIMIT, run_program
+from .process import run_program
 from .rawvideo import planes_from_y4m, planes_to_bytes
 
 _FULL_RANGE_BT709 = (
@@ -34,26 +34,19 @@ _DECODE_REMEDY = "the coded bytes are damaged, cut short or of another codec"
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoCodec(PictureCodec):
+class VideoCodec(ProgramCodec):
     """One intra picture in a video coding standard.
 
     Attributes:
         quality: quantization parameter (QP) given to the encoder.
         chroma: "4:4:4" or "4:2:0".
         bit_depth: of the coded samples, 8 or 10; pictures have 8, more keep rounding small.
-        time_limit: in seconds, for each run of a program.
     """
 
     max_side: ClassVar[int] = 16384
 
     chroma: str
     bit_depth: int
-    time_limit: float = no_byte_setting(TIME_LIMIT)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.time_limit > 0:
-            raise ConfigError(f"time_limit is {self.time_limit:g} s: give more than 0")
 
     @property
     def settings(self) -> dict[str, Any]:
