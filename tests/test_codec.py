@@ -18,7 +18,7 @@ from codec_det.codec import CODEC_NAMES, Codec, build_codec
 from codec_det.codec.base import clamp_01
 from codec_det.codec.identity import IdentityCodec
 from codec_det.codec.learned import LearnedCodec
-from codec_det.codec.names import LEARNED, max_quality
+from codec_det.codec.names import CONVENTIONAL, LEARNED, max_quality
 from codec_det.config import check_config, load_config
 
 HYPERPRIOR = "bmshj2018-hyperprior"
@@ -68,7 +68,7 @@ def assert_same_state(module, before):
 def test_every_fixed_rate_architecture_of_the_zoo_is_offered():
     fixed_rate = [name for name in compressai.zoo.image_models if not name.endswith("-vbr")]
     assert list(LEARNED) == fixed_rate
-    assert ("identity", *fixed_rate) == CODEC_NAMES
+    assert ("identity", *fixed_rate, *CONVENTIONAL) == CODEC_NAMES
 
 
 @pytest.mark.parametrize("name", LEARNED)
@@ -97,7 +97,7 @@ def test_quality_sets_the_widths():
     assert LearnedCodec(FACTORIZED, 6, n=8).widths == (8, 320)
 
 
-@pytest.mark.parametrize("name", CODEC_NAMES)
+@pytest.mark.parametrize("name", ["identity", *LEARNED])
 def test_codec_is_built_from_a_config(name):
     opts = ["MODEL.CODEC.NAME", name, "MODEL.CODEC.WEIGHTS", ""]
     opts += ["MODEL.CODEC.N", "8", "MODEL.CODEC.M", "0" if "cheng" in name else "12"]

@@ -1,5 +1,6 @@
 """tools/fuzz_bitstream.py: nothing escapes it, and it notices what would; model files, lightly."""
 
+import faulthandler
 import json
 import os
 import random
@@ -108,6 +109,8 @@ def wrong_latents(read):
 
 
 def crash(_):
+    # pytest would have its handler print a report of it.
+    faulthandler.disable()
     os.abort()
 
 
