@@ -41,7 +41,7 @@ setup(
     extras_require={
         # A camera needs numpy, Pillow, constriction, onnxruntime, safetensors and tqdm alone; onnx
         # and onnxscript are for exporting its encoder.
-        "onnx": ["onnx>=1.16", "onnxruntime>=1.17", "onnxscript>=0.1"],
+        "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"],
         "conventional": ["imageio-ffmpeg>=0.8.0"],
         "dev": ["mypy>=1.10", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"],
     },

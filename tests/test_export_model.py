@@ -1,6 +1,7 @@
 """tools/export_model.py, as called from a shell."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -76,6 +77,14 @@ def test_the_onnx_encoder_writes_for_the_same_receiver(run, tmp_path):
     # Another implementation of float transforms: a latent may round the other way.
     assert np.abs(latents[0].y - latents[1].y).max() <= 1
     assert (latents[0].y != latents[1].y).mean() < 0.01
+
+
+def test_missing_onnx_libraries_are_named_before_long_work(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    arguments = [str(run), "--output-dir", str(tmp_path / "deploy"), "--onnx"]
+    assert export_model.main(arguments) == 2
+    assert "needs onnxscript: pip install 'codec_det[onnx]'" in capsys.readouterr().err
+    assert not (tmp_path / "deploy").exists()
 
 
 def fine_tune(run, tiny_set, folder, parts):

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from codec_det.bitstream.model_file import load_model
+from codec_det.bitstream.model_file import load_model, save_model
 from tests.deployed import SIZES, encode, export, make_run
 from tools import info as tool
 
@@ -132,6 +132,8 @@ def test_damaged_files_are_listed_as_such(deploy, coded, tmp_path, capsys):
     whole = (deploy / "encoder.safetensors").read_bytes()
     (coded / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
     (coded / "no.onnx").write_bytes(b"no graph")
+    entropy = load_model(deploy / "encoder.safetensors", "encoder").entropy
+    save_model(coded / "odd.safetensors", "receiver", entropy, {}, {"codec": 3})
     (tmp_path / "notes.txt").write_text("no picture")
     inputs = [coded, tmp_path / "notes.txt"]
     shown = as_json(capsys, *inputs, status=1)
@@ -140,12 +142,13 @@ def test_damaged_files_are_listed_as_such(deploy, coded, tmp_path, capsys):
     assert "checksum" in reasons.pop(str(coded / "first.cdet"))
     assert "damaged" in reasons.pop(str(coded / "cut.safetensors"))
     assert "damaged or no ONNX model" in reasons.pop(str(coded / "no.onnx"))
+    assert "other metadata than" in reasons.pop(str(coded / "odd.safetensors"))
     assert "not a codec_det file" in reasons.pop(str(tmp_path / "notes.txt"))
     assert reasons == {}
     assert tool.main(list(map(str, inputs))) == 1
     captured = capsys.readouterr()
     assert "2 files" in captured.out
-    assert "error: 4 of 6 files failed:" in captured.err
+    assert "error: 5 of 7 files failed:" in captured.err
 
 
 def test_sizes_are_limited_only_where_streams_are_read(deploy, coded, capsys):

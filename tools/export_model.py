@@ -71,12 +71,14 @@ def export(run: Run, folder: Path, onnx: bool) -> str:
     Raises:
         CodecDetError: if something cannot be exported.
     """
-    from codec_det.codec.deploy import save_encoder, save_onnx_encoder
+    from codec_det.codec.deploy import check_onnx_export, save_encoder, save_onnx_encoder
     from codec_det.files import make_folder
     from codec_det.frozen_run import load_frozen
     from codec_det.meta_arch import NoDetector
     from codec_det.receiver import save_receiver
 
+    if onnx:
+        check_onnx_export()
     chain, entropy = load_frozen(run)
     codec: Any = chain.codec
     make_folder(folder, "--output-dir")

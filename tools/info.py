@@ -105,31 +105,11 @@ def read_model(path: Path) -> tuple[Facts, EntropyModel]:
     Raises:
         WeightsError: if it is damaged or no deployed model.
     """
-    from codec_det.bitstream.model_file import load_model, parse_metadata
-    from codec_det.bitstream.onnx_encoder import load_onnx_encoder
+    from codec_det.bitstream.model_file import load_model
+    from codec_det.bitstream.onnx_encoder import open_onnx
 
-    if path.suffix.lower() == ".onnx":
-        entropy = load_onnx_encoder(path).entropy
-        import onnxruntime
-
-        # The encoder keeps no metadata; that the file is sound is known by now.
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        found = session.get_modelmeta().custom_metadata_map
-        return parse_metadata(found["codec_det"], path, "encoder"), entropy
-    model = load_model(path, _kind(path))
+    model = open_onnx(path) if path.suffix.lower() == ".onnx" else load_model(path, None)
     return model.metadata, model.entropy
-
-
-def _kind(path: Path) -> str:
-    """Of a safetensors file; where it says none, any, for load_model to say what is wrong."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            kind = json.loads((file.metadata() or {})["codec_det"])["kind"]
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
-        return "encoder"
-    return kind if kind == "receiver" else "encoder"
 
 
 def describe_model(path: Path) -> Facts:
@@ -138,19 +118,27 @@ def describe_model(path: Path) -> Facts:
     Raises:
         WeightsError: if it is damaged or no deployed model.
     """
+    from codec_det.errors import WeightsError
+
     metadata, entropy = read_model(path)
-    facts: Facts = {
-        "file": str(path),
-        "kind": metadata["kind"],
-        "codec": entropy.codec,
-        "widths": metadata.get("codec", {}).get("widths"),
-        "fingerprint": entropy.sha256[:8],
-        "sha256": entropy.sha256,
-        "bytes": path.stat().st_size,
-        "made": metadata.get("made"),
-    }
-    if metadata["kind"] == "receiver":
-        facts["classes"] = [category["name"] for category in metadata.get("categories", [])]
+    try:
+        facts: Facts = {
+            "file": str(path),
+            "kind": metadata["kind"],
+            "codec": entropy.codec,
+            "widths": list(metadata["codec"]["widths"]),
+            "fingerprint": entropy.sha256[:8],
+            "sha256": entropy.sha256,
+            "bytes": path.stat().st_size,
+            "made": dict(metadata["made"]),
+        }
+        if metadata["kind"] == "receiver":
+            facts["classes"] = [str(category["name"]) for category in metadata["categories"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"'{path}' has other metadata than tools/export_model.py writes ({error!r}): export it "
+            "again"
+        ) from None
     if entropy.hyperprior is not None:
         transform = entropy.hyperprior.transform
         facts["weight_bits"] = transform.weight_bits
@@ -233,8 +221,8 @@ def format_model(facts: Facts) -> str:
         lines.append("  precision     exact: tables alone, no arithmetic")
     if "classes" in facts:
         lines.append(f"  detects       {', '.join(facts['classes']) or 'nothing: a decoder alone'}")
-    made = facts["made"] or {}
-    lines.append(f"  made          {', '.join(f'{key} {value}' for key, value in made.items())}")
+    made = ", ".join(f"{key} {value}" for key, value in facts["made"].items())
+    lines.append(f"  made          {made}")
     return "\n".join(lines)
 
 

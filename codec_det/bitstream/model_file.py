@@ -69,8 +69,11 @@ def save_model(
         partial.write_bytes(save(named, metadata={"codec_det": json.dumps(described)}))
 
 
-def load_model(path: Path, kind: str, parts: tuple[str, ...] = ()) -> ModelFile:
+def load_model(path: Path, kind: str | None, parts: tuple[str, ...] = ()) -> ModelFile:
     """Read a deployed model: its entropy model and, of the rest, the named parts.
+
+    Args:
+        kind: that it must be of; None: any.
 
     Raises:
         WeightsError: if ``path`` is missing, damaged, or not of this ``kind``.
@@ -90,8 +93,8 @@ def load_model(path: Path, kind: str, parts: tuple[str, ...] = ()) -> ModelFile:
     return ModelFile(path, metadata, arrays, restore_entropy(state, metadata, path))
 
 
-def parse_metadata(text: str | None, path: Path, kind: str) -> dict[str, Any]:
-    """Metadata of a model file, checked to be of this ``kind`` and version.
+def parse_metadata(text: str | None, path: Path, kind: str | None) -> dict[str, Any]:
+    """Metadata of a model file, checked to be of this ``kind``, if any, and version.
 
     Raises:
         WeightsError: if it is not.
@@ -103,7 +106,7 @@ def parse_metadata(text: str | None, path: Path, kind: str) -> dict[str, Any]:
         raise WeightsError(
             f"'{path}' is no model of tools/export_model.py: it has no codec_det metadata"
         ) from None
-    if found != kind:
+    if kind and found != kind:
         raise WeightsError(f"'{path}' is a model of kind '{found}': give the {kind}")
     if version != VERSION:
         raise WeightsError(

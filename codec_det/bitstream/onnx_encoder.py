@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
@@ -18,11 +19,43 @@ from safetensors import SafetensorError
 
 from ..errors import CodecDetError, WeightsError
 from .encoder import PictureEncoder
+from .entropy import EntropyModel
 from .model_file import parse_metadata, restore_entropy
 
 
+class OnnxFile(NamedTuple):
+    """Content of an ONNX encoder.
+
+    Attributes:
+        session: runs its graph; an ``onnxruntime.InferenceSession``.
+        metadata: as of :class:`codec_det.bitstream.model_file.ModelFile`.
+        entropy: the entropy model, verified against its SHA-256.
+    """
+
+    session: Any
+    metadata: dict[str, Any]
+    entropy: EntropyModel
+
+
 def load_onnx_encoder(path: Path, threads: int = 0) -> PictureEncoder:
-    """An encoder that runs the graph of an ONNX file on the CPU.
+    """An encoder that runs the graph of an ONNX file on the CPU; raises as :func:`open_onnx`.
+
+    Args:
+        threads: per picture; 0: as many as there are cores.
+    """
+    session, _, entropy = open_onnx(path, threads)
+
+    def analysis(batch: np.ndarray) -> list[np.ndarray]:
+        try:
+            return session.run(None, {"picture": batch})
+        except Exception as error:  # onnxruntime's own classes; most likely memory
+            raise CodecDetError(f"ONNX Runtime cannot code it: {error}") from error
+
+    return PictureEncoder(analysis, entropy)
+
+
+def open_onnx(path: Path, threads: int = 0) -> OnnxFile:
+    """Read an ONNX encoder.
 
     Args:
         threads: per picture; 0: as many as there are cores.
@@ -51,11 +84,4 @@ def load_onnx_encoder(path: Path, threads: int = 0) -> PictureEncoder:
         raise WeightsError(f"'{path}' has a damaged entropy model ({error!r})") from None
     except Exception as error:  # onnxruntime's own classes, which derive from nothing narrower
         raise WeightsError(f"'{path}' is damaged or no ONNX model ({error})") from error
-
-    def analysis(batch: np.ndarray) -> list[np.ndarray]:
-        try:
-            return session.run(None, {"picture": batch})
-        except Exception as error:  # as above; most likely memory
-            raise CodecDetError(f"ONNX Runtime cannot code it: {error}") from error
-
-    return PictureEncoder(analysis, restore_entropy(state, metadata, path))
+    return OnnxFile(session, metadata, restore_entropy(state, metadata, path))

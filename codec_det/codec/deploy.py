@@ -15,6 +15,7 @@ import warnings
 from datetime import datetime, timezone
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,7 +38,7 @@ from .transforms import Analysis, run_analysis
 
 Module = TypeVar("Module", bound=nn.Module)
 
-# Of the ONNX operators; runtimes since 2022 have it.
+# Of the ONNX operators; ONNX Runtime has it, and the format of the file, since 1.18.
 OPSET = 18
 
 
@@ -47,8 +48,22 @@ def save_encoder(path: Path, codec: LearnedCodec, entropy: EntropyModel) -> None
     save_model(path, "encoder", entropy, parts, codec_metadata(codec))
 
 
+def check_onnx_export() -> None:
+    """Check that what writes ONNX files is there.
+
+    Raises:
+        CodecDetError: if not.
+    """
+    missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise CodecDetError(
+            f"writing ONNX files needs {' and '.join(missing)}: pip install 'codec_det[onnx]'"
+        )
+
+
 def save_onnx_encoder(path: Path, codec: LearnedCodec, entropy: EntropyModel) -> None:
-    """Write the same as one ONNX file, for pictures of any size."""
+    """Write the same as one ONNX file, for pictures of any size; raises as its check."""
+    check_onnx_export()
     analysis = Analysis(codec.model, entropy).cpu().eval()
     state, settings = entropy.state()
     described = {
