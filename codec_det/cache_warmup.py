@@ -29,6 +29,7 @@ from detectron2.data import get_detection_dataset_dicts
 from .codec.conventional import Precoder
 from .conventional.cache import HEADER_BYTES, CodedCache
 from .data.image_io import read_image
+from .data.loader import training_entries
 from .errors import CodecDetError
 
 _WATCH_SECONDS = 0.5  # between looks at whether the parent process lives
@@ -96,17 +97,11 @@ class Totals:
 def picture_files(cfg: CfgNode) -> list[str]:
     """The pictures that training and evaluation will read, each once, in the data sets' order.
 
-    Registered data sets alone; training leaves pictures without annotations out, as its loader.
+    Of registered data sets.
     """
     entries: list[dict[str, Any]] = []
     if cfg.DATASETS.TRAIN:
-        entries += get_detection_dataset_dicts(
-            cfg.DATASETS.TRAIN,
-            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-            min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
-            if cfg.MODEL.KEYPOINT_ON
-            else 0,
-        )
+        entries += training_entries(cfg)
     if cfg.DATASETS.TEST:
         entries += get_detection_dataset_dicts(cfg.DATASETS.TEST, filter_empty=False)
     return list(dict.fromkeys(entry["file_name"] for entry in entries))

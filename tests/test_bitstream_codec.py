@@ -115,6 +115,21 @@ def test_latents_take_more_than_the_middle_of_their_tables(coded):
     assert entropy.hyperprior is None or latents.z.shape == (8, 1, 1)
 
 
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((64, 64), np.uint8),
+        np.zeros((64, 64, 4), np.uint8),
+        np.zeros((64, 64, 3), np.float32),
+    ],
+)
+def test_arrays_that_are_no_pictures_are_refused(array):
+    codec = make("bmshj2018-factorized")
+    entropy = freeze_entropy_model(codec.name, codec.model)
+    with pytest.raises(ValueError, match=r"pictures are \(H, W, 3\) uint8, not"):
+        picture_encoder(codec.model, entropy).encode(array)
+
+
 def test_pictures_coded_together_are_coded_as_alone():
     codec = make(MEAN_SCALE)
     entropy = freeze_entropy_model(codec.name, codec.model)
@@ -156,7 +171,7 @@ def test_pictures_above_the_limit_are_refused():
         30,
         40,
     )
-    with pytest.raises(BitstreamError, match="raise the limit"):
+    with pytest.raises(BitstreamError, match="raise it"):
         PictureDecoder(codec.model.g_s, entropy, max_pixels=1199).decode(data)
 
 

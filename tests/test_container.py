@@ -154,5 +154,9 @@ def test_the_limit_is_on_pixels_and_can_be_raised():
     assert unpack(pack(Header(1, bytes(4), 2**12, 2**12), b""))[0].height == 4096
     data = pack(Header(1, bytes(4), 30, 41), b"")
     assert unpack(data, max_pixels=1230)[0].width == 41
-    refuse(data, "41x30 pixels are more than the limit of 1229: raise the limit", max_pixels=1229)
-    refuse(pack(Header(1, bytes(4), 2**28 - 1, 2**28 - 1), b""), "raise the limit")
+    refuse(
+        data,
+        "41x30 pixels are more than the limit of 1229: raise it .--max-pixels.",
+        max_pixels=1229,
+    )
+    refuse(pack(Header(1, bytes(4), 2**28 - 1, 2**28 - 1), b""), "raise it")

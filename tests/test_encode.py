@@ -107,6 +107,18 @@ def test_it_prints_size_and_rate_of_each_file_and_of_all(models, pictures, tmp_p
     assert lines[len(SIZES) :] == [last]
 
 
+def test_it_says_what_receivers_need_for_large_pictures(
+    models, pictures, tmp_path, capsys, monkeypatch
+):
+    arguments = [pictures, "--model", models.encoder, "--output-dir", tmp_path / "coded"]
+    assert run(*arguments) == 0
+    assert "note:" not in capsys.readouterr().out
+    monkeypatch.setattr(tool, "MAX_PIXELS", 100)
+    assert run(*arguments) == 0
+    note = capsys.readouterr().out.splitlines()[-1]
+    assert note.endswith(f"--max-pixels {max(height * width for height, width in SIZES.values())}")
+
+
 def test_pictures_are_coded_upright(models, tmp_path):
     path = tmp_path / "turned.jpg"
     exif = Image.Exif()

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from codec_det.bitstream.container import MAX_PIXELS
 from codec_det.bitstream.onnx_encoder import load_onnx_encoder
 from codec_det.command_line import INTERRUPTED, positive, usable_cores
 from codec_det.data.image_io import SUFFIXES, read_image
@@ -138,6 +139,12 @@ def encode_files(args: argparse.Namespace) -> int:
     coded, failures = process(paths, work, workers, "img")
     if coded:
         print(describe(coded, args.output_dir))
+        largest = max(file.pixels for file in coded.values())
+        if largest > MAX_PIXELS:
+            print(
+                f"note: the largest picture has {largest} pixels; receivers refuse more than "
+                f"{MAX_PIXELS} unless they are given --max-pixels {largest}"
+            )
     if failures:
         print(describe_failures(failures, len(paths)), file=sys.stderr)
     return 1 if failures else 0

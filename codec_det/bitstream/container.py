@@ -103,8 +103,8 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
     width, position = _read_varint(body, position)
     if height * width > max_pixels:
         raise BitstreamError(
-            f"{width}x{height} pixels are more than the limit of {max_pixels}: raise the limit "
-            "if the picture is meant to be that large"
+            f"{width}x{height} pixels are more than the limit of {max_pixels}: raise it "
+            "(--max-pixels) if the picture is meant to be that large"
         )
     fingerprint = bytes(body[len(MAGIC) + 2 : _FIXED_BYTES])
     return Header(body[len(MAGIC) + 1], fingerprint, height, width), bytes(body[position:])

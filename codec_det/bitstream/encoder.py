@@ -30,7 +30,12 @@ class PictureEncoder:
         return self.encode_batch([picture])[0]
 
     def encode_batch(self, pictures: Sequence[np.ndarray]) -> list[bytes]:
-        """The files of pictures whose sizes are equal when padded to the codec's stride."""
+        """The files of pictures whose sizes are equal when padded to the codec's stride.
+
+        Raises:
+            ValueError: if they are not, or no (H, W, 3) uint8 arrays.
+            CodecDetError: if they cannot be coded.
+        """
         batch = np.stack([self._prepare(picture) for picture in pictures])
         y, *hyper = self.analysis(batch)
         return [
@@ -40,6 +45,8 @@ class PictureEncoder:
 
     def _prepare(self, picture: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 to (3, H', W') in [0, 1], padded as in training: the edge repeated."""
+        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+            raise ValueError(f"pictures are (H, W, 3) uint8, not {picture.shape} {picture.dtype}")
         bottom, right = (-side % self.entropy.stride for side in picture.shape[:2])
         padded = np.pad(picture, ((0, bottom), (0, right), (0, 0)), mode="edge")
         return padded.transpose(2, 0, 1).astype(np.float32) / 255

@@ -322,7 +322,7 @@ class EntropyModel:
         if blocks * self.stride**2 > 2 * max_pixels + 4 * self.stride**2:
             raise BitstreamError(
                 f"{size}, padded to multiples of {self.stride}, are more than twice the limit of "
-                f"{max_pixels}: raise the limit if the picture is meant to be that thin"
+                f"{max_pixels}: raise it (--max-pixels) if the picture is meant to be that thin"
             )
         if 8 * length < blocks * self._least_bits:
             raise BitstreamError(f"{length} bytes of stream cannot hold {size}: damaged")

@@ -96,6 +96,17 @@ class TrainingPictures(Dataset):
         return self._mapper(self._entries[index])
 
 
+def training_entries(cfg: CfgNode) -> list[dict[str, Any]]:
+    """Entries of ``DATASETS.TRAIN``; without those that have no annotations, unless configured."""
+    return get_detection_dataset_dicts(
+        cfg.DATASETS.TRAIN,
+        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
+        if cfg.MODEL.KEYPOINT_ON
+        else 0,
+    )
+
+
 def build_train_loader(cfg: CfgNode, *, start: int = 0) -> DataLoader:
     """Endless loader of this process's share of ``DATASETS.TRAIN``, from iteration ``start`` on.
 
@@ -108,13 +119,7 @@ def build_train_loader(cfg: CfgNode, *, start: int = 0) -> DataLoader:
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which {world_size} processes "
             "cannot share evenly: make it a multiple"
         )
-    entries = get_detection_dataset_dicts(
-        cfg.DATASETS.TRAIN,
-        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-        min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
-        if cfg.MODEL.KEYPOINT_ON
-        else 0,
-    )
+    entries = training_entries(cfg)
     grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING
     batches = TrainingBatches(
         [grouped and entry["height"] > entry["width"] for entry in entries],
