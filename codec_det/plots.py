@@ -88,9 +88,10 @@ def _parse(line: str) -> Record | None:
 
 
 def series_names(records: Sequence[Record]) -> list[str]:
-    """What to call each record: its regime, and its codec where several are compared."""
-    codecs = _codec_names(records)
-    return [_series_name(record, len(codecs) > 1) for record in records]
+    """What to call each record: its regime, and what differs of codec and kind of rate."""
+    several = len(_codec_names(records)) > 1
+    mixed = len(_kinds_of_rate(records)) > 1
+    return [_series_name(record, several, mixed) for record in records]
 
 
 def _codec_names(records: Sequence[Record]) -> list[str]:
@@ -99,11 +100,23 @@ def _codec_names(records: Sequence[Record]) -> list[str]:
     return [name for name in names if name != "identity"]
 
 
-def _series_name(record: Record, name_codec: bool) -> str:
+def _kinds_of_rate(records: Sequence[Record]) -> list[str]:
+    """In words, in order of appearance, such as "real bits per pixel"; "identity" has no rate."""
+    kinds = dict.fromkeys(
+        record.get("rate_is", "bits per pixel")
+        for record in records
+        if record["codec"]["name"] != "identity"
+    )
+    return list(kinds)
+
+
+def _series_name(record: Record, name_codec: bool, name_kind: bool) -> str:
     regime, codec = record["regime"], record["codec"]["name"]
     if codec == "identity":
         return UNCOMPRESSED if regime == "baseline" else f"{UNCOMPRESSED}, {regime}"
-    return f"{regime}, {codec}" if name_codec else regime
+    name = f"{regime}, {codec}" if name_codec else regime
+    # "estimated" or "real".
+    return f"{name}, {record.get('rate_is', 'unknown').split()[0]}" if name_kind else name
 
 
 def figure_of(record: Record, group: str, key: str) -> float:
@@ -228,8 +241,7 @@ def _draw_series(axes: Axes, series: Sequence[Record], name: str, codecs: Sequen
 
 def _dress(axes: Axes, records: Sequence[Record]) -> None:
     """Axes, grid and legend."""
-    kinds = dict.fromkeys(record.get("rate_is", "bits per pixel") for record in records)
-    axes.set_xlabel(" / ".join(kinds))
+    axes.set_xlabel(" / ".join(_kinds_of_rate(records)) or "bits per pixel")
     axes.set_ylabel(f"box AP on {records[0]['dataset']} (%)")
     rates = [
         figure_of(record, "rate", "bpp")

@@ -130,6 +130,20 @@ def test_each_regime_has_its_line_by_rising_rate():
     assert axes.get_ylabel() == "box AP on some_val (%)"
 
 
+def test_estimated_and_real_rates_are_told_apart():
+    real = {"rate_is": "real bits per pixel"}
+    records = [record(bpp=0.2), record(bpp=0.3, **real), record("T-FT", bpp=0.1, **real)]
+    (axes,) = rate_accuracy_figure(records).axes
+    assert legend(axes) == ["T-FT, real", "J-FT, estimated", "J-FT, real"]
+    assert axes.get_xlabel() == "real bits per pixel / estimated bits per pixel"
+    table = format_table(records)
+    assert [line.split("  ")[0] for line in table.splitlines()[2:]] == legend(axes)
+    # Uncompressed pictures have a rate of no kind.
+    (axes,) = rate_accuracy_figure([UNCOMPRESSED, *records[1:]]).axes
+    assert legend(axes) == ["uncompressed", "T-FT", "J-FT"]
+    assert axes.get_xlabel() == "real bits per pixel"
+
+
 def test_uncompressed_is_a_level_and_leaves_the_axis_alone():
     trained = record("T-FT", 24.0, 65.0, codec="identity")
     (axes,) = rate_accuracy_figure([record(bpp=0.5), UNCOMPRESSED, trained]).axes
