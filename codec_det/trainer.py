@@ -114,8 +114,9 @@ class Trainer(DefaultTrainer):
     ) -> dict[str, Any]:
         """Evaluate on ``DATASETS.TEST`` and append a record per set to the results file."""
         chain: Any = model.module if isinstance(model, DistributedDataParallel) else model
-        estimates = cfg.MODEL.CODEC.NAME in LEARNED
-        with real_bits(chain) if cfg.MODEL.CODEC.BITSTREAM and estimates else nullcontext():
+        # Conventional codecs make files anyway.
+        by_files = cfg.MODEL.CODEC.BITSTREAM and cfg.MODEL.CODEC.NAME in LEARNED
+        with real_bits(chain) if by_files else nullcontext():
             results = super().test(cfg, model, evaluators)
         if comm.is_main_process():
             by_name = {cfg.DATASETS.TEST[0]: results} if len(cfg.DATASETS.TEST) == 1 else results

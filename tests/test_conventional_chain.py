@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import transforms as T
+from PIL import Image
 
 from codec_det.codec import build_codec
 from codec_det.codec.conventional import ConventionalCodec, Precoder, build_precoder
@@ -13,7 +14,7 @@ from codec_det.config import check_config
 from codec_det.conventional import CodedCache, build_picture_codec
 from codec_det.data.image_io import read_image
 from codec_det.data.mapper import CodecDetectorMapper
-from codec_det.errors import ConfigError
+from codec_det.errors import CodecDetError, ConfigError
 from tools import train_net
 
 WEBP = ["MODEL.CODEC.NAME", "webp", "MODEL.CODEC.QUALITY", 20]
@@ -61,6 +62,14 @@ def test_the_mapper_codes_the_whole_picture_and_then_augments(entry, webp_cfg):
     # The tensor is BGR and flipped, as "image" is.
     assert np.array_equal(mapped["decoded"].numpy(), decoded[:, ::-1, ::-1].transpose(2, 0, 1))
     assert np.array_equal(mapped["image"].numpy(), picture[:, ::-1, ::-1].transpose(2, 0, 1))
+
+
+def test_pictures_that_cannot_be_coded_are_named(webp_cfg, tmp_path):
+    path = tmp_path / "long.png"
+    Image.new("RGB", (16384, 1)).save(path)
+    mapper = CodecDetectorMapper(webp_cfg(), is_train=False)
+    with pytest.raises(CodecDetError, match=f"'{path}': the codec 'webp' codes 1 to 16383 pixels"):
+        mapper({"file_name": str(path)})
 
 
 def test_evaluation_charges_files_and_a_second_one_encodes_nothing(webp_cfg):

@@ -12,7 +12,7 @@ from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 
 from ..codec.conventional import Precoder, build_precoder
-from ..errors import DatasetError
+from ..errors import CodecDetError, DatasetError
 from .image_io import read_image
 
 
@@ -59,6 +59,7 @@ class CodecDetectorMapper(DatasetMapper):
 
         Raises:
             DatasetError: if the picture cannot be read or has not the size it is annotated with.
+            CodecDetError: if a conventional codec cannot code it, or its cache cannot be written.
         """
         entry = copy.deepcopy(dataset_dict)
         image = read_image(entry["file_name"], self.image_format)
@@ -79,7 +80,10 @@ class CodecDetectorMapper(DatasetMapper):
     def _precode(self, entry: dict[str, Any], image: np.ndarray, transforms: T.Transform) -> None:
         assert self.precoder is not None
         bgr = self.image_format == "BGR"
-        coded = self.precoder(image[:, :, ::-1] if bgr else image)
+        try:
+            coded = self.precoder(image[:, :, ::-1] if bgr else image)
+        except CodecDetError as error:
+            raise type(error)(f"'{entry['file_name']}': {error}") from None
         decoded = coded.picture[:, :, ::-1] if bgr else coded.picture
         entry["decoded"] = _to_tensor(transforms.apply_image(decoded))
         entry["bits"], entry["measured"] = coded.bits, coded.measured
