@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detectron2.structures import Instances
 from PIL import Image
 
 from .errors import DatasetError
@@ -67,16 +66,6 @@ def _look_up(path: Path, by_stem: dict[str, list[int]], annotations: Path) -> in
             "needs one: leave out that file, or the annotations"
         )
     return ids[0]
-
-
-def to_objects(instances: Instances) -> Objects:
-    """Detections on the CPU as arrays."""
-    return Objects(
-        boxes=instances.pred_boxes.tensor.double().numpy(),
-        classes=instances.pred_classes.numpy(),
-        scores=instances.scores.double().numpy(),
-        crowd=np.zeros(len(instances), dtype=bool),
-    )
 
 
 def to_results(objects: Objects, categories: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
-from detectron2.structures import BoxMode
+from detectron2.structures import BoxMode, Instances
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -26,10 +26,11 @@ from .data.image_io import read_image
 from .data.mapper import CodecDetectorMapper
 from .errors import CodecDetError
 from .evaluation import distortion
+from .meta_arch import CodecDetector
 from .pixels import to_codec
 from .regimes import Regime
 from .results import RESULTS_FILE
-from .trainer import load_chain
+from .trainer import as_evaluated, load_chain
 
 CONFIG_FILE, CHECKPOINT_TAG = "config.yaml", "last_checkpoint"
 
@@ -77,6 +78,17 @@ class Objects:
     scores: np.ndarray
     crowd: np.ndarray
 
+    @classmethod
+    def found(cls, instances: Instances) -> Objects:
+        """Detections on any device."""
+        instances = instances.to("cpu")
+        return cls(
+            boxes=instances.pred_boxes.tensor.double().numpy(),
+            classes=instances.pred_classes.numpy(),
+            scores=instances.scores.double().numpy(),
+            crowd=np.zeros(len(instances), dtype=bool),
+        )
+
     def above(self, threshold: float) -> Objects:
         """Those with at least this score."""
         keep = self.scores >= threshold
@@ -99,7 +111,7 @@ class Coded:
     Attributes:
         picture: reconstruction, rounded to 8 bits.
         found: all detections.
-        bpp: estimated bits per pixel.
+        bpp: bits per pixel.
         psnr: dB, inf where nothing is lost.
         ap: box AP of this picture in percent, nan where there is nothing to find or no detector.
     """
@@ -199,6 +211,8 @@ def _truth(entry: dict[str, Any]) -> Objects:
 def code_pictures(run: Run, entries: Sequence[dict[str, Any]]) -> Iterator[Coded]:
     """Rebuild a run's chain from its last checkpoint and pass pictures through, one at a time.
 
+    Their rate is estimated or real, as in the run's evaluation.
+
     A run without checkpoint was only evaluated: it has the weights of its config.
 
     Raises:
@@ -207,11 +221,21 @@ def code_pictures(run: Run, entries: Sequence[dict[str, Any]]) -> Iterator[Coded
     """
     model = load_chain(run.cfg, resume=True).eval()
     mapper = CodecDetectorMapper(run.cfg, is_train=False)
+    with as_evaluated(model, run.cfg):
+        yield from _code(model, mapper, entries, run.cfg.INPUT.FORMAT)
+
+
+def _code(
+    model: CodecDetector,
+    mapper: CodecDetectorMapper,
+    entries: Sequence[dict[str, Any]],
+    image_format: str,
+) -> Iterator[Coded]:
     for entry in entries:
         mapped = mapper(entry)
         (output,) = model([mapped])
         decoded = output["reconstruction"].cpu()
-        original = to_codec(mapped["image"], run.cfg.INPUT.FORMAT)
+        original = to_codec(mapped["image"], image_format)
         found = _found(output)
         yield Coded(
             picture=decoded.permute(1, 2, 0).numpy(),
@@ -225,13 +249,7 @@ def code_pictures(run: Run, entries: Sequence[dict[str, Any]]) -> Iterator[Coded
 def _found(output: dict[str, Any]) -> Objects:
     if "instances" not in output:
         return Objects(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool))
-    instances = output["instances"].to("cpu")
-    return Objects(
-        boxes=instances.pred_boxes.tensor.double().numpy(),
-        classes=instances.pred_classes.numpy(),
-        scores=instances.scores.double().numpy(),
-        crowd=np.zeros(len(instances), dtype=bool),
-    )
+    return Objects.found(output["instances"])
 
 
 def box_ap(truth: Objects, found: Objects) -> float:

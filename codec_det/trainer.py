@@ -8,7 +8,7 @@ import math
 import random
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +114,7 @@ class Trainer(DefaultTrainer):
     ) -> dict[str, Any]:
         """Evaluate on ``DATASETS.TEST`` and append a record per set to the results file."""
         chain: Any = model.module if isinstance(model, DistributedDataParallel) else model
-        # Conventional codecs make files anyway.
-        by_files = cfg.MODEL.CODEC.BITSTREAM and cfg.MODEL.CODEC.NAME in LEARNED
-        with real_bits(chain) if by_files else nullcontext():
+        with as_evaluated(chain, cfg):
             results = super().test(cfg, model, evaluators)
         if comm.is_main_process():
             by_name = {cfg.DATASETS.TEST[0]: results} if len(cfg.DATASETS.TEST) == 1 else results
@@ -138,6 +136,13 @@ class Trainer(DefaultTrainer):
             f"Last good checkpoint: {kept or 'none yet'}. Lower SOLVER.BASE_LR or SOLVER.CODEC_LR"
             f" and continue from it with --resume. {losses or ''}"
         ).rstrip()
+
+
+def as_evaluated(chain: CodecDetector, cfg: CfgNode) -> AbstractContextManager[None]:
+    """Within it, the chain codes pictures into files if ``MODEL.CODEC.BITSTREAM`` says so."""
+    # Conventional codecs make files anyway.
+    by_files = cfg.MODEL.CODEC.BITSTREAM and cfg.MODEL.CODEC.NAME in LEARNED
+    return real_bits(chain) if by_files else nullcontext()
 
 
 @contextmanager

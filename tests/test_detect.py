@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from codec_det.detections import DetectionSheet, choose_image_ids, to_objects
+from codec_det.detections import DetectionSheet, choose_image_ids
 from codec_det.errors import DatasetError
 from codec_det.pixels import to_uint8
 from codec_det.receiver import load_receiver
@@ -108,7 +108,7 @@ def test_pictures_show_what_was_found(model, coded, tmp_path):
         (instances,) = receiver.detect([picture])
         shown = to_uint8(picture).permute(1, 2, 0).numpy()
         sheet = DetectionSheet(receiver.categories, 0.0)
-        expected = np.array(sheet.draw_one(shown, to_objects(instances)))
+        expected = np.array(sheet.draw_one(shown, Objects.found(instances)))
         drawn = np.array(Image.open(output / f"{name}.png"))
         assert np.array_equal(drawn, expected)
         best = max((r for r in results if r["file_name"] == f"{name}.cdet"), key=_score)

@@ -99,8 +99,12 @@ def test_the_chosen_pictures_are_shown(runs):
     assert sorted(path.name for path in output.iterdir()) == names
 
 
-def test_figures_are_those_of_the_evaluation(runs, capsys):
+@pytest.mark.parametrize("by_files", [False, True])
+def test_figures_are_those_of_the_evaluation(runs, capsys, by_files):
+    config = runs.folder / "jft" / "config.yaml"
+    config.write_text(config.read_text().replace("BITSTREAM: false", f"BITSTREAM: {by_files}"))
     run = open_run(runs.paths[1])
+    assert run.cfg.MODEL.CODEC.BITSTREAM is by_files
     register_datasets(run.cfg)
     evaluate(run.cfg, resume=True)
     with (run.folder / "inference" / runs.dataset / "per_image.csv").open() as file:

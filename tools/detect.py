@@ -129,9 +129,10 @@ class Detector:
         Raises:
             CodecDetError: if it cannot be decoded, or nothing can be written.
         """
-        from codec_det.detections import to_objects, to_results
+        from codec_det.detections import to_results
         from codec_det.errors import CodecDetError
         from codec_det.pixels import to_uint8
+        from codec_det.runs import Objects
         from codec_det.visualization import save_sheet
 
         data = path.read_bytes()
@@ -141,7 +142,7 @@ class Detector:
         except RuntimeError as error:
             # PyTorch has no narrower class for memory that runs out.
             raise CodecDetError(f"PyTorch cannot decode it or detect in it: {error}") from error
-        objects = to_objects(instances).above(self.threshold)
+        objects = Objects.found(instances).above(self.threshold)
         if self.drawings is not None:
             shown = to_uint8(picture).permute(1, 2, 0).cpu().numpy()
             save_sheet(self._sheet.draw_one(shown, objects), self.drawings / f"{path.stem}.png")
