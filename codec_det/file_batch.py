@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -37,12 +38,12 @@ def find_files(
         CodecDetError: if an input does not exist or cannot be listed, a folder has no such file, or
             two files have the same name although names must be distinct.
     """
-    files: dict[tuple[str, Path], Path] = {}
+    files: dict[tuple[str, str], Path] = {}
     for path in inputs:
         try:
             for file in _list(path, suffixes, kind):
                 # Links of other names to the same file are files of their own.
-                files.setdefault((file.name, file.resolve()), file)
+                files.setdefault((file.name, os.path.realpath(file)), file)
         except OSError as error:
             raise CodecDetError(
                 f"cannot look for {kind} in '{path}' ({error.strerror}): check path and permissions"

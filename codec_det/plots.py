@@ -201,12 +201,14 @@ def rate_accuracy_figure(records: Sequence[Record]) -> Figure:
     axes: Axes = figure.subplots()
     codecs = _codec_names(complete)
     names = series_names(complete)
+    kinds = _kinds_of_rate(complete)
     for name in dict.fromkeys(names):
         series = [r for r, own in zip(complete, names, strict=True) if own == name]
         if series[0]["codec"]["name"] == "identity":
             _draw_level(axes, series, name)
         else:
-            _draw_series(axes, series, name, codecs)
+            hollow = series[0].get("rate_is", kinds[0]) != kinds[0]
+            _draw_series(axes, series, name, codecs, hollow)
     _dress(axes, complete)
     return figure
 
@@ -220,7 +222,9 @@ def _draw_level(axes: Axes, series: Sequence[Record], name: str) -> None:
         axes.axhline(level, color=colour, linestyle="--", linewidth=1.2, label=label)
 
 
-def _draw_series(axes: Axes, series: Sequence[Record], name: str, codecs: Sequence[str]) -> None:
+def _draw_series(
+    axes: Axes, series: Sequence[Record], name: str, codecs: Sequence[str], hollow: bool
+) -> None:
     """Points joined in the order they have: by rising rate."""
     colour, marker = REGIME_STYLES.get(series[0]["regime"], OTHER_STYLE)
     line = CODEC_LINES[codecs.index(series[0]["codec"]["name"]) % len(CODEC_LINES)]
@@ -230,8 +234,9 @@ def _draw_series(axes: Axes, series: Sequence[Record], name: str, codecs: Sequen
         color=colour,
         marker=marker,
         markersize=8,
-        markeredgecolor="white",
-        markeredgewidth=0.8,
+        markerfacecolor="white" if hollow else colour,
+        markeredgecolor=colour if hollow else "white",
+        markeredgewidth=1.6 if hollow else 0.8,
         linestyle=line,
         linewidth=1.6,
         label=name,

@@ -136,6 +136,7 @@ def test_estimated_and_real_rates_are_told_apart():
     (axes,) = rate_accuracy_figure(records).axes
     assert legend(axes) == ["T-FT, real", "J-FT, estimated", "J-FT, real"]
     assert axes.get_xlabel() == "real bits per pixel / estimated bits per pixel"
+    assert [line.get_markerfacecolor() == "white" for line in axes.lines] == [False, True, False]
     table = format_table(records)
     assert [line.split("  ")[0] for line in table.splitlines()[2:]] == legend(axes)
     # Uncompressed pictures have a rate of no kind.
