@@ -104,11 +104,6 @@ class PictureCodec(ABC):
         """What :attr:`quality` may be, and what it means."""
 
     @property
-    def chroma_formats(self) -> tuple[str, ...]:
-        """The chroma formats that the codec can be set to, e.g. "4:4:4" and "4:2:0"."""
-        return self.choices.get("chroma", ())
-
-    @property
     def settings(self) -> dict[str, Any]:
         """Everything that shapes the coded bytes besides the program: values are plain types."""
         values = {

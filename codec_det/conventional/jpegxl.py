@@ -46,10 +46,6 @@ class JpegXlCodec(ProgramCodec):
     def quality_range(self) -> QualityRange:
         return QualityRange(0, 15, False, False, "Butteraugli distance, 0 is lossless")
 
-    @property
-    def chroma_formats(self) -> tuple[str, ...]:
-        return ("4:4:4",)
-
     def check_available(self) -> None:
         find_ffmpeg(_ENCODER)
 

@@ -199,10 +199,6 @@ class Jpeg2000Codec(PillowCodec):
     def quality_range(self) -> QualityRange:
         return QualityRange(0.01, 24, True, False, "bits per pixel to keep to")
 
-    @property
-    def chroma_formats(self) -> tuple[str, ...]:
-        return ("4:4:4",)
-
     def save_options(self, width: int, height: int) -> dict[str, Any]:
         options: dict[str, Any] = {"no_jp2": True, "mct": 1, "irreversible": not self.lossless}
         if not self.lossless:
@@ -249,10 +245,6 @@ class WebpCodec(PillowCodec):
     @property
     def quality_range(self) -> QualityRange:
         return QualityRange(0, 100, True, False, "libwebp's quality")
-
-    @property
-    def chroma_formats(self) -> tuple[str, ...]:
-        return ("4:4:4",) if self.lossless else ("4:2:0",)
 
     def save_options(self, width: int, height: int) -> dict[str, Any]:
         return {"quality": self.quality, "method": self.method, "lossless": self.lossless}
