@@ -271,6 +271,9 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 
 
 def _first_line(error: BaseException) -> str:
+    if "weights_only" in str(error):
+        # PyTorch's own text advises to run the code that a file may hold.
+        return "not a file of weights alone"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # PyTorch's key errors start with a line that says no more than "Error(s) in loading".
     return " ".join(lines[:2])[:300] or type(error).__name__

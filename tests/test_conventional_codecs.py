@@ -382,6 +382,8 @@ def test_streams_hold_no_advertisements(name):
         ("jpeg", float("nan"), {}, r"quality nan"),
         ("jpeg", 50, {"preset": "slow"}, r"'jpeg' has no setting 'preset': it has chroma"),
         ("jpeg", 50, {"chroma": "4:2:2"}, r"chroma '4:2:2'.*one of '4:2:0', '4:4:4'"),
+        ("jpeg", 50, {"quality": 60}, r"'jpeg' has no setting 'quality'"),
+        ("jpeg", 50, {"name": "webp"}, r"'jpeg' has no setting 'name'"),
         ("webp", 50, {"lossless": True}, r"lossless=True has no quality: give 100"),
         ("webp", 50, {"lossless": 1}, r"lossless 1 cannot be"),
         ("external", 1, {}, r"needs encode_command and decode_command"),

@@ -145,6 +145,8 @@ def test_damaged_files_are_listed_as_such(deploy, coded, tmp_path, capsys):
     assert "other metadata than" in reasons.pop(str(coded / "odd.safetensors"))
     assert "not a codec_det file" in reasons.pop(str(tmp_path / "notes.txt"))
     assert reasons == {}
+    assert tool.main([str(tmp_path / "notes.txt")]) == 1
+    assert capsys.readouterr().out == ""
     assert tool.main(list(map(str, inputs))) == 1
     captured = capsys.readouterr()
     assert "2 files" in captured.out

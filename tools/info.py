@@ -252,7 +252,8 @@ def describe_files(args: argparse.Namespace) -> int:
         print(json.dumps({"files": files, "models": models, "failures": failed}, indent=2))
     else:
         blocks = [format_model(f) for f in models] + ([format_coded(files)] if files else [])
-        print("\n".join(blocks))
+        if blocks:
+            print("\n".join(blocks))
     if failures:
         print(describe_failures(failures, len(paths)), file=sys.stderr)
     return 1 if failures else 0

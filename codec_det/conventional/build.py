@@ -26,7 +26,7 @@ NAMES: tuple[str, ...] = tuple(_CODECS)
 """Names of all codecs, whether or not their programs are on this machine."""
 
 
-def build_picture_codec(name: str, quality: float, **settings: Any) -> PictureCodec:
+def build_picture_codec(name: str, quality: float, /, **settings: Any) -> PictureCodec:
     """The codec of a name, at a quality; settings not given take their defaults.
 
     Args:
