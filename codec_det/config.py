@@ -66,6 +66,9 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     cfg.MODEL.CODEC.DISTORTION_WEIGHT = 0.0
     # Stand-in for rounding while the encoder trains: "noise" or "straight_through".
     cfg.MODEL.CODEC.QUANTIZATION = "noise"
+    # Train in less memory for more time: activations of g_a and g_s are computed again in the
+    # backward pass, instead of being kept.
+    cfg.MODEL.CODEC.CHECKPOINT_ACTIVATIONS = False
     # Evaluate by real files: each picture is coded into one and back, and charged its length.
     cfg.MODEL.CODEC.BITSTREAM = False
 

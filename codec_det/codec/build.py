@@ -24,4 +24,11 @@ def build_codec(cfg: CfgNode) -> Codec:
     # Imported here because CompressAI takes seconds to import.
     from .learned import LearnedCodec
 
-    return LearnedCodec(node.NAME, node.QUALITY, n=node.N, m=node.M, quantization=node.QUANTIZATION)
+    return LearnedCodec(
+        node.NAME,
+        node.QUALITY,
+        n=node.N,
+        m=node.M,
+        quantization=node.QUANTIZATION,
+        checkpoint_activations=node.CHECKPOINT_ACTIVATIONS,
+    )

@@ -11,6 +11,7 @@ from compressai.registry import MODELS
 from compressai.zoo.image import cfgs as ZOO_WIDTHS
 from torch import Tensor, nn
 
+from .activation_checkpointing import checkpoint_stages
 from .base import Codec
 from .quantization import bits_of, rounded_bits, set_quantization
 from .state import adapt_state_dict
@@ -32,10 +33,18 @@ class LearnedCodec(Codec):
         quality: 1 to 8 (cheng2020: to 6); sets the widths.
         n, m: channels of transforms and latents instead of those of ``quality``; 0: keep.
         quantization: "noise" or "straight_through", used while the encoder trains.
+        checkpoint_activations: compute activations of g_a and g_s again in the backward pass.
     """
 
     def __init__(
-        self, name: str, quality: int, *, n: int = 0, m: int = 0, quantization: str = "noise"
+        self,
+        name: str,
+        quality: int,
+        *,
+        n: int = 0,
+        m: int = 0,
+        quantization: str = "noise",
+        checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
         architecture = MODELS[name]
@@ -47,6 +56,9 @@ class LearnedCodec(Codec):
         self.model: CompressionModel = architecture(*widths)
         self.stride = self.model.downsampling_factor
         set_quantization(self.model, quantization)
+        if checkpoint_activations:
+            checkpoint_stages(self.model.g_a)
+            checkpoint_stages(self.model.g_s)
         for layer in self.model.modules():
             if isinstance(layer, MaskedConv2d):
                 # Its forward masks the weights in place; doing it now keeps frozen ones identical.
