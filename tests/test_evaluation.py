@@ -8,8 +8,12 @@ import torch
 from detectron2.modeling import build_model
 from torch.nn.functional import interpolate
 
-from codec_det.evaluation import RateEvaluator, distortion, summarize
-from codec_det.ms_ssim import MIN_SIDE
+from codec_det.evaluation import (
+    MS_SSIM_MIN_SIDE,
+    RateEvaluator,
+    distortion,
+    summarize,
+)
 from codec_det.pixels import to_uint8
 
 
@@ -75,7 +79,7 @@ def test_distortion_is_of_the_8_bit_picture():
 
 
 def test_ms_ssim_exists_from_161_pixels_on():
-    assert MIN_SIDE == 161
+    assert MS_SSIM_MIN_SIDE == 161
     original = interpolate(torch.rand(1, 3, 20, 25), (161, 200), mode="bilinear")[0]
     noisy = original + 0.05 * torch.randn(3, 161, 200)
     assert distortion(original, original)["ms_ssim"] == pytest.approx(1)
