@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .activation_checkpointing import checkpoint_stages
 from .base import Codec
+from .fast_transforms import speed_up
 from .quantization import bits_of, rounded_bits, set_quantization
 from .state import adapt_state_dict
 
@@ -56,6 +57,7 @@ class LearnedCodec(Codec):
         self.model: CompressionModel = architecture(*widths)
         self.stride = self.model.downsampling_factor
         set_quantization(self.model, quantization)
+        self.model.g_a, self.model.g_s = speed_up(self.model.g_a), speed_up(self.model.g_s)
         if checkpoint_activations:
             checkpoint_stages(self.model.g_a)
             checkpoint_stages(self.model.g_s)
