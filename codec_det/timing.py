@@ -1,47 +1,72 @@
-"""Timings that can be compared: two sides in turn, medians, and the spread of their ratio."""
+"""Timings that can be compared: sides in turn, medians, and the spread of their ratio."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 
 class Comparison(NamedTuple):
-    """Seconds of two ways to do the same, measured in turn.
+    """Two figures of the same kind, such as seconds of two ways to do the same.
 
     Attributes:
-        ours, theirs: median seconds.
-        ratio: theirs / ours, median over rounds: above 1, ours is faster.
+        own, reference: medians over rounds.
+        ratio: own / reference, median over rounds: of seconds, below 1 is faster.
         low, high: quartiles of the ratio over rounds.
-        rounds: how often each was run.
+        rounds: how often each was measured.
     """
 
-    ours: float
-    theirs: float
+    own: float
+    reference: float
     ratio: float
     low: float
     high: float
     rounds: int
 
 
-def compare(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> Comparison:
-    """Time two functions in turn, after a run of each to warm up.
+def in_turn(
+    sides: Mapping[str, Callable[[], object]],
+    rounds: int,
+    *,
+    synchronize: Callable[[], None] = lambda: None,
+    label: str = "",
+) -> dict[str, np.ndarray]:
+    """Time functions in turn, after a run of each to warm up.
 
-    What else the machine does hits both sides of a round alike, and the order changes from round
-    to round, so that their ratio is steadier than either time.
+    What else the machine does hits all sides of a round alike, and another side begins each round,
+    so that ratios are steadier than times.
+
+    Args:
+        sides: functions by name.
+        rounds: how often each is timed.
+        synchronize: waits for work that has been started, before the clock is read.
+        label: of the progress bar; "": none.
+
+    Returns:
+        (rounds,) seconds by name.
     """
-    ours()
-    theirs()
-    seconds = np.empty((rounds, 2))
-    for i in range(rounds):
-        for side in (0, 1) if i % 2 else (1, 0):
+    names = list(sides)
+    for name in tqdm(names, f"{label}, first runs", leave=False, disable=not label):
+        sides[name]()
+    seconds = {name: np.empty(rounds) for name in names}
+    for i in tqdm(range(rounds), label, leave=False, disable=not label):
+        first = (i + 1) % len(names)
+        for name in names[first:] + names[:first]:
+            synchronize()
             start = time.perf_counter()
-            (ours, theirs)[side]()
-            seconds[i, side] = time.perf_counter() - start
-    ratios = seconds[:, 1] / seconds[:, 0]
-    low, ratio, high = (float(q) for q in np.quantile(ratios, (0.25, 0.5, 0.75)))
-    ours_seconds, theirs_seconds = (float(m) for m in np.median(seconds, axis=0))
-    return Comparison(ours_seconds, theirs_seconds, ratio, low, high, rounds)
+            sides[name]()
+            synchronize()
+            seconds[name][i] = time.perf_counter() - start
+    return seconds
+
+
+def compare(own: np.ndarray, reference: np.ndarray) -> Comparison:
+    """Medians, and the ratio with its quartiles, of figures (rounds,) that were taken in turn."""
+    low, ratio, high = (float(q) for q in np.quantile(own / reference, (0.25, 0.5, 0.75)))
+    return Comparison(
+        float(np.median(own)), float(np.median(reference)), ratio, low, high, len(own)
+    )

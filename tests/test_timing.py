@@ -1,9 +1,10 @@
 """Comparisons in turn."""
 
+import numpy as np
 import pytest
 
 from codec_det import timing
-from codec_det.timing import compare
+from codec_det.timing import compare, in_turn
 
 
 @pytest.fixture
@@ -14,39 +15,50 @@ def clock(monkeypatch):
     return now
 
 
-def test_ratio_is_the_peers_time_over_ours(clock):
-    def advance(seconds):
-        clock[0] += seconds
-
-    result = compare(lambda: advance(2.0), lambda: advance(5.0), rounds=4)
-    assert (result.ours, result.theirs) == (2.0, 5.0)
-    assert result.ratio == result.low == result.high == 2.5
-
-
-def test_the_order_alternates_and_a_first_run_is_not_timed(clock):
+def test_times_each_side_without_its_first_run(clock):
     calls = []
 
-    def side(name):
+    def side(name, seconds):
         def run():
-            clock[0] += 100.0 if name not in calls else 1.0
+            clock[0] += seconds if name in calls else 100.0
             calls.append(name)
 
         return run
 
-    result = compare(side("a"), side("b"), rounds=2)
-    assert calls == ["a", "b", "b", "a", "a", "b"]
-    assert result.ours == result.theirs == 1.0
+    seconds = in_turn({"a": side("a", 2.0), "b": side("b", 5.0)}, rounds=3)
+    assert seconds["a"].tolist() == [2.0] * 3
+    assert seconds["b"].tolist() == [5.0] * 3
 
 
-def test_spread_covers_the_rounds(clock):
-    seconds = iter([1.0, 1.0, 2.0, 4.0, 8.0])  # a warm-up and four rounds
+def test_another_side_begins_each_round(clock):
+    calls = []
+    in_turn({name: lambda name=name: calls.append(name) for name in "abc"}, rounds=3)
+    assert "".join(calls) == "abc" + "bca" + "cab" + "abc"
 
-    def ours():
-        clock[0] += 1.0
 
-    def theirs():
-        clock[0] += next(seconds)
+def test_waits_for_started_work_before_and_after(clock):
+    pending = [0.0]
 
-    result = compare(ours, theirs, rounds=4)
-    assert result.low < result.ratio < result.high
-    assert result.ratio == 3.0
+    def start():
+        pending[0] += 3.0
+
+    def synchronize():
+        clock[0] += pending[0]
+        pending[0] = 0.0
+
+    seconds = in_turn({"a": start}, rounds=2, synchronize=synchronize)
+    assert seconds["a"].tolist() == [3.0, 3.0]
+
+
+def test_ratio_is_own_over_reference_and_its_spread_covers_the_rounds():
+    result = compare(np.array([1.0, 2.0, 4.0, 8.0]), np.full(4, 2.0))
+    assert (result.own, result.reference, result.rounds) == (3.0, 2.0, 4)
+    assert result.ratio == 1.5
+    assert result.low == 0.875
+    assert result.high == 2.5
+
+
+def test_ratios_are_taken_round_by_round():
+    # A machine that is busy in one round slows both sides.
+    result = compare(np.array([1.0, 10.0, 1.0]), np.array([2.0, 20.0, 2.0]))
+    assert result.low == result.ratio == result.high == 0.5

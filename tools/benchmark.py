@@ -1,45 +1,73 @@
 #!/usr/bin/env python
-"""Measure speed against CompressAI's own compress and decompress, with the same weights.
+"""Measure speed and memory against CompressAI and detectron2, with the same weights.
 
-Both sides code the same pictures in turn in one process; what is reported is medians, and the ratio
-of the peer's time to ours with its quartiles: above 1, ours is faster.
+Sections:
+  codec       encoding and decoding pictures, against CompressAI's compress and decompress
+  training    a J-FT step against detectron2's step plus CompressAI's step on the same pictures; the
+              other regimes against J-FT; the memory of each
+  evaluation  with real bits, with estimated bits, and of the detector alone
+  growth      of coding and training with pixels, and of evaluation with pictures
+  parallel    training by two processes against one
+
+The sides of a section take turns. Reported are medians, and the ratio of the first side to the
+second with its quartiles: below 1, less time or memory.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
-from importlib.metadata import version
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from compressai.models import CompressionModel
-from compressai.registry import MODELS
 
+from codec_det.benchmarks import codec, evaluation, growth, parallel, training
+from codec_det.benchmarks.environment import describe_environment
+from codec_det.benchmarks.result import Result, table
+from codec_det.benchmarks.settings import Settings
+from codec_det.benchmarks.steps import CHECKPOINTED, JFT, PEERS
 from codec_det.bitstream.ids import CODEC_IDS
-from codec_det.checkpoint import load_codec_weights, read_checkpoint
-from codec_det.codec import build_codec
-from codec_det.codec.bitstream_codec import BitstreamCodec
-from codec_det.codec.state import codec_weights
 from codec_det.command_line import positive
-from codec_det.config import load_config
-from codec_det.data.scenes import render_scene
-from codec_det.errors import CodecDetError, WeightsError
+from codec_det.config import check_devices
+from codec_det.errors import CodecDetError
 from codec_det.files import atomic_file, make_folder
-from codec_det.timing import Comparison, compare
+
+SECTIONS: dict[str, Callable[[Settings], Result]] = {
+    "codec": codec.measure,
+    "training": training.measure,
+    "evaluation": evaluation.measure,
+    "growth": growth.measure,
+    "parallel": parallel.measure,
+}
+
+CONFIG = str(Path(__file__).parent.parent / "configs" / "shapes" / "jft.yaml")
+
+SHORT: dict[str, Any] = {
+    "rounds": 3,
+    "size": (240, 320),
+    "pictures": 4,
+    "sides": (128, 256, 512),
+    "codecs": ("bmshj2018-hyperprior",),
+    "memory_of": (JFT, *PEERS, CHECKPOINTED),
+}
 
 EPILOG = """
 examples:
-  one thread, 768x512, the hyperprior of quality 1
+  everything, with a thin detector and codec: about six minutes on two cores
     tools/benchmark.py --output benchmark.json
   in under two minutes
-    tools/benchmark.py --rounds 3 --codecs bmshj2018-hyperprior
+    tools/benchmark.py --short
+  one section
+    tools/benchmark.py --sections codec --codecs bmshj2018-hyperprior
+  full-size R50-FPN and codec, with random weights
+    tools/benchmark.py --sections training --rounds 3 --config-file configs/jft_R50.yaml \\
+        MODEL.WEIGHTS "''" MODEL.CODEC.WEIGHTS "''"
+  on a GPU
+    tools/benchmark.py --device cuda --output benchmark.json
 
 Run it on an idle machine: what else runs changes the times, and less so the ratios.
 """
@@ -51,120 +79,102 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add(
-        "--codecs",
-        nargs="+",
-        choices=list(CODEC_IDS),
-        default=["bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean"],
-        metavar="NAME",
-        help="out of %(choices)s (default: %(default)s)",
-    )
-    add("--quality", type=int, default=1, choices=range(1, 9), metavar="Q", help="1 to 8")
-    add("--weights", default="", metavar="FILE", help="of one codec (default: random ones)")
+    sections = list(SECTIONS)
+    add("--sections", nargs="+", choices=sections, default=sections, help="default: all")
+    add("--short", action="store_true", help="few rounds, small pictures, one codec")
+    add("--rounds", type=positive, metavar="N", help="runs of each side (default: 10; short: 3)")
+    add("--threads", type=positive, default=1, metavar="N", help="of PyTorch (default: 1)")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    add("--output", type=Path, metavar="FILE", help="write all figures here, as JSON")
     add(
         "--size",
         type=positive,
         nargs=2,
-        default=(512, 768),
         metavar=("H", "W"),
-        help="of the picture",
+        help="of pictures (default: 512 768 for the section codec, else 480 640)",
     )
-    add("--rounds", type=positive, default=10, metavar="N", help="runs of each side (default: 10)")
-    add("--threads", type=positive, default=1, metavar="N", help="of PyTorch (default: 1)")
-    add("--output", type=Path, metavar="FILE", help="write all figures here, as JSON")
+    chain = parser.add_argument_group("all sections but codec")
+    chain.add_argument(
+        "--config-file",
+        default=CONFIG,
+        metavar="FILE",
+        help="of the chain (default: configs/shapes/jft.yaml, a thin R50-FPN and a narrow codec "
+        "with weights, the detector's input being as large as the pictures)",
+    )
+    chain.add_argument(
+        "--batch-size", type=positive, default=2, metavar="N", help="pictures per training step"
+    )
+    chain.add_argument(
+        "opts",
+        nargs=argparse.REMAINDER,
+        metavar="KEY VALUE",
+        help="config keys to change, at the end",
+    )
+    codecs = parser.add_argument_group("section codec").add_argument
+    codecs(
+        "--codecs",
+        nargs="+",
+        choices=list(CODEC_IDS),
+        metavar="NAME",
+        help=f"out of {', '.join(CODEC_IDS)} (default: {' '.join(Settings.codecs)}; short: "
+        f"{' '.join(SHORT['codecs'])})",
+    )
+    codecs("--quality", type=int, default=1, choices=range(1, 9), metavar="Q", help="1 to 8")
+    codecs("--weights", default="", metavar="FILE", help="of one codec (default: random ones)")
     return parser
 
 
-def build_sides(name: str, quality: int, weights: str) -> tuple[BitstreamCodec, CompressionModel]:
-    """Our codec, and CompressAI's own model with the same weights; random ones without a file."""
-    torch.manual_seed(0)
-    opts = ["MODEL.CODEC.NAME", name, "MODEL.CODEC.QUALITY", str(quality)]
-    checkpoint = codec_weights(read_checkpoint(weights)) if weights else {}
-    if weights:
-        first, last = "g_a.0.weight", "g_a.6.weight"
-        if not {first, last} <= checkpoint.keys():
-            raise WeightsError(f"'{weights}' has no weights of a {name}: give a checkpoint of one")
-        n, m = checkpoint[first].shape[0], checkpoint[last].shape[0]
-        opts += ["MODEL.CODEC.N", str(n), "MODEL.CODEC.M", str(m)]
-    cfg = load_config("", [*opts, "MODEL.CODEC.WEIGHTS", weights])
-    codec: Any = build_codec(cfg)
-    load_codec_weights(codec, cfg)
-    codec.model.update()
-    peer = MODELS[name](*codec.widths)
-    peer.load_state_dict(codec.model.state_dict())
-    return BitstreamCodec(codec), peer.eval()
-
-
-def compare_codec(
-    name: str, quality: int, weights: str, size: tuple[int, int], rounds: int
-) -> dict[str, Any]:
-    """Encode and decode a generated picture with both sides.
-
-    Returns:
-        Comparisons by stage, lengths in bytes, and the largest difference of the two
-        reconstructions in 8-bit levels.
-    """
-    ours, peer = build_sides(name, quality, weights)
-    picture, _ = render_scene(np.random.default_rng(0), *size)
-    bottom, right = (-side % ours.stride for side in size)
-    with torch.inference_mode():
-
-        def peer_encode() -> dict[str, Any]:
-            # From the same 8-bit picture: conversion and padding are part of coding it.
-            x = torch.from_numpy(picture.transpose(2, 0, 1).copy())[None].float() / 255
-            return peer.compress(F.pad(x, (0, right, 0, bottom), mode="replicate"))
-
-        data, coded = ours.encoder.encode(picture), peer_encode()
-
-        def peer_decode() -> torch.Tensor:
-            return peer.decompress(**coded)["x_hat"][0, :, : size[0], : size[1]]
-
-        return {
-            "encode": compare(lambda: ours.encoder.encode(picture), peer_encode, rounds)._asdict(),
-            "decode": compare(lambda: ours.decoder.decode(data), peer_decode, rounds)._asdict(),
-            "bytes": len(data),
-            "peer_bytes": sum(len(stream) for kind in coded["strings"] for stream in kind),
-            "max_difference": 255 * (ours.decoder.decode(data) - peer_decode()).abs().max().item(),
-        }
-
-
-def describe(name: str, result: dict[str, Any]) -> str:
-    """Lines for people."""
-    lines = [
-        f"{name}: {result['bytes']} bytes against {result['peer_bytes']}, pictures within "
-        f"{result['max_difference']:.2f} levels"
-    ]
-    for stage in ("encode", "decode"):
-        c = Comparison(**result[stage])
-        lines.append(
-            f"  {stage}: {c.ours:.3f} s against {c.theirs:.3f} s, {c.ratio:.2f} times as fast "
-            f"({c.low:.2f} to {c.high:.2f}, {c.rounds} rounds)"
-        )
-    return "\n".join(lines)
+def read_settings(args: argparse.Namespace) -> Settings:
+    """Settings of the command line; --short changes those that were not given."""
+    default = Settings(
+        config_file=args.config_file,
+        batch_size=args.batch_size,
+        threads=args.threads,
+        device=args.device,
+        quality=args.quality,
+        weights=args.weights,
+    )
+    changed: dict[str, Any] = dict(SHORT) if args.short else {}
+    if args.size:
+        changed["size"] = changed["codec_size"] = tuple(args.size)
+    if args.rounds:
+        changed["rounds"] = args.rounds
+    if args.codecs:
+        changed["codecs"] = tuple(args.codecs)
+    settings = replace(default, **changed)
+    opts: tuple[str, ...] = ()
+    if args.config_file == CONFIG:
+        # This config's own detector input is made for pictures of 128x128.
+        side = min(settings.size)
+        opts = ("INPUT.MIN_SIZE_TRAIN", f"({side},)", "INPUT.MIN_SIZE_TEST", str(side))
+    return replace(settings, opts=(*opts, *args.opts))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     args = build_parser().parse_args(argv)
+    settings = read_settings(args)
     torch.set_num_threads(args.threads)
     try:
+        check_devices(1, args.device)
         if args.output:
             make_folder(args.output.parent, "the folder of --output")
-        results = {}
-        for name in args.codecs:
-            size = tuple(args.size)
-            results[name] = compare_codec(name, args.quality, args.weights, size, args.rounds)
-            print(describe(name, results[name]), flush=True)
+        environment = describe_environment(args.device, args.threads)
+        print("\n".join(f"{name}: {value}" for name, value in environment.items()))
+        sections = {}
+        for name in args.sections:
+            result = SECTIONS[name](settings)
+            print(f"\n{name}\n{table(result)}", flush=True)
+            sections[name] = result.record()
         if args.output:
             record = {
-                "codecs": results,
-                "arguments": {k: str(v) for k, v in vars(args).items()},
-                "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-                "versions": {k: version(k) for k in ("torch", "compressai", "numpy")},
+                "environment": environment,
+                "settings": asdict(settings),
+                "sections": sections,
             }
             with atomic_file(args.output) as partial:
                 partial.write_text(json.dumps(record, indent=1))
-            print(f"All figures are in {args.output}")
+            print(f"\nAll figures are in {args.output}")
     except CodecDetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,0 +1,1 @@
+"""What tools/benchmark.py measures: a module per section, each with ``measure(settings)``."""

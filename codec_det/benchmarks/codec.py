@@ -1,0 +1,103 @@
+"""Encoding and decoding against CompressAI's own compress and decompress, with the same weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from compressai.models import CompressionModel
+from compressai.registry import MODELS
+
+from ..checkpoint import load_codec_weights, read_checkpoint
+from ..codec import build_codec
+from ..codec.bitstream_codec import BitstreamCodec
+from ..codec.state import codec_weights
+from ..config import load_config
+from ..data.scenes import render_scene
+from ..errors import WeightsError
+from ..timing import compare, in_turn
+from .result import Result, Row
+from .settings import Settings
+
+
+def build_sides(settings: Settings, name: str) -> tuple[BitstreamCodec, CompressionModel]:
+    """Our codec, and CompressAI's own model with the same weights; random ones without a file.
+
+    Raises:
+        WeightsError: if the file is missing or holds none of a ``name``.
+    """
+    torch.manual_seed(0)
+    weights = settings.weights
+    opts = ["MODEL.CODEC.NAME", name, "MODEL.CODEC.QUALITY", str(settings.quality)]
+    checkpoint = codec_weights(read_checkpoint(weights)) if weights else {}
+    if weights:
+        first, last = "g_a.0.weight", "g_a.6.weight"
+        if not {first, last} <= checkpoint.keys():
+            raise WeightsError(f"'{weights}' has no weights of a {name}: give a checkpoint of one")
+        n, m = checkpoint[first].shape[0], checkpoint[last].shape[0]
+        opts += ["MODEL.CODEC.N", str(n), "MODEL.CODEC.M", str(m)]
+    cfg = load_config("", [*opts, "MODEL.CODEC.WEIGHTS", weights])
+    codec: Any = build_codec(cfg)
+    load_codec_weights(codec, cfg)
+    codec.model.update()
+    peer = MODELS[name](*codec.widths)
+    peer.load_state_dict(codec.model.state_dict())
+    return BitstreamCodec(codec.to(settings.device)), peer.to(settings.device).eval()
+
+
+def measure(settings: Settings) -> Result:
+    """Every codec of ``settings.codecs`` on a generated picture.
+
+    The notes have lengths in bytes, and the largest difference of the two reconstructions in 8-bit
+    levels.
+
+    Raises:
+        WeightsError: as of :func:`build_sides`.
+    """
+    rows: list[Row] = []
+    notes = {}
+    for name in settings.codecs:
+        result = _measure_codec(settings, name)
+        rows += result.rows
+        notes[name] = result.notes
+    return Result(rows, notes=notes)
+
+
+def _measure_codec(settings: Settings, name: str) -> Result:
+    ours, peer = build_sides(settings, name)
+    height, width = settings.codec_size
+    picture, _ = render_scene(np.random.default_rng(0), height, width)
+    bottom, right = (-side % ours.stride for side in (height, width))
+
+    def peer_encode() -> dict[str, Any]:
+        # From the same 8-bit picture: conversion and padding are part of coding it.
+        x = torch.from_numpy(picture.transpose(2, 0, 1).copy()).to(settings.device)
+        return peer.compress(F.pad(x[None].float() / 255, (0, right, 0, bottom), mode="replicate"))
+
+    def peer_decode() -> torch.Tensor:
+        return peer.decompress(**coded)["x_hat"][0, :, :height, :width]
+
+    with torch.inference_mode():
+        data, coded = ours.encoder.encode(picture), peer_encode()
+        sides = {
+            "encode": lambda: ours.encoder.encode(picture),
+            "peer_encode": peer_encode,
+            "decode": lambda: ours.decoder.decode(data),
+            "peer_decode": peer_decode,
+        }
+        seconds = in_turn(
+            sides, settings.rounds, synchronize=settings.synchronize, label=f"codec {name}"
+        )
+        difference = (ours.decoder.decode(data) - peer_decode()).abs().max().item()
+    rows = [
+        Row(f"{name}, {stage}", "CompressAI", compare(seconds[stage], seconds[f"peer_{stage}"]))
+        for stage in ("encode", "decode")
+    ]
+    notes = {
+        "bytes": len(data),
+        "peer_bytes": sum(len(stream) for kind in coded["strings"] for stream in kind),
+        "max_difference": 255 * difference,
+    }
+    return Result(rows, notes=notes)

@@ -1,0 +1,72 @@
+"""Peak memory of training steps, each in a process of its own."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from detectron2.utils.events import EventStorage
+from tqdm import tqdm
+
+from ..command_line import usable_cores
+from .settings import Settings
+from .steps import build_step
+
+MIB = 2**20
+
+
+def peak_memory(settings: Settings, sides: Sequence[str]) -> dict[str, float]:
+    """MiB that two steps need at their peak, over what is in use once the model is there.
+
+    So gradients and the state of optimizers count. On the CPU it is the resident memory of the
+    process, on a GPU what PyTorch allocates there.
+
+    Args:
+        sides: names as of :func:`codec_det.benchmarks.steps.build_step`.
+    """
+    # Other steps' times are over by now: processes side by side disturb nothing.
+    processes = min(usable_cores(), len(sides)) if settings.device == "cpu" else 1
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processes, maxtasksperchild=1) as pool:
+        figures = pool.imap(partial(_measure, settings), sides, chunksize=1)
+        progress = tqdm(figures, "memory of training", len(sides), leave=False)
+        return dict(zip(sides, progress, strict=True))
+
+
+def _measure(settings: Settings, name: str) -> float:
+    torch.set_num_threads(settings.threads)
+    with EventStorage():
+        step = build_step(settings, name)
+        gc.collect()
+        before = _reset_peak(settings.device)
+        step()
+        step()
+        settings.synchronize()
+        return (_peak(settings.device) - before) / MIB
+
+
+def _reset_peak(device: str) -> int:
+    """Forget peaks so far; bytes in use."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    # proc(5): 5 sets the peak resident size to the present one. ru_maxrss of getrusage(2) cannot
+    # be reset, and begins with that of the process which started this one.
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def _peak(device: str) -> int:
+    return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
+
+
+def _status(key: str) -> int:
+    """Bytes, from a line such as "VmHWM:   123 kB"."""
+    text = Path("/proc/self/status").read_text()
+    (kilobytes,) = re.findall(rf"^{key}:\s+(\d+) kB$", text, re.MULTILINE)
+    return 1024 * int(kilobytes)

@@ -1,0 +1,49 @@
+"""Training steps: J-FT against the peers' own steps, the other regimes against J-FT; memory."""
+
+from __future__ import annotations
+
+import numpy as np
+from detectron2.utils.events import EventStorage
+
+from ..timing import compare, in_turn
+from .memory import peak_memory
+from .result import Result, Row
+from .settings import Settings
+from .steps import CHECKPOINTED, COMPRESSAI, DETECTRON2, JFT, PEERS, REGIMES, build_step
+
+BOTH_PEERS = f"{DETECTRON2} + {COMPRESSAI}"
+
+# Largest ratios to aim at, of seconds and of memory.
+TIMES = {"T-FT": 0.7, "C-FT": 1.0, "E-FT": 1.0, CHECKPOINTED: 1.3}
+MEMORY = {CHECKPOINTED: 0.6}
+
+
+def measure(settings: Settings) -> Result:
+    """Seconds of the steps, and the memory that they need over that of the model.
+
+    Raises:
+        CodecDetError: if the config cannot work, or its weights cannot be loaded.
+    """
+    sides = [*REGIMES, *PEERS]
+    with EventStorage():
+        steps = {name: build_step(settings, name) for name in sides}
+        seconds = in_turn(
+            steps, settings.rounds, synchronize=settings.synchronize, label="training"
+        )
+    del steps
+    rows = _rows(seconds, "s", 0.9, TIMES)
+    figures = peak_memory(settings, settings.memory_of or sides)
+    memory = {name: np.array([mib]) for name, mib in figures.items()}
+    return Result([*rows, *_rows(memory, "MiB", 1.0, MEMORY)])
+
+
+def _rows(
+    figures: dict[str, np.ndarray], unit: str, joint: float, targets: dict[str, float]
+) -> list[Row]:
+    """J-FT against the sum of the peers, and all others against J-FT."""
+    together = figures[DETECTRON2] + figures[COMPRESSAI]
+    rows = [Row(JFT, BOTH_PEERS, compare(figures[JFT], together), unit, joint)]
+    others = {name: values for name, values in figures.items() if name != JFT}
+    for name, values in others.items():
+        rows.append(Row(name, JFT, compare(values, figures[JFT]), unit, targets.get(name)))
+    return rows
