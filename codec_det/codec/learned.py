@@ -11,7 +11,7 @@ from compressai.registry import MODELS
 from compressai.zoo.image import cfgs as ZOO_WIDTHS
 from torch import Tensor, nn
 
-from .activation_checkpointing import checkpoint_stages
+from .activation_checkpointing import recompute_activations
 from .base import Codec
 from .fast_transforms import speed_up
 from .quantization import bits_of, rounded_bits, set_quantization
@@ -59,8 +59,8 @@ class LearnedCodec(Codec):
         set_quantization(self.model, quantization)
         self.model.g_a, self.model.g_s = speed_up(self.model.g_a), speed_up(self.model.g_s)
         if checkpoint_activations:
-            checkpoint_stages(self.model.g_a)
-            checkpoint_stages(self.model.g_s)
+            recompute_activations(self.model.g_a)
+            recompute_activations(self.model.g_s)
         for layer in self.model.modules():
             if isinstance(layer, MaskedConv2d):
                 # Its forward masks the weights in place; doing it now keeps frozen ones identical.
