@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import multiprocessing
 import re
@@ -23,8 +24,8 @@ MIB = 2**20
 def peak_memory(settings: Settings, sides: Sequence[str]) -> dict[str, float]:
     """MiB that two steps need at their peak, over what is in use once the model is there.
 
-    So gradients and the state of optimizers count. On the CPU it is the resident memory of the
-    process, on a GPU what PyTorch allocates there.
+    So gradients and the state of optimizers count, and freed memory does not. On the CPU it is the
+    resident memory of the process, on a GPU what PyTorch allocates there.
 
     Args:
         sides: names as of :func:`codec_det.benchmarks.steps.build_step`.
@@ -40,6 +41,7 @@ def peak_memory(settings: Settings, sides: Sequence[str]) -> dict[str, float]:
 
 def _measure(settings: Settings, name: str) -> float:
     torch.set_num_threads(settings.threads)
+    _give_back_at_once()
     with EventStorage():
         step = build_step(settings, name)
         gc.collect()
@@ -48,6 +50,20 @@ def _measure(settings: Settings, name: str) -> float:
         step()
         settings.synchronize()
         return (_peak(settings.device) - before) / MIB
+
+
+def _give_back_at_once() -> None:
+    """Let tensors' memory go back to the system when they are freed.
+
+    Else glibc keeps part of it, and the peak of a process tells more of the order in which blocks
+    came and went than of what was in use.
+    """
+    # mallopt(3): blocks from this many bytes on are mapped one by one, now and for good.
+    M_MMAP_THRESHOLD, threshold = -3, 2**16
+    M_MMAP_MAX, blocks = -4, 2**20
+    libc = ctypes.CDLL(None)
+    if not (libc.mallopt(M_MMAP_THRESHOLD, threshold) and libc.mallopt(M_MMAP_MAX, blocks)):
+        raise RuntimeError("mallopt: this C library has no threshold for mapped blocks")
 
 
 def _reset_peak(device: str) -> int:
