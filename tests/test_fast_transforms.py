@@ -149,7 +149,8 @@ def test_training_is_that_of_the_plain_layers():
     for name, parameter in codec.model.named_parameters():
         if name.startswith(("g_a", "g_s")):
             assert parameter.grad.abs().max() > 0, name
-            assert torch.equal(parameter.grad, expected[name].grad), name
+            error = (parameter.grad - expected[name].grad).abs().max()
+            assert error < 1e-6 * parameter.grad.abs().max(), name
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .activation_checkpointing import recompute_activations
 from .base import Codec
 from .fast_transforms import speed_up
+from .gdn import set_gdn_gradients
 from .quantization import bits_of, rounded_bits, set_quantization
 from .state import adapt_state_dict
 
@@ -58,6 +59,7 @@ class LearnedCodec(Codec):
         self.stride = self.model.downsampling_factor
         set_quantization(self.model, quantization)
         self.model.g_a, self.model.g_s = speed_up(self.model.g_a), speed_up(self.model.g_s)
+        set_gdn_gradients(self.model)
         if checkpoint_activations:
             recompute_activations(self.model.g_a)
             recompute_activations(self.model.g_s)
