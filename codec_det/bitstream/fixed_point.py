@@ -6,7 +6,6 @@ garbage; floating-point transforms differ between instruction sets, thread count
 ICLR 2019). Here weights and activations are integers, carried in float64 through plain matrix
 products. Those are exact in any order of summation as long as every partial sum stays below 2^53,
 which :meth:`FixedPointTransform.partial_sums` proves from the weights and the range of the input.
-Where a sum is taken in another way (:mod:`codec_det.bitstream.winograd`), it is as exact.
 
 Shape glossary: activations are (channels, height, width); weights (out, in, k, k), k odd.
 """
@@ -17,8 +16,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-
-from .winograd import WinogradConvolution
 
 # Integers of this size and below are exact in float64.
 EXACT = 2**53
@@ -72,12 +69,6 @@ class FixedPointTransform:
             np.ascontiguousarray(layer.weight.transpose(2, 3, 0, 1), np.float64)
             for layer in self.layers
         ]
-        self._winograd = [
-            WinogradConvolution(layer.weight, EXACT)
-            if layer.upsampling == 1 and layer.weight.shape[2] == 3
-            else None
-            for layer in self.layers
-        ]
 
     @property
     def output_bits(self) -> int:
@@ -89,10 +80,11 @@ class FixedPointTransform:
 
         Exact if the input is within the range that :meth:`partial_sums` was given.
         """
-        for i, layer in enumerate(self.layers):
+        for i, (layer, matrices) in enumerate(zip(self.layers, self._matrices, strict=True)):
             if i > 0:
                 x = self._rescale(x)
-            total = self._convolve(i, x.astype(np.float64))
+            convolve = _convolve if layer.upsampling == 1 else _upsample
+            total = convolve(x.astype(np.float64), matrices, layer.upsampling)
             x = _activate(total.astype(np.int64) + layer.bias[:, None, None], layer.slope)
         return x
 
@@ -122,14 +114,6 @@ class FixedPointTransform:
             )
             low, high = (self._rescale(_activate(edge, layer.slope)) for edge in (low, high))
         return bounds
-
-    def _convolve(self, i: int, x: np.ndarray) -> np.ndarray:
-        """What the weights of layer i make of x, in whichever way: all are exact."""
-        winograd, layer = self._winograd[i], self.layers[i]
-        if winograd is not None and abs(x).max() <= winograd.largest_input:
-            return winograd(x)
-        convolve = _convolve if layer.upsampling == 1 else _upsample
-        return convolve(x, self._matrices[i], layer.upsampling)
 
     def _rescale(self, x: np.ndarray) -> np.ndarray:
         """From ``output_bits`` to ``activation_bits``, rounding halves up."""
