@@ -13,6 +13,7 @@ from torch import nn
 from codec_det.bitstream.ids import CODEC_IDS
 from codec_det.codec import fast_transforms
 from codec_det.codec.bitstream_codec import PictureDecoder, picture_encoder
+from codec_det.codec.deploy import load_encoder, save_encoder
 from codec_det.codec.fast_transforms import FastTransform, half_size_kernel, speed_up
 from codec_det.codec.freeze import freeze_entropy_model
 from codec_det.codec.learned import LearnedCodec
@@ -120,6 +121,18 @@ def test_a_convolution_at_half_the_size_is_the_transposed_one(size):
 
 
 # ---- Where it applies ----
+
+
+def test_deployed_models_are_loaded_into_it(tmp_path):
+    codec, _ = make(HYPERPRIOR)
+    entropy = freeze_entropy_model(codec.name, codec.model)
+    path = tmp_path / "encoder.safetensors"
+    save_encoder(path, codec, entropy)
+    g_a = load_encoder(path).analysis.args[0].g_a
+    assert isinstance(g_a, FastTransform)
+    with torch.inference_mode():
+        assert g_a.applies(pictures(1))
+        assert torch.equal(g_a(pictures(1)), codec.model.g_a(pictures(1)))
 
 
 def test_where_it_does_not_apply_the_layers_run():
