@@ -57,7 +57,7 @@ SHORT: dict[str, Any] = {
 
 EPILOG = """
 examples:
-  everything, with a thin detector and codec: about six minutes on two cores
+  everything, with a thin detector and codec: several minutes
     tools/benchmark.py --output benchmark.json
   in under two minutes
     tools/benchmark.py --short
