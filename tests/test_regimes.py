@@ -112,7 +112,9 @@ def test_a_decoder_deployed_before_decodes_what_the_tuned_encoder_writes(tiny_cf
         assert written["strings"] != deployed.compress(picture)["strings"]
         decoded = deployed.decompress(written["strings"], written["shape"])["x_hat"]
         expected = model.codec([picture[0]]).reconstructions[0]
-    assert torch.allclose(decoded[0], expected, atol=1e-5)
+    # Weights trained this fast give values of 10^5, whose float32 noise the clamp lets through at
+    # zero and one; a picture decoded wrongly differs by one nearly everywhere.
+    assert torch.allclose(decoded[0], expected, atol=1e-3)
 
 
 def test_a_frozen_codec_rounds_in_training(tiny_cfg):
