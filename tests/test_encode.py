@@ -29,7 +29,7 @@ class Models:
 
     encoder: Path
     receiver: Path
-    library: PictureEncoder
+    in_memory: PictureEncoder
     decoder: PictureDecoder
 
 
@@ -87,7 +87,7 @@ def test_files_are_those_of_the_library(models, pictures, tmp_path, workers):
     for name, size in SIZES.items():
         data = (output / f"{name}.cdet").read_bytes()
         picture = read_image(pictures / f"{name}.png", "RGB")
-        assert data == models.library.encode(picture)
+        assert data == models.in_memory.encode(picture)
         assert models.decoder.decode(data).shape == (3, *size)
 
 

@@ -32,7 +32,7 @@ class PillowCodec(PictureCodec):
     """Pillow's name of it."""
     feature: ClassVar[str]
     """Pillow's name of the part of itself that codes it."""
-    library: ClassVar[str]
+    coded_by: ClassVar[str]
     """The library within, and Pillow's name for asking for its version."""
 
     @abstractmethod
@@ -48,7 +48,7 @@ class PillowCodec(PictureCodec):
 
     def version(self) -> str:
         library = features.version(self.feature_of_version) or "of unknown version"
-        return f"{self.library} {library}, Pillow {PIL.__version__}, revision {REVISION}"
+        return f"{self.coded_by} {library}, Pillow {PIL.__version__}, revision {REVISION}"
 
     @property
     def feature_of_version(self) -> str:
@@ -69,7 +69,7 @@ class PillowCodec(PictureCodec):
             )
         except (OSError, ValueError, RuntimeError) as reason:
             raise CodecDetError(
-                f"{self.library} cannot code this picture of {width}x{height} ({reason}): see "
+                f"{self.coded_by} cannot code this picture of {width}x{height} ({reason}): see "
                 f"{self.command()}"
             ) from None
         return file.getvalue()
@@ -134,7 +134,7 @@ class JpegCodec(PillowCodec):
     choices: ClassVar[Choices] = {"chroma": ("4:2:0", "4:4:4"), "progressive": (False, True)}
     format: ClassVar[str] = "JPEG"
     feature: ClassVar[str] = "jpg"
-    library: ClassVar[str] = "libjpeg-turbo"
+    coded_by: ClassVar[str] = "libjpeg-turbo"
 
     chroma: str = "4:2:0"
     progressive: bool = False
@@ -178,7 +178,7 @@ class Jpeg2000Codec(PillowCodec):
 
     Attributes:
         quality: bits per pixel that the encoder keeps to; OpenJPEG's other way, a PSNR to reach,
-            took 15 % more bits for the same PSNR.
+            takes more bits for the same PSNR.
         lossless: the reversible 5/3 wavelet and colour transform, all bits kept.
     """
 
@@ -186,7 +186,7 @@ class Jpeg2000Codec(PillowCodec):
     choices: ClassVar[Choices] = {"lossless": (False, True)}
     format: ClassVar[str] = "JPEG2000"
     feature: ClassVar[str] = "jpg_2000"
-    library: ClassVar[str] = "OpenJPEG"
+    coded_by: ClassVar[str] = "OpenJPEG"
 
     lossless: bool = False
 
@@ -232,7 +232,7 @@ class WebpCodec(PillowCodec):
     max_side: ClassVar[int] = 16383
     format: ClassVar[str] = "WEBP"
     feature: ClassVar[str] = "webp"
-    library: ClassVar[str] = "libwebp"
+    coded_by: ClassVar[str] = "libwebp"
 
     method: int = 6
     lossless: bool = False
@@ -272,7 +272,7 @@ class AvifCodec(PillowCodec):
     }
     format: ClassVar[str] = "AVIF"
     feature: ClassVar[str] = "avif"
-    library: ClassVar[str] = "libavif"
+    coded_by: ClassVar[str] = "libavif"
 
     chroma: str = "4:4:4"
     speed: int = 2
