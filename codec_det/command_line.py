@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from typing import NoReturn
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -47,3 +49,11 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def leave(status: int) -> NoReturn:
+    """Exit with ``status``: after Ctrl-C at once, without waiting for files still worked on."""
+    if status == INTERRUPTED:
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

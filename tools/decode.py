@@ -11,7 +11,6 @@ same, and the exit status is 1.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -22,7 +21,6 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from codec_det.codec.bitstream_codec import PictureDecoder
 
-INTERRUPTED = 130
 EPILOG = """
 examples:
   all files of a folder
@@ -165,6 +163,7 @@ def describe(decoded: Sequence[DecodedFile], seconds: float, workers: int, folde
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     args = build_parser().parse_args(argv)
+    from codec_det.command_line import INTERRUPTED
     from codec_det.errors import CodecDetError
 
     try:
@@ -179,7 +178,6 @@ def main(argv: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     status = main()
-    if status == INTERRUPTED:
-        sys.stderr.flush()
-        os._exit(status)  # sys.exit would wait for the files that are being decoded
-    sys.exit(status)
+    from codec_det.command_line import leave
+
+    leave(status)

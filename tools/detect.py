@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from codec_det.receiver import Receiver
 
 DETECTIONS = "detections.json"
-INTERRUPTED = 130
 # Without --score-threshold: box AP counts every detection, and people see too many.
 DRAWN_FROM = 0.5
 EPILOG = """
@@ -204,6 +202,7 @@ def describe(found: Sequence[Found], seconds: float) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     args = build_parser().parse_args(argv)
+    from codec_det.command_line import INTERRUPTED
     from codec_det.errors import CodecDetError
 
     try:
@@ -218,7 +217,6 @@ def main(argv: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     status = main()
-    if status == INTERRUPTED:
-        sys.stderr.flush()
-        os._exit(status)  # sys.exit would wait for the file that is being worked on
-    sys.exit(status)
+    from codec_det.command_line import leave
+
+    leave(status)

@@ -16,7 +16,6 @@ are coded all the same, and the exit status is 1.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,7 @@ import numpy as np
 
 from codec_det.bitstream.container import MAX_PIXELS
 from codec_det.bitstream.onnx_encoder import load_onnx_encoder
-from codec_det.command_line import INTERRUPTED, positive, usable_cores
+from codec_det.command_line import INTERRUPTED, leave, positive, usable_cores
 from codec_det.data.image_io import SUFFIXES, read_image
 from codec_det.errors import CodecDetError
 from codec_det.file_batch import describe_failures, find_files, process
@@ -178,8 +177,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    status = main()
-    if status == INTERRUPTED:
-        sys.stderr.flush()
-        os._exit(status)  # sys.exit would wait for the pictures that are being coded
-    sys.exit(status)
+    leave(main())

@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import ast
 import json
-import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -33,7 +32,7 @@ import torch
 
 from codec_det.codec.names import CONVENTIONAL, LEARNED, METRICS
 from codec_det.codec_choice import ESTIMATED, ZOO, CodecChoice, describe_codec, open_codec
-from codec_det.command_line import INTERRUPTED, positive, usable_cores
+from codec_det.command_line import INTERRUPTED, leave, positive, usable_cores
 from codec_det.conventional.process import kill_programs
 from codec_det.data.image_io import SUFFIXES
 from codec_det.errors import CodecDetError, ConfigError
@@ -274,8 +273,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    status = main()
-    if status == INTERRUPTED:
-        sys.stderr.flush()
-        os._exit(status)  # sys.exit would wait for the pictures that are being coded
-    sys.exit(status)
+    leave(main())
