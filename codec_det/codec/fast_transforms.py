@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from compressai.layers import GDN
 from torch import Tensor, nn
 
+from .gdn import pieces
+
 # Values of a piece that a GDN works on, per thread: 1 MiB. Less is no faster on one thread, and on
 # several these must wait for each other more often.
 PIECE_VALUES = 2**18
@@ -100,11 +102,9 @@ def _normalize_in_place(gdn: GDN, x: Tensor) -> Tensor:
     """``gdn(x)``, written over x (b, C, H, W), which must be the caller's own."""
     beta, gamma = gdn.beta_reparam(gdn.beta), gdn.gamma_reparam(gdn.gamma)
     x = x.contiguous(memory_format=torch.channels_last)
-    # A view, or an error: what is written must end in x.
-    pixels = x.permute(0, 2, 3, 1).view(-1, len(beta))
-    size = -(-PIECE_VALUES * torch.get_num_threads() // len(beta))
-    squares, norms = torch.empty_like(pixels[:size]), torch.empty_like(pixels[:size])
-    for piece in pixels.split(size):
+    parts = [piece for (piece,) in pieces(x, values=PIECE_VALUES)]
+    squares, norms = torch.empty_like(parts[0]), torch.empty_like(parts[0])
+    for piece in parts:
         square, norm = squares[: len(piece)], norms[: len(piece)]
         torch.mul(piece, piece, out=square)
         torch.addmm(beta, square, gamma.t(), out=norm)

@@ -64,7 +64,7 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
         y, scale = torch.empty_like(x), torch.empty_like(x)
-        for x_piece, y_piece, s in _pieces(x, y, scale):
+        for x_piece, y_piece, s in pieces(x, y, scale, values=PIECE_VALUES):
             torch.addmm(beta, x_piece.square(), gamma.t(), out=s)
             torch.mul(x_piece, s.sqrt_() if inverse else s.rsqrt_(), out=y_piece)
         ctx.save_for_backward(x, scale, gamma)
@@ -78,7 +78,7 @@ class _Normalize(torch.autograd.Function):
         grad = grad.contiguous(memory_format=torch.channels_last)
         dx, dbeta = torch.empty_like(x), gamma.new_zeros(len(gamma))
         dgamma = torch.zeros_like(gamma)
-        for x_piece, s, g, out in _pieces(x, scale, grad, dx):
+        for x_piece, s, g, out in pieces(x, scale, grad, dx, values=PIECE_VALUES):
             dn = g * x_piece
             if ctx.inverse:
                 dn.div_(s).mul_(0.5)
@@ -92,10 +92,14 @@ class _Normalize(torch.autograd.Function):
         return dx, dbeta, dgamma, None
 
 
-def _pieces(*maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Views (p, C) of the pixels of maps (b, C, H, W), piece by piece."""
+def pieces(*maps: Tensor, values: int) -> Iterator[tuple[Tensor, ...]]:
+    """Views (p, C) of the pixels of maps (b, C, H, W) with channels last, piece by piece.
+
+    Args:
+        values: of a piece, per thread; the first piece is the largest.
+    """
     channels = maps[0].shape[1]
-    size = -(-PIECE_VALUES * torch.get_num_threads() // channels)
+    size = -(-values * torch.get_num_threads() // channels)
     # A view, or an error: what is written must end in the maps.
     pixels = [m.permute(0, 2, 3, 1).view(-1, channels) for m in maps]
     return zip(*(p.split(size) for p in pixels), strict=True)
