@@ -103,6 +103,7 @@ class BitstreamCodec(Codec):
             data = self.encoder.encode(picture)
             middle = time.perf_counter()
             latents = self.entropy.read(data, self.decoder.max_pixels)
+            # A copy: tensors of inference mode are refused wherever gradients may be kept.
             reconstructions.append(self.decoder.synthesize(latents).clone())
             if image.is_cuda:
                 torch.cuda.synchronize(image.device)
