@@ -43,6 +43,8 @@ setup(
         # and onnxscript are for exporting its encoder.
         "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"],
         "conventional": ["imageio-ffmpeg>=0.8.0"],
+        # tools/sweep.py over many machines.
+        "sweep": ["ray>=2.40"],
         "dev": ["mypy>=1.10", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"],
     },
 )
