@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from command_line import INTERRUPTED, leave, positive
+
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
     from codec_det.codec.bitstream_codec import PictureDecoder
@@ -52,13 +54,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--output-dir", type=Path, required=True, metavar="FOLDER", help="where the PNGs go")
     add(
         "--workers",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="files decoded at a time; they share the cores (default: one per usable core)",
     )
     add(
         "--max-pixels",
-        type=_positive,
+        type=positive,
         metavar="N",
         # MAX_PIXELS, which is not imported yet.
         help="refuse files of larger pictures, which need much memory (default: 16777216)",
@@ -69,18 +71,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="of the synthesis transform: cpu, cuda, cuda:1, ... (default: %(default)s)",
     )
     return parser
-
-
-# Not codec_det.command_line's, for which --help would wait.
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value
-
-
-# argparse names the type in its message: "invalid whole number value: 'x'".
-_positive.__name__ = "whole number"
 
 
 def decode_file(decoder: PictureDecoder, path: Path, picture_path: Path) -> DecodedFile:
@@ -164,7 +154,6 @@ def describe(decoded: Sequence[DecodedFile], seconds: float, workers: int, folde
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     args = build_parser().parse_args(argv)
-    from codec_det.command_line import INTERRUPTED
     from codec_det.errors import CodecDetError
 
     try:
@@ -178,7 +167,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    status = main()
-    from codec_det.command_line import leave
-
-    leave(status)
+    leave(main())

@@ -1,0 +1,52 @@
+"""What the tools have in common: types of their options, and how they end after Ctrl-C.
+
+Tools read the command line before they load any library, so that --help and a misspelt option are
+answered at once. So this module, too, imports the standard library alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import NoReturn
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+def positive(text: str) -> int:
+    """A whole number of 1 or more."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value
+
+
+def not_negative(text: str) -> int:
+    """A whole number of 0 or more."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is negative")
+    return value
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
+    return value
+
+
+# argparse names the type in its message: "invalid whole number value: 'x'".
+positive.__name__ = not_negative.__name__ = "whole number"
+fraction.__name__ = "number"
+
+
+def leave(status: int) -> NoReturn:
+    """Exit with ``status``: after Ctrl-C at once, without waiting for files still worked on."""
+    if status == INTERRUPTED:
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
