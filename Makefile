@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format weights clean
+.PHONY: help setup demo test browser lint format weights clean
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -29,8 +29,17 @@ setup: $(STAMP) ## create .venv with everything pinned in requirements.txt (3 GB
 demo: $(STAMP) ## run the whole pipeline on generated pictures; see tools/demo.py
 	$(BIN)/python tools/demo.py
 
-test: lint ## lint, type-check, then run the tests in WORKERS=2 processes
+test: lint browser ## lint, type-check, then run the tests in WORKERS=2 processes
 	$(BIN)/python -m pytest -q --durations=15 -n $(WORKERS) --dist worksteal
+
+# The report's page is tested in a real browser. Where none can be installed, those tests are skipped.
+browser:
+	@if [ -n "$${CODEC_DET_BROWSER:-}" ] || command -v chromium chromium-browser google-chrome >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo 'Installing chromium with apt-get, to test the report in'; \
+	  { apt-get -qq update; DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium; } >/dev/null 2>&1 \
+	    || echo 'apt-get cannot install chromium: the tests that need a browser will be skipped'; \
+	else echo 'No chromium, chromium-browser or google-chrome in PATH: the tests that need a browser will be skipped'; fi
 
 lint: $(STAMP) ## check format (ruff), style (ruff) and types (mypy); changes nothing
 	$(BIN)/ruff format --check .

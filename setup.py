@@ -21,16 +21,18 @@ setup(
     # Up to 3.12: CompressAI publishes no wheels beyond, and building it needs a C++ compiler.
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["codec_det", "codec_det.*"]),
-    package_data={"codec_det": ["py.typed", "weights/*.pth"]},
+    package_data={"codec_det": ["py.typed", "weights/*.pth", "report/assets/*"]},
     install_requires=[
         "compressai>=1.2.8",
         "constriction>=0.4",
         "fvcore>=0.1.5",
+        "jinja2>=3.1",
         "matplotlib>=3.5",
         "numpy>=1.24",
         # Headless, because servers have no libGL.
         "opencv-python-headless>=4.5",
         "Pillow>=9",
+        "plotly>=6",
         "pycocotools>=2.0.6",
         "safetensors>=0.4",
         "setuptools<82",  # detectron2's model zoo imports pkg_resources
@@ -45,6 +47,6 @@ setup(
         "conventional": ["imageio-ffmpeg>=0.8.0"],
         # tools/sweep.py over many machines.
         "sweep": ["ray>=2.40"],
-        "dev": ["mypy>=1.10", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"],
+        "dev": ["mypy>=1.10", "playwright>=1.40", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"],
     },
 )
