@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ from .pixels import to_codec
 from .regimes import Regime
 from .results import RESULTS_FILE
 from .trainer import as_evaluated, load_chain
+
+if TYPE_CHECKING:
+    from .bit_map import BitMap
 
 CONFIG_FILE, CHECKPOINT_TAG = "config.yaml", "last_checkpoint"
 
@@ -114,6 +117,7 @@ class Coded:
         bpp: bits per pixel.
         psnr: dB, inf where nothing is lost.
         ap: box AP of this picture in percent, nan where there is nothing to find or no detector.
+        bit_map: where its bits went; None where nobody asked, or the codec is not a learned one.
     """
 
     picture: np.ndarray
@@ -121,6 +125,7 @@ class Coded:
     bpp: float
     psnr: float
     ap: float
+    bit_map: BitMap | None = None
 
 
 def open_run(folder: str | Path) -> Run:
@@ -208,12 +213,19 @@ def _truth(entry: dict[str, Any]) -> Objects:
     )
 
 
-def code_pictures(run: Run, entries: Sequence[dict[str, Any]]) -> Iterator[Coded]:
+def code_pictures(
+    run: Run, entries: Sequence[dict[str, Any]], *, bit_maps: bool = False
+) -> Iterator[Coded]:
     """Rebuild a run's chain from its last checkpoint and pass pictures through, one at a time.
 
     Their rate is estimated or real, as in the run's evaluation.
 
     A run without checkpoint was only evaluated: it has the weights of its config.
+
+    Args:
+        run: of an :func:`open_run`, with its data sets registered.
+        entries: of detectron2's data set.
+        bit_maps: whether to find out where the bits go, which takes a second pass of the codec.
 
     Raises:
         WeightsError: if the weights cannot be loaded.
@@ -222,7 +234,7 @@ def code_pictures(run: Run, entries: Sequence[dict[str, Any]]) -> Iterator[Coded
     model = load_chain(run.cfg, resume=True).eval()
     mapper = CodecDetectorMapper(run.cfg, is_train=False)
     with as_evaluated(model, run.cfg):
-        yield from _code(model, mapper, entries, run.cfg.INPUT.FORMAT)
+        yield from _code(model, mapper, entries, run.cfg.INPUT.FORMAT, bit_maps)
 
 
 def _code(
@@ -230,6 +242,7 @@ def _code(
     mapper: CodecDetectorMapper,
     entries: Sequence[dict[str, Any]],
     image_format: str,
+    bit_maps: bool,
 ) -> Iterator[Coded]:
     for entry in entries:
         mapped = mapper(entry)
@@ -243,7 +256,15 @@ def _code(
             bpp=output["bits"] / math.prod(decoded.shape[-2:]),
             psnr=distortion(original, decoded.float() / 255)["psnr"],
             ap=box_ap(_truth(entry), found) if "instances" in output else math.nan,
+            bit_map=_map_bits(model, original) if bit_maps else None,
         )
+
+
+def _map_bits(model: CodecDetector, picture: torch.Tensor) -> BitMap | None:
+    # Imported here because CompressAI takes seconds to import, and only learned codecs need it.
+    from .bit_map import map_bits
+
+    return map_bits(model.codec, picture.to(model.device))
 
 
 def _found(output: dict[str, Any]) -> Objects:

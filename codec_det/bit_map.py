@@ -1,0 +1,77 @@
+"""Where in a picture a learned codec spends its bits.
+
+.. code-block:: none
+
+    likelihoods of y (M, h, w)    ─► Σ over channels of -log2 ─► each over its 16x16 pixels ─┐
+    likelihoods of z (N, h', w')  ─► Σ over channels of -log2 ─► each over its 64x64 pixels ─┴─► +
+
+A latent is shared out evenly over the pixels that its place stands for. What it tells of reaches
+further: transforms look at, and change, several such footprints around.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .codec import Codec
+from .codec.bitstream_codec import BitstreamCodec
+from .codec.learned import LearnedCodec
+
+
+@dataclass(frozen=True)
+class BitMap:
+    """The estimated bits of a picture by place.
+
+    Attributes:
+        density: (H, W) float64, bits per pixel at each pixel of the picture.
+        padding_bits: bits spent on what the codec pads the picture with.
+    """
+
+    density: np.ndarray
+    padding_bits: float
+
+    @property
+    def bits(self) -> float:
+        """All of them: what the codec charges."""
+        return float(self.density.sum()) + self.padding_bits
+
+
+def map_bits(codec: Codec, picture: Tensor) -> BitMap | None:
+    """The bits that a codec spends on a picture (3, H, W), RGB in [0, 1]; no gradient.
+
+    They are estimated ones, also of a codec that makes files. None if the codec is not a learned
+    one: there are no likelihoods then.
+    """
+    learned = codec.codec if isinstance(codec, BitstreamCodec) else codec
+    if not isinstance(learned, LearnedCodec):
+        return None
+    height, width = picture.shape[-2:]
+    padded = torch.zeros([-(-side // learned.stride) * learned.stride for side in (height, width)])
+    for likelihoods in _likelihoods(learned, picture):
+        padded = padded + _spread(-torch.log2(likelihoods[0].double()).sum(0), padded.shape)
+    below, beside = padded[height:], padded[:height, width:]
+    return BitMap(padded[:height, :width].numpy(), float(below.sum() + beside.sum()))
+
+
+@torch.no_grad()
+def _likelihoods(codec: LearnedCodec, picture: Tensor) -> list[Tensor]:
+    """(1, channels, h, w) of each latent, as the codec pads the picture and charges for it."""
+    seen: list[Tensor] = []
+    hook = codec.model.register_forward_hook(
+        lambda model, inputs, out: seen.extend(out["likelihoods"].values())
+    )
+    try:
+        codec([picture])
+    finally:
+        hook.remove()
+    return [likelihoods.cpu() for likelihoods in seen]
+
+
+def _spread(bits: Tensor, size: torch.Size) -> Tensor:
+    """Bits by place (h, w) to bits per pixel of the ``size`` that the places evenly divide."""
+    down, across = (pixels // places for pixels, places in zip(size, bits.shape, strict=True))
+    return bits.repeat_interleave(down, 0).repeat_interleave(across, 1) / (down * across)
