@@ -23,6 +23,7 @@ setup(
     packages=find_packages(include=["codec_det", "codec_det.*"]),
     package_data={"codec_det": ["py.typed", "weights/*.pth", "report/assets/*"]},
     install_requires=[
+        "bjontegaard>=1.3",
         "compressai>=1.2.8",
         "constriction>=0.4",
         "fvcore>=0.1.5",

@@ -1,0 +1,178 @@
+"""Bjøntegaard deltas: what one curve saves in bits, or gains in accuracy, over another.
+
+BD-rate is the mean difference of log rate over the range of quality that both curves have, in
+percent; below 0, the curve needs fewer bits than its anchor. BD-AP (or BD-PSNR) is the mean
+difference of quality over the range of log rate that both have. Bjøntegaard, VCEG-M33, 2001.
+
+Curves are interpolated by PCHIP, whose values between two points stay between theirs: a rising
+curve rises everywhere. Akima's method and a cubic through all points can swing beyond them, and do
+where accuracy levels off, so that noise in one point changes the figure by much more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+from bjontegaard import bd_psnr, bd_rate
+
+from .curves import Curve
+
+# Bjøntegaard's method is defined for four, and published figures are of four or more.
+MIN_POINTS = 4
+# Shared by both curves, as a fraction of the range that either has. Below, a mean over what is
+# shared says little of the curves.
+MIN_OVERLAP = 0.25
+
+METHOD = "pchip"
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A Bjøntegaard delta, or why there is none.
+
+    Attributes:
+        value: BD-rate in percent, or BD-quality in the unit of the quality; nan where refused.
+        overlap: range that both curves have, as a fraction of what either has: of quality for
+            BD-rate, of log rate for BD-quality. nan where not computed.
+        refusal: why there is no value; "" where there is one.
+    """
+
+    value: float
+    overlap: float
+    refusal: str = ""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether there is no value."""
+        return bool(self.refusal)
+
+
+@dataclass(frozen=True)
+class Deltas:
+    """Both Bjøntegaard deltas of a curve against an anchor.
+
+    Attributes:
+        rate: BD-rate in percent.
+        quality: BD-AP in percentage points of box AP, or BD-PSNR in dB.
+    """
+
+    rate: Delta
+    quality: Delta
+
+
+def deltas(
+    anchor_bpp: Sequence[float],
+    anchor_quality: Sequence[float],
+    test_bpp: Sequence[float],
+    test_quality: Sequence[float],
+) -> Deltas:
+    """Both deltas of a curve of points in any order against another; rates are above 0."""
+    curves = [
+        np.array(sorted(zip(bpp, quality, strict=True)), dtype=np.float64).T.reshape(2, -1)
+        for bpp, quality in ((anchor_bpp, anchor_quality), (test_bpp, test_quality))
+    ]
+    refusal = _refuse_points(curves)
+    if refusal:
+        refused = Delta(math.nan, math.nan, refusal)
+        return Deltas(refused, refused)
+    (anchor_rates, anchor_values), (test_rates, test_values) = curves
+    arguments = (anchor_rates, anchor_values, test_rates, test_values, METHOD)
+    # Its warnings of little overlap are refusals here, or a column of the table.
+    options = {"require_matching_points": False, "min_overlap": 0}
+    by_rate = _overlap(np.log(anchor_rates), np.log(test_rates))
+    by_quality = _overlap(anchor_values, test_values)
+    refusal = _refuse_falling(curves) or _refuse_overlap(by_quality, "quality", curves, 1)
+    rate = (
+        Delta(math.nan, by_quality, refusal)
+        if refusal
+        else Delta(float(bd_rate(*arguments, **options)), by_quality)
+    )
+    refusal = _refuse_overlap(by_rate, "rate", curves, 0)
+    quality = (
+        Delta(math.nan, by_rate, refusal)
+        if refusal
+        else Delta(float(bd_psnr(*arguments, **options)), by_rate)
+    )
+    return Deltas(rate, quality)
+
+
+def _refuse_points(curves: Sequence[np.ndarray]) -> str:
+    """Why nothing can be made of the points, in words; "" if something can."""
+    for name, (bpp, quality) in zip(("the anchor", "the curve"), curves, strict=True):
+        known = int(np.isfinite(bpp + quality).sum())
+        if known < len(bpp):
+            return f"{name} has {len(bpp) - known} of {len(bpp)} points without a figure"
+        if known < MIN_POINTS:
+            return f"{name} has {known} of the {MIN_POINTS} points that are needed: add rates"
+        if (np.diff(bpp) <= 0).any():
+            return f"{name} has two points at {bpp[:-1][np.diff(bpp) <= 0][0]:.4f} bpp"
+    return ""
+
+
+def _refuse_falling(curves: Sequence[np.ndarray]) -> str:
+    """Of BD-rate, which takes rate as a function of quality: it needs one rate for each quality."""
+    for name, (bpp, quality) in zip(("the anchor", "the curve"), curves, strict=True):
+        falls = np.flatnonzero(np.diff(quality) <= 0)
+        if falls.size:
+            i = falls[0]
+            return (
+                f"{name} does not rise from {bpp[i]:.4f} to {bpp[i + 1]:.4f} bpp "
+                f"({quality[i]:.2f} to {quality[i + 1]:.2f}): a quality has more than one rate"
+            )
+    return ""
+
+
+def _overlap(anchor: np.ndarray, test: np.ndarray) -> float:
+    shared = min(anchor.max(), test.max()) - max(anchor.min(), test.min())
+    either = max(anchor.max(), test.max()) - min(anchor.min(), test.min())
+    return float(max(shared, 0) / either) if either > 0 else 0.0
+
+
+def _refuse_overlap(overlap: float, what: str, curves: Sequence[np.ndarray], row: int) -> str:
+    if overlap >= MIN_OVERLAP:
+        return ""
+    (low, high), (test_low, test_high) = ((c[row].min(), c[row].max()) for c in curves)
+    return (
+        f"the curves share {overlap:.0%} of their range of {what}, and {MIN_OVERLAP:.0%} are "
+        f"needed: the anchor has {low:.4g} to {high:.4g}, the curve {test_low:.4g} to "
+        f"{test_high:.4g}"
+    )
+
+
+def bd(anchor: Curve, test: Curve, metric: str, seed: int | None = None) -> Deltas:
+    """BD-rate and BD-quality of a curve against an anchor.
+
+    Args:
+        metric: the quality: "AP", "AP50" or "PSNR".
+        seed: use this seed's runs alone; None: the means over seeds.
+    """
+    return deltas(
+        anchor.values("bpp", seed),
+        anchor.values(metric, seed),
+        test.values("bpp", seed),
+        test.values(metric, seed),
+    )
+
+
+def common_seeds(anchor: Curve, test: Curve) -> list[int]:
+    """Seeds that every point of both curves has; points that were not trained have every seed."""
+    sets = [set(p.seeds) for curve in (anchor, test) for p in curve.points if p.is_trained]
+    return sorted(set.intersection(*sets)) if sets else []
+
+
+def bd_by_seed(anchor: Curve, test: Curve, metric: str) -> dict[int, Deltas]:
+    """As :func:`bd`, of each seed that every point of both curves has."""
+    return {seed: bd(anchor, test, metric, seed) for seed in common_seeds(anchor, test)}
+
+
+def bd_matrix(curves: Sequence[Curve], metric: str) -> dict[tuple[str, str], Deltas]:
+    """As :func:`bd`, of all pairs, by (label of the anchor, label of the curve); no levels."""
+    curves = [curve for curve in curves if not curve.is_level]
+    return {
+        (anchor.label, test.label): bd(anchor, test, metric)
+        for anchor, test in permutations(curves, 2)
+    }

@@ -1,0 +1,233 @@
+"""Evaluated runs, read back: the records that :func:`codec_det.results.build_record` made.
+
+A run folder is what tools/train_net.py leaves: a config and a results file. A data file has records
+of any number of runs, one JSON object per line, such as those that tools/plot_rate_accuracy.py
+writes beside its figures.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import CodecDetError
+from .results import RESULTS_FILE
+from .runs import CONFIG_FILE
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+
+# What a record has at least.
+_NEEDED = {"regime", "codec", "dataset", "results"}
+# In the names of folders that were set aside for a run made anew.
+_SET_ASIDE = ".old-"
+
+METRICS = {
+    "AP": ("bbox", "AP"),
+    "AP50": ("bbox", "AP50"),
+    "PSNR": ("rate", "psnr"),
+    "bpp": ("rate", "bpp"),
+}
+"""Where a record's results have each figure: box AP in percent, PSNR in dB, bits per pixel."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation.
+
+    Attributes:
+        record: what :func:`codec_det.results.build_record` made.
+        folder: of the run, where its detections are; None for a record of a data file.
+    """
+
+    record: Record
+    folder: Path | None = None
+
+    @property
+    def regime(self) -> str:
+        """Name of what was trained."""
+        return self.record["regime"]
+
+    @property
+    def codec(self) -> str:
+        """Name of the codec."""
+        return self.record["codec"]["name"]
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether anything codes the pictures; else they have 24 bits per pixel."""
+        return self.codec != "identity"
+
+    @property
+    def dataset(self) -> str:
+        """Name of the test set."""
+        return self.record["dataset"]
+
+    @property
+    def kind_of_rate(self) -> str:
+        """ "real" or "estimated"; "" of uncompressed pictures, whose rate is of no kind."""
+        return self.record.get("rate_is", "unknown").split()[0] if self.is_compressed else ""
+
+    @property
+    def seed(self) -> int:
+        """What data order, augmentation and noise of the training followed from."""
+        return self.record.get("seed") or 0
+
+    def figure(self, metric: str) -> float:
+        """The figure named in :data:`METRICS`; nan where there is none."""
+        group, key = METRICS[metric]
+        value = self.record["results"].get(group, {}).get(key)
+        return math.nan if value is None else float(value)
+
+
+def read_results(paths: Iterable[str | Path], dataset: str | None = None) -> list[Result]:
+    """What run folders, folders of run folders at any depth, and data files hold.
+
+    Of a run folder, the newest complete record of each test set counts; of a data file, every one.
+    Folders that were set aside (NAME.old-...) are not looked into. Lines that are no record, such
+    as one cut short by a crash, are skipped with a warning, and so are records without box AP (of
+    codecs trained alone). A record that is met twice counts once.
+
+    Args:
+        dataset: take the records of this test set alone; None: of all.
+
+    Raises:
+        CodecDetError: if there is no record in a path, or none with box AP in all of them.
+    """
+    found: dict[str, Result] = {}
+    for path in map(Path, paths):
+        for result in _read(path):
+            key = json.dumps(result.record, sort_keys=True)
+            # The one whose detections are there is worth more.
+            if key not in found or result.folder is not None:
+                found[key] = result
+    without = [result for result in found.values() if math.isnan(result.figure("AP"))]
+    for result in without:
+        logger.warning("left out, as it has no box AP: %s", describe_origin(result))
+    results = [result for result in found.values() if result not in without]
+    if not results:
+        raise CodecDetError(
+            "no result has a box AP: give runs of tools/train_net.py with a detector"
+        )
+    chosen = [result for result in results if dataset in (None, result.dataset)]
+    if not chosen:
+        there = ", ".join(sorted({result.dataset for result in results}))
+        raise CodecDetError(f"no result is of the data set '{dataset}': they are of {there}")
+    return chosen
+
+
+def describe_origin(result: Result) -> str:
+    """Where a result is from, for messages."""
+    if result.folder is not None:
+        return str(result.folder)
+    config = result.record.get("config", {})
+    return f"a record of {config.get('OUTPUT_DIR', 'an unnamed run')}"
+
+
+def _read(path: Path) -> list[Result]:
+    if not path.exists():
+        raise CodecDetError(f"'{path}' does not exist: give folders of runs, or files of records")
+    if path.is_file() and not _is_run(path.parent, path.name):
+        results = [Result(record) for record in _records(path)]
+    else:
+        folders = [path.parent] if path.is_file() else sorted(_run_folders(path))
+        if not folders:
+            raise CodecDetError(
+                f"no results in '{path}': no folder in it has {CONFIG_FILE} and {RESULTS_FILE}, "
+                "which tools/train_net.py leaves in its OUTPUT_DIR"
+            )
+        results = [
+            Result(record, folder)
+            for folder in folders
+            for record in _newest(_records(folder / RESULTS_FILE))
+        ]
+    if not results:
+        raise CodecDetError(
+            f"'{path}' holds no complete record: evaluate again, with tools/train_net.py "
+            "--eval-only --resume"
+        )
+    return results
+
+
+def _newest(records: Iterable[Record]) -> Iterable[Record]:
+    """The last record of each test set."""
+    return {record["dataset"]: record for record in records}.values()
+
+
+def _run_folders(root: Path) -> Iterator[Path]:
+    for place, folders, files in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if _SET_ASIDE not in name]
+        if {CONFIG_FILE, RESULTS_FILE} <= set(files):
+            yield Path(place)
+
+
+def _is_run(folder: Path, file_name: str) -> bool:
+    """Whether a file is the results file of a run folder."""
+    return file_name == RESULTS_FILE and (folder / CONFIG_FILE).is_file()
+
+
+def _records(path: Path) -> Iterator[Record]:
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError as error:
+        raise CodecDetError(f"cannot read '{path}': {error.strerror}") from None
+    for number, line in enumerate(lines, start=1):
+        record = _parse(line)
+        if record is not None:
+            yield record
+        elif line.strip():
+            logger.warning("%s: line %d is no record (cut short?); skipped", path, number)
+
+
+def _parse(line: str) -> Record | None:
+    """A line's record; None where it is none."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and record.keys() >= _NEEDED else None
+
+
+def check_comparable(results: Sequence[Result]) -> None:
+    """Check that all results are of one data set, and their rates of one kind.
+
+    Raises:
+        CodecDetError: if not; the message says which is from where.
+    """
+    sets = _examples(results, [result.dataset for result in results])
+    if len(sets) > 1:
+        raise CodecDetError(
+            f"results are of different data sets and do not compare ({_list(sets)}): give runs "
+            "with the same DATASETS.TEST, or choose one with --dataset"
+        )
+    kinds = _examples(results, [result.kind_of_rate for result in results])
+    kinds.pop("", None)
+    if len(kinds) > 1:
+        raise CodecDetError(
+            f"rates are of different kinds and do not compare ({_list(kinds)}): leave some out, or "
+            "evaluate those of estimated bits again with tools/train_net.py --eval-only --resume "
+            "... MODEL.CODEC.BITSTREAM True"
+        )
+
+
+def _examples(results: Sequence[Result], values: Sequence[str]) -> dict[str, list[str]]:
+    """Where the results of each value are from."""
+    origins: dict[str, list[str]] = {}
+    for result, value in zip(results, values, strict=True):
+        origins.setdefault(value, []).append(describe_origin(result))
+    return origins
+
+
+def _list(origins: dict[str, list[str]]) -> str:
+    def shorten(names: list[str]) -> str:
+        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+        return ", ".join(names[:2]) + more
+
+    return "; ".join(f"{value}: {shorten(names)}" for value, names in origins.items())
