@@ -113,7 +113,7 @@ def decode_files(args: argparse.Namespace) -> int:
 
     from codec_det.bitstream.container import MAX_PIXELS
     from codec_det.codec.deploy import load_decoder
-    from codec_det.command_line import usable_cores
+    from codec_det.cores import usable_cores
     from codec_det.file_batch import describe_failures, find_files, process
     from codec_det.files import make_folder
 

@@ -24,6 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from command_line import INTERRUPTED, fraction, leave, positive
+
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
     from codec_det.receiver import Receiver
@@ -67,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add(
         "--score-threshold",
-        type=_fraction,
+        type=fraction,
         metavar="S",
         help="leave out detections of lower scores, 0 to 1 (default: all that the detector gives, "
         f"as box AP counts them, but draw only those of {DRAWN_FROM} or more)",
@@ -75,32 +77,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--annotations", type=Path, metavar="JSON", help="in COCO's format: take image ids from it")
     add(
         "--max-pixels",
-        type=_positive,
+        type=positive,
         metavar="N",
         # MAX_PIXELS, which is not imported yet.
         help="refuse files of larger pictures, which need much memory (default: 16777216)",
     )
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     return parser
-
-
-# Not codec_det.command_line's, for which --help would wait.
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
-    return value
-
-
-# argparse names the type in its message: "invalid whole number value: 'x'".
-_positive.__name__, _fraction.__name__ = "whole number", "number"
 
 
 class Detector:
@@ -202,7 +185,6 @@ def describe(found: Sequence[Found], seconds: float) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     args = build_parser().parse_args(argv)
-    from codec_det.command_line import INTERRUPTED
     from codec_det.errors import CodecDetError
 
     try:
@@ -216,7 +198,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    status = main()
-    from codec_det.command_line import leave
-
-    leave(status)
+    leave(main())

@@ -19,17 +19,13 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
+from command_line import INTERRUPTED, leave, positive
 
-from codec_det.bitstream.container import MAX_PIXELS
-from codec_det.bitstream.onnx_encoder import load_onnx_encoder
-from codec_det.command_line import INTERRUPTED, leave, positive, usable_cores
-from codec_det.data.image_io import SUFFIXES, read_image
-from codec_det.errors import CodecDetError
-from codec_det.file_batch import describe_failures, find_files, process
-from codec_det.files import atomic_file, make_folder
+# codec_det is imported where it is used: --help need not wait for PyTorch.
+if TYPE_CHECKING:
+    import numpy as np
 
 EPILOG = """
 examples:
@@ -87,7 +83,12 @@ def open_encoder(path: Path, device: str, workers: int) -> Callable[[np.ndarray]
     Raises:
         CodecDetError: if the model or the device cannot be used.
     """
+    from codec_det.errors import CodecDetError
+
     if path.suffix == ".onnx":
+        from codec_det.bitstream.onnx_encoder import load_onnx_encoder
+        from codec_det.cores import usable_cores
+
         if device != "cpu":
             raise CodecDetError(
                 f"--device {device}: ONNX encoders run on the CPU; give encoder.safetensors"
@@ -124,6 +125,12 @@ def encode_files(args: argparse.Namespace) -> int:
     Raises:
         CodecDetError: if something is wrong with anything but a picture.
     """
+    from codec_det.bitstream.container import MAX_PIXELS
+    from codec_det.cores import usable_cores
+    from codec_det.data.image_io import SUFFIXES, read_image
+    from codec_det.file_batch import describe_failures, find_files, process
+    from codec_det.files import atomic_file, make_folder
+
     paths = find_files(args.pictures, SUFFIXES, "pictures", distinct_names=True)
     workers = min(args.workers or usable_cores(), len(paths))
     encode = open_encoder(args.model, args.device, workers)
@@ -166,6 +173,8 @@ def describe(coded: dict[Path, CodedFile], folder: Path) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     args = build_parser().parse_args(argv)
+    from codec_det.errors import CodecDetError
+
     try:
         return encode_files(args)
     except CodecDetError as error:

@@ -13,13 +13,11 @@ import io
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from codec_det.checkpoint import read_checkpoint
-from codec_det.errors import CodecDetError, WeightsError
-from codec_det.files import atomic_file
+# codec_det is imported where it is used: --help need not wait for PyTorch.
+if TYPE_CHECKING:
+    import torch
 
 # Entropy-model parameters are few, and their precision shapes every CDF table.
 KEPT_EXACT = ("entropy_bottleneck", "gaussian_conditional", "pixel_mean", "pixel_std")
@@ -43,6 +41,10 @@ def export(checkpoint: dict[str, Any], part: str, half: bool) -> dict[str, torch
     Raises:
         WeightsError: if there are none.
     """
+    import torch
+
+    from codec_det.errors import WeightsError
+
     weights = {k: v for k, v in checkpoint.get("model", {}).items() if k.startswith(f"{part}.")}
     if not weights:
         raise WeightsError(f"the checkpoint holds no {part}: give one of tools/train_net.py")
@@ -57,6 +59,8 @@ def save_compressed(checkpoint: dict[str, Any], path: Path) -> None:
 
     PyTorch's files are ZIP archives that it writes without compression, but reads with it too.
     """
+    import torch
+
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     with (
@@ -70,6 +74,10 @@ def save_compressed(checkpoint: dict[str, Any], path: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     args = build_parser().parse_args(argv)
+    from codec_det.checkpoint import read_checkpoint
+    from codec_det.errors import CodecDetError
+    from codec_det.files import atomic_file
+
     try:
         weights = export(read_checkpoint(args.checkpoint), args.part, args.half)
         with atomic_file(args.output) as partial:

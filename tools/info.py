@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from command_line import positive
+
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
     from codec_det.bitstream.entropy import EntropyModel
@@ -49,25 +51,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add(
         "--max-pixels",
-        type=_positive,
+        type=positive,
         metavar="N",
         # MAX_PIXELS, which is not imported yet.
         help="with --model: refuse files of larger pictures (default: 16777216)",
     )
     add("--json", action="store_true", help="print JSON: files, models and failures")
     return parser
-
-
-# Not codec_det.command_line's, for which --help would wait.
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value
-
-
-# argparse names the type in its message: "invalid whole number value: 'x'".
-_positive.__name__ = "whole number"
 
 
 def describe_coded(path: Path, entropy: EntropyModel | None, max_pixels: int) -> Facts:
