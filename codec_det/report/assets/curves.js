@@ -1,0 +1,101 @@
+"use strict";
+// Accuracy and distortion over bits per pixel: a line per series, a level for uncompressed pictures.
+
+const curvesBox = document.getElementById("curves");
+
+const METRICS = {
+  AP: { label: "box AP", axis: `box AP on ${DATA.dataset} (%)`, digits: 1 },
+  AP50: { label: "AP50", axis: `box AP50 on ${DATA.dataset} (%)`, digits: 1 },
+  PSNR: { label: "PSNR", axis: "PSNR (dB)", digits: 2 },
+};
+
+function hoverText(point, metric) {
+  const { label, digits } = METRICS[metric];
+  const lines = point.details.map(([name, value]) => `${plotlyText(name)}: ${plotlyText(value)}`);
+  const figure = `${label} ${withRange(point[metric], digits)}`;
+  const rate = point.bpp.mean === null ? "" : ` at ${withRange(point.bpp, 4)} bpp`;
+  return `<b>${plotlyText(point.title)}</b><br>${figure}${rate}<br>${lines.join("<br>")}`;
+}
+
+/** From the least to the greatest of a point's runs. */
+function errorBars(points, key) {
+  return {
+    type: "data",
+    symmetric: false,
+    array: points.map((point) => point[key].high - point[key].mean),
+    arrayminus: points.map((point) => point[key].mean - point[key].low),
+    visible: points.some((point) => point[key].high > point[key].low),
+    thickness: 1.2,
+    width: 3,
+  };
+}
+
+function curveTrace(series, metric) {
+  const points = series.points
+    .map((key) => ({ key, ...DATA.points[key] }))
+    .filter((point) => point[metric].mean !== null && point.bpp.mean !== null);
+  return {
+    type: "scatter",
+    mode: "lines+markers",
+    name: plotlyText(series.name),
+    x: points.map((point) => point.bpp.mean),
+    y: points.map((point) => point[metric].mean),
+    error_x: errorBars(points, "bpp"),
+    error_y: errorBars(points, metric),
+    customdata: points.map((point) => point.key),
+    text: points.map((point) => hoverText(point, metric)),
+    hovertemplate: "%{text}<extra></extra>",
+    line: { color: series.colour, dash: series.dash, width: 2 },
+    marker: { color: series.colour, symbol: series.symbol, size: 10, line: { width: 0 } },
+    showlegend: points.length > 0,
+  };
+}
+
+/** Uncompressed pictures have 24 bits per pixel: to scale, all codecs would be in one place. */
+function levelTrace(series, metric, highest) {
+  const key = series.points[0];
+  const point = DATA.points[key];
+  const steps = point[metric].mean === null ? [] : [...Array(21).keys()];
+  return {
+    type: "scatter",
+    mode: "lines",
+    name: plotlyText(series.name),
+    x: steps.map((step) => (step / 20) * highest),
+    y: steps.map(() => point[metric].mean),
+    customdata: steps.map(() => key),
+    text: steps.map(() => hoverText(point, metric)),
+    hovertemplate: "%{text}<extra></extra>",
+    line: { color: series.colour, dash: "dash", width: 1.5 },
+    showlegend: steps.length > 0,
+  };
+}
+
+function drawCurves(metric) {
+  const rates = DATA.series
+    .filter((series) => !series.level)
+    .flatMap((series) => series.points)
+    .map((key) => DATA.points[key].bpp.mean ?? 0);
+  const highest = 1.08 * Math.max(...rates, 1e-6);
+  const traces = DATA.series.map((series) =>
+    series.level ? levelTrace(series, metric, highest) : curveTrace(series, metric),
+  );
+  const layout = plotLayout({
+    xaxis: axisLayout(DATA.rateIs, { range: [0, highest], zeroline: false }),
+    yaxis: axisLayout(METRICS[metric].axis, { zeroline: false }),
+    legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom" },
+    hovermode: "closest",
+    margin: { l: 8, r: 12, t: 34, b: 8 },
+  });
+  return Plotly.react(curvesBox, traces, layout, PLOTLY_OPTIONS);
+}
+
+if (curvesBox) {
+  whenSeen(curvesBox, async () => {
+    const chosen = document.querySelector("[name=metric]:checked").value;
+    await drawCurves(chosen);
+    curvesBox.on("plotly_click", (event) => showRecord(event.points[0].customdata));
+  });
+  for (const choice of document.querySelectorAll("[name=metric]")) {
+    choice.addEventListener("change", () => drawCurves(choice.value));
+  }
+}

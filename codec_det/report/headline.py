@@ -1,0 +1,73 @@
+"""What the results say, in a sentence, and how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..curves import Curve, Point
+from ..records import Result
+from .points import DIGITS, text, with_range
+
+# Against which regime the best is held: the first of these that is there.
+_REFERENCES = ("T-FT", "baseline")
+
+
+def headline(curves: Sequence[Curve]) -> str:
+    """Which regime is best at the lowest rate, and by how much.
+
+    Only curves of the reference's codec compete with it: the lowest rates of other codecs can be
+    anywhere. Both rates are said, as they need not be the same.
+    """
+    compressed = [curve for curve in curves if not curve.is_level]
+    if not compressed:
+        return f"Uncompressed pictures give a box AP of {with_range(curves[0].points[0], 'AP')}."
+    reference = _reference(compressed)
+    rivals = [curve for curve in compressed if curve.codec == reference.codec]
+    best = max(rivals, key=lambda curve: curve.points[0].mean("AP"))
+    sentence = f"At the lowest rate, {best.label} has a box AP of {_at_rate(best.points[0])}"
+    if best is not reference:
+        gain = best.points[0].mean("AP") - reference.points[0].mean("AP")
+        sentence += (
+            f": {text(gain, DIGITS['AP'])} more than {reference.label}, with "
+            f"{_at_rate(reference.points[0])}"
+        )
+    elif len(rivals) > 1:
+        sentence += f", the best of {len(rivals)} regimes"
+    levels = [curve for curve in curves if curve.is_level]
+    if levels:
+        ap = text(levels[0].points[0].mean("AP"), DIGITS["AP"])
+        sentence += f". Uncompressed pictures give {ap}"
+    return sentence + "."
+
+
+def _reference(curves: Sequence[Curve]) -> Curve:
+    for regime in _REFERENCES:
+        for curve in curves:
+            if curve.regime == regime:
+                return curve
+    return curves[0]
+
+
+def _at_rate(point: Point) -> str:
+    return f"{with_range(point, 'AP')} at {text(point.mean('bpp'), 3)} bpp"
+
+
+def facts(results: Sequence[Result], curves: Sequence[Curve]) -> list[tuple[str, Any]]:
+    """Counts and dates by name."""
+    codecs = dict.fromkeys(curve.codec for curve in curves if not curve.is_level)
+    seeds = {result.seed for result in results if result.regime != "baseline"}
+    days = sorted(result.record["time"][:10] for result in results if "time" in result.record)
+    pictures = {result.record["results"].get("rate", {}).get("images") for result in results} - {
+        None
+    }
+    found = [
+        ("Test set", results[0].dataset),
+        ("Pictures", ", ".join(f"{count:.0f}" for count in sorted(pictures))),
+        ("Runs", len(results)),
+        ("Regimes", len({curve.regime for curve in curves})),
+        ("Seeds", len(seeds)),
+        ("Codecs", ", ".join(codecs)),
+        ("Evaluated", " to ".join(dict.fromkeys((days[0], days[-1]))) if days else ""),
+    ]
+    return [(name, value) for name, value in found if value]

@@ -1,0 +1,129 @@
+"""The page put together and written.
+
+The JSON that its scripts read has
+
+- ``dataset``, ``rateIs``: for axes;
+- ``series``, ``points``: see :mod:`.points`;
+- ``records``: every run's record by its name, whole;
+- ``training``: see :mod:`.training`;
+- ``pictures``: see :mod:`.gallery`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from .. import __version__
+from ..curves import Curve
+from ..files import atomic_file
+from ..records import Result
+from .gallery import Gallery
+from .headline import facts, headline
+from .matrices import EXPLANATION, bd_tables
+from .points import DIGITS, point_entries, run_name, series_entries, table_rows
+from .reproduction import environment, run_entries
+from .training import training_runs, training_section
+
+SCRIPTS = ("page.js", "curves.js", "pictures.js", "training.js")
+
+_COLUMN_NAMES = {"AP": "box AP", "PSNR": "PSNR (dB)"}
+
+
+def render_page(
+    root: Path,
+    results: Sequence[Result],
+    curves: Sequence[Curve],
+    gallery: Gallery,
+    warnings: Sequence[str],
+) -> str:
+    """The whole page as HTML.
+
+    Args:
+        root: the folder that holds the runs, for their names.
+        results: of one data set and kind of rate.
+        curves: the results, grouped.
+        warnings: what was met while reading, for the top of the page.
+    """
+    training = training_runs(curves, root)
+    matrices, reasons = bd_tables(curves)
+    names = ("regime", "codec", "operating point", "seeds")
+    figures = [(_COLUMN_NAMES.get(metric, metric), True) for metric in DIGITS]
+    columns = [(name, False) for name in names] + figures
+    return _template().render(
+        title=f"{root.resolve().name}: bits for machines",
+        version=__version__,
+        dataset=results[0].dataset,
+        created=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        source=str(root),
+        headline=headline(curves),
+        facts=facts(results, curves),
+        warnings=warnings,
+        columns=[{"name": name, "number": number} for name, number in columns],
+        rows=table_rows(curves),
+        bd_is=EXPLANATION,
+        matrices=matrices,
+        reasons=reasons,
+        gallery=gallery.section(),
+        picture_notes=gallery.notes,
+        training=training_section(training, curves) if training else None,
+        environment=environment(results),
+        runs=run_entries(results, root),
+        data=_data(root, results, curves, gallery, training),
+        # Of this package and of plotly's, so trusted; all else is escaped.
+        css=Markup(_asset("style.css")),
+        plotly=Markup(get_plotlyjs()),
+        scripts=[Markup(_asset(name)) for name in SCRIPTS],
+    )
+
+
+def _template() -> Any:
+    environment = Environment(
+        loader=PackageLoader("codec_det.report", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    # Not sorted: details have an order.
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    return environment.get_template("page.html.j2")
+
+
+def _asset(name: str) -> str:
+    return files("codec_det.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _data(
+    root: Path,
+    results: Sequence[Result],
+    curves: Sequence[Curve],
+    gallery: Gallery,
+    training: list[dict[str, Any]],
+) -> dict[str, Any]:
+    kinds = dict.fromkeys(curve.kind_of_rate for curve in curves if curve.kind_of_rate)
+    return {
+        "dataset": results[0].dataset,
+        "rateIs": " ".join([*kinds, "bits per pixel of the original pictures"]),
+        "series": series_entries(curves),
+        "points": point_entries(curves, root),
+        "records": {run_name(result, root): result.record for result in results},
+        "training": {"runs": training},
+        "pictures": gallery.data(),
+    }
+
+
+def write_page(page: str, path: Path) -> None:
+    """Write the page; the file appears when it is complete.
+
+    Raises:
+        CodecDetError: if it cannot be written.
+    """
+    with atomic_file(path) as partial:
+        partial.write_text(page, encoding="utf-8")

@@ -1,0 +1,194 @@
+"""Points of curves as the page shows them: table rows, what hovering says, and what plotly draws.
+
+A point's key is its place in the list that :func:`point_entries` makes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..curves import Curve, Point
+from ..plots import OTHER_STYLE, REGIME_STYLES
+from ..records import Result
+
+# Digits after the point.
+DIGITS = {"AP": 1, "AP50": 1, "bpp": 4, "PSNR": 2}
+
+# matplotlib's markers, in plotly's words.
+_SYMBOLS = {
+    "o": "circle",
+    "s": "square",
+    "^": "triangle-up",
+    "D": "diamond",
+    "v": "triangle-down",
+    "P": "cross",
+    "X": "x",
+    "*": "star",
+}
+_DASHES = ("solid", "dot", "dashdot", "longdash")  # of the first, second, ... codec
+_LEVEL_COLOUR = "#7F7F7F"
+
+
+def css_colour(regime: str) -> str:
+    """A regime's colour; black is the text's, so that it is seen on dark pages."""
+    colour = REGIME_STYLES.get(regime, OTHER_STYLE)[0]
+    return "var(--ink)" if colour == "#000000" else colour
+
+
+def text(value: float, digits: int) -> str:
+    """A figure for people, with a real minus sign; a dash where there is none."""
+    return f"{value:.{digits}f}".replace("-", "−") if math.isfinite(value) else "–"
+
+
+def with_range(point: Point, metric: str) -> str:
+    """Mean, and range over runs where there are several."""
+    mean = text(point.mean(metric), DIGITS[metric])
+    spread = range_text(point, metric)
+    return f"{mean} ({spread})" if spread else mean
+
+
+def range_text(point: Point, metric: str) -> str:
+    """Least to greatest of several runs; "" of one."""
+    if len(point.results) == 1 or not math.isfinite(point.mean(metric)):
+        return ""
+    low, high = (text(v, DIGITS[metric]) for v in (point.low(metric), point.high(metric)))
+    return f"{low}–{high}"
+
+
+def run_name(result: Result, root: Path) -> str:
+    """A run's folder, relative to that of all results."""
+    assert result.folder is not None, "runs are read from folders"
+    folder = result.folder
+    relative = folder.relative_to(root) if folder.is_relative_to(root) else folder
+    return relative.as_posix() if relative.parts else folder.resolve().name
+
+
+def numbered(curves: Sequence[Curve]) -> Iterator[tuple[int, Curve, Point]]:
+    """Every point with its key and curve."""
+    pairs = [(curve, point) for curve in curves for point in curve.points]
+    for key, (curve, point) in enumerate(pairs):
+        yield key, curve, point
+
+
+def point_title(curve: Curve, point: Point) -> str:
+    """What to call a point by itself."""
+    return curve.label if curve.is_level else f"{curve.label}, {point.name}"
+
+
+def point_entries(curves: Sequence[Curve], root: Path) -> list[dict[str, Any]]:
+    """What the page's scripts know of each point: figures, details and names of runs."""
+    return [
+        {
+            "title": point_title(curve, point),
+            "details": _details(curve, point),
+            "runs": [run_name(result, root) for result in point.results],
+            **{metric: _figure(point, metric) for metric in DIGITS},
+        }
+        for _, curve, point in numbered(curves)
+    ]
+
+
+def _figure(point: Point, metric: str) -> dict[str, float | None]:
+    """Rounded further than anyone reads; None where there is no figure."""
+    values = (point.mean(metric), point.low(metric), point.high(metric))
+    mean, low, high = (round(value, 5) if math.isfinite(value) else None for value in values)
+    return {"mean": mean, "low": low, "high": high}
+
+
+def _details(curve: Curve, point: Point) -> list[tuple[str, str]]:
+    """What a point is, by name, in words."""
+    records = [result.record for result in point.results]
+    codec = records[0]["codec"]
+    words = [
+        ("regime", curve.regime),
+        ("codec", _codec_words(codec) if not curve.is_level else "none"),
+        ("operating point", point.name),
+        ("rate", f"{curve.kind_of_rate} bits" if not curve.is_level else ""),
+        ("target", _distinct(f"{r.get('target_bpp') or 0:g} bpp" for r in records if _aims(r))),
+        ("β", _distinct(f"{r['beta']:.3g}" for r in records if _weighs_rate(r))),
+        ("seed: box AP", "; ".join(_seed_words(result) for result in point.results)),
+        ("iteration", _distinct(str(r["iteration"]) for r in records if r.get("iteration"))),
+        ("weights", _distinct(str(r.get("weights_sha256", ""))[:12] for r in records)),
+    ]
+    return [(name, value) for name, value in words if value]
+
+
+def _codec_words(codec: dict[str, Any]) -> str:
+    words = [str(codec["name"])]
+    words += [f"quality {codec['quality']:g}"] if codec.get("quality") is not None else []
+    words += ["×".join(map(str, codec["widths"]))] if codec.get("widths") else []
+    words += [f"{key} {json.dumps(value)}" for key, value in codec.get("settings", {}).items()]
+    return ", ".join(words)
+
+
+def _weighs_rate(record: dict[str, Any]) -> bool:
+    trains = "encoder" in record.get("config", {}).get("MODEL.CODEC.TRAINABLE", [])
+    return trains and record.get("beta") is not None
+
+
+def _aims(record: dict[str, Any]) -> bool:
+    return _weighs_rate(record) and bool(record.get("target_bpp"))
+
+
+def _seed_words(result: Result) -> str:
+    return f"{result.seed}: {text(result.figure('AP'), DIGITS['AP'])}"
+
+
+def _distinct(words: Iterator[str]) -> str:
+    return ", ".join(dict.fromkeys(words))
+
+
+def series_entries(curves: Sequence[Curve]) -> list[dict[str, Any]]:
+    """Each curve as plotly draws it: name, keys of its points, colour, symbol and dashes."""
+    codecs = list(dict.fromkeys(curve.codec for curve in curves if not curve.is_level))
+    keys: dict[str, list[int]] = {}
+    for key, curve, _ in numbered(curves):
+        keys.setdefault(curve.label, []).append(key)
+    return [_series(curve, keys[curve.label], codecs) for curve in curves]
+
+
+def _series(curve: Curve, keys: list[int], codecs: list[str]) -> dict[str, Any]:
+    colour, marker = REGIME_STYLES.get(curve.regime, OTHER_STYLE)
+    if curve.is_level and curve.regime == "baseline":
+        colour = _LEVEL_COLOUR
+    dash = "dash" if curve.is_level else _DASHES[codecs.index(curve.codec) % len(_DASHES)]
+    return {
+        "name": curve.label,
+        "level": curve.is_level,
+        "points": keys,
+        "colour": colour,
+        "symbol": _SYMBOLS[marker],
+        "dash": dash,
+    }
+
+
+def table_rows(curves: Sequence[Curve]) -> list[dict[str, Any]]:
+    """A row of the summary per point."""
+    return [
+        {
+            "key": key,
+            "order": place,
+            "title": point_title(curve, point),
+            "colour": css_colour(curve.regime),
+            "regime": curve.regime,
+            "codec": "uncompressed" if curve.is_level else curve.codec,
+            "operating_point": "24 bpp" if curve.is_level else point.name,
+            "seeds": ", ".join(map(str, point.seeds)) if point.is_trained else "–",
+            "figures": [_cell(point, metric) for metric in DIGITS],
+        }
+        for key, curve, point in numbered(curves)
+        for place in [curves.index(curve)]
+    ]
+
+
+def _cell(point: Point, metric: str) -> dict[str, Any]:
+    mean = point.mean(metric)
+    return {
+        "value": repr(mean) if math.isfinite(mean) else "",
+        "mean": text(mean, DIGITS[metric]),
+        "spread": range_text(point, metric),
+    }
