@@ -76,8 +76,8 @@ def write_report(args: argparse.Namespace) -> Path:
     from codec_det import records
     from codec_det.curves import curves_of
     from codec_det.files import make_folder
-    from codec_det.report.gallery import make_gallery
     from codec_det.report.page import render_page, write_page
+    from codec_det.report.picture_coding import make_gallery
 
     root, output = args.results_dir, args.output or args.results_dir / "report.html"
     warned = WarningList()

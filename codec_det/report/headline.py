@@ -7,7 +7,8 @@ from typing import Any
 
 from ..curves import Curve, Point
 from ..records import Result
-from .points import DIGITS, text, with_range
+from .points import DIGITS, with_range
+from .wording import text
 
 # Against which regime the best is held: the first of these that is there.
 _REFERENCES = ("T-FT", "baseline")

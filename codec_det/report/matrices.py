@@ -7,7 +7,7 @@ from typing import Any
 
 from ..bjontegaard_deltas import Delta, bd_matrix
 from ..curves import Curve
-from .points import text
+from .wording import text
 
 EXPLANATION = (
     "What the curve of a column needs or gains against that of its row (the anchor), by PCHIP over "
@@ -48,8 +48,11 @@ def _cell(delta: Delta, sign: int, unit: str, reasons: dict[str, int]) -> dict[s
     if delta.is_refused:
         number = reasons.setdefault(delta.refusal, len(reasons) + 1)
         return {"text": "n/a", "tone": "refused", "reason": number}
-    shown = text(delta.value, 1)
     # What is shown as 0.0 is neither better nor worse.
-    gain = 0.0 if float(shown.replace("−", "-")) == 0 else sign * delta.value
+    gain = sign * round(delta.value, 1)
     tone = "better" if gain > 0 else "worse" if gain < 0 else "even"
-    return {"text": ("+" if delta.value > 0 else "") + shown + unit, "tone": tone, "reason": 0}
+    return {
+        "text": ("+" if delta.value > 0 else "") + text(delta.value, 1) + unit,
+        "tone": tone,
+        "reason": 0,
+    }

@@ -14,6 +14,7 @@ from typing import Any
 from ..curves import Curve, Point
 from ..plots import OTHER_STYLE, REGIME_STYLES
 from ..records import Result
+from .wording import DASH, TIMES, text
 
 # Digits after the point.
 DIGITS = {"AP": 1, "AP50": 1, "bpp": 4, "PSNR": 2}
@@ -39,11 +40,6 @@ def css_colour(regime: str) -> str:
     return "var(--ink)" if colour == "#000000" else colour
 
 
-def text(value: float, digits: int) -> str:
-    """A figure for people, with a real minus sign; a dash where there is none."""
-    return f"{value:.{digits}f}".replace("-", "−") if math.isfinite(value) else "–"
-
-
 def with_range(point: Point, metric: str) -> str:
     """Mean, and range over runs where there are several."""
     mean = text(point.mean(metric), DIGITS[metric])
@@ -56,7 +52,7 @@ def range_text(point: Point, metric: str) -> str:
     if len(point.results) == 1 or not math.isfinite(point.mean(metric)):
         return ""
     low, high = (text(v, DIGITS[metric]) for v in (point.low(metric), point.high(metric)))
-    return f"{low}–{high}"
+    return f"{low}{DASH}{high}"
 
 
 def run_name(result: Result, root: Path) -> str:
@@ -120,7 +116,7 @@ def _details(curve: Curve, point: Point) -> list[tuple[str, str]]:
 def _codec_words(codec: dict[str, Any]) -> str:
     words = [str(codec["name"])]
     words += [f"quality {codec['quality']:g}"] if codec.get("quality") is not None else []
-    words += ["×".join(map(str, codec["widths"]))] if codec.get("widths") else []
+    words += [TIMES.join(map(str, codec["widths"]))] if codec.get("widths") else []
     words += [f"{key} {json.dumps(value)}" for key, value in codec.get("settings", {}).items()]
     return ", ".join(words)
 
@@ -177,7 +173,7 @@ def table_rows(curves: Sequence[Curve]) -> list[dict[str, Any]]:
             "regime": curve.regime,
             "codec": "uncompressed" if curve.is_level else curve.codec,
             "operating_point": "24 bpp" if curve.is_level else point.name,
-            "seeds": ", ".join(map(str, point.seeds)) if point.is_trained else "–",
+            "seeds": ", ".join(map(str, point.seeds)) if point.is_trained else DASH,
             "figures": [_cell(point, metric) for metric in DIGITS],
         }
         for key, curve, point in numbered(curves)

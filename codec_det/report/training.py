@@ -12,7 +12,8 @@ import numpy as np
 
 from ..curves import REGIMES, Curve
 from ..plots import OTHER_STYLE, REGIME_STYLES
-from .points import css_colour, run_name, text
+from .points import css_colour, run_name
+from .wording import text
 
 METRICS_FILE = "metrics.json"
 MAX_POINTS = 60  # of a line; a small plot is a few hundred pixels wide

@@ -1,0 +1,111 @@
+"""Codes the pictures of the page: which runs, which pictures, and what could not be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from detectron2.data import MetadataCatalog
+from tqdm import tqdm
+
+from ..curves import Curve
+from ..data.register import check_datasets, register_datasets
+from ..errors import CodecDetError
+from ..picture_choice import Entry, by_disagreement, check_files, evenly
+from ..runs import CHECKPOINT_TAG, Coded, Run, code_pictures, open_run, read_original
+from .gallery import Gallery
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A run that stands for a curve: the curve's name, and box AP on the whole test set."""
+
+    name: str
+    run: Run
+    ap: float
+
+
+def make_gallery(curves: Sequence[Curve], count: int, *, by_difference: bool = False) -> Gallery:
+    """Code pictures with one run of each curve: the lowest seed at its lowest rate.
+
+    Runs and pictures that cannot be shown are named in the gallery's notes, not refused.
+
+    Args:
+        count: pictures, evenly spread over the test set.
+        by_difference: instead those whose box AP differs most between the page's first two layers.
+    """
+    if count == 0:
+        return Gallery(notes=["Made without pictures (--pictures 0)."])
+    notes: list[str] = []
+    shown = [each for curve in curves for each in _open(curve, notes)]
+    if not shown:
+        return Gallery(notes=notes)
+    try:
+        for each in shown:
+            register_datasets(each.run.cfg)
+        check_datasets(shown[0].run.cfg, train=False)
+        entries = _choose(shown, count, by_difference)
+    except CodecDetError as error:
+        return Gallery(notes=[*notes, f"No pictures: {error}"])
+    entries = [entry for entry in entries if _is_there(entry, notes)]
+    return _code(shown, entries, notes)
+
+
+def _open(curve: Curve, notes: list[str]) -> list[_Shown]:
+    """The run that stands for a curve, if it can be built again."""
+    point = curve.points[0]
+    result = point.results[0]
+    try:
+        assert result.folder is not None, "runs are read from folders"
+        run = open_run(result.folder)
+        if point.is_trained and not (run.folder / CHECKPOINT_TAG).exists():
+            raise CodecDetError(f"'{run.folder}' has no checkpoint")
+        if run.dataset != curve.dataset:
+            raise CodecDetError(f"the first DATASETS.TEST of '{run.folder}' is {run.dataset}")
+    except CodecDetError as error:
+        notes.append(f"Without {curve.label}: {error}.")
+        return []
+    return [_Shown(curve.label, run, point.mean("AP"))]
+
+
+def _choose(shown: Sequence[_Shown], count: int, by_difference: bool) -> list[Entry]:
+    if not by_difference or len(shown) < 2:
+        return evenly(shown[0].run.dataset, count)
+    best = max(shown[1:], key=lambda each: each.ap)
+    return by_disagreement(shown[0].run, best.run, count)
+
+
+def _is_there(entry: Entry, notes: list[str]) -> bool:
+    try:
+        check_files([entry])
+    except CodecDetError:
+        notes.append(f"Without image {entry['image_id']}: '{entry['file_name']}' is missing.")
+        return False
+    return True
+
+
+def _code(shown: Sequence[_Shown], entries: Sequence[Entry], notes: list[str]) -> Gallery:
+    """One model in memory at a time."""
+    complete: list[tuple[_Shown, list[Coded]]] = []
+    with tqdm(total=len(shown) * len(entries), unit="img") as progress:
+        for each in shown:
+            progress.set_description(each.name)
+            pictures = []
+            try:
+                for one in code_pictures(each.run, entries, bit_maps=True):
+                    pictures.append(one)
+                    progress.update()
+            except CodecDetError as error:
+                notes.append(f"Without {each.name}: {error}.")
+                continue
+            complete.append((each, pictures))
+    return Gallery(
+        names=[each.name for each, _ in complete],
+        aps=[each.ap for each, _ in complete],
+        rows=[
+            (read_original(entry), [pictures[i] for _, pictures in complete])
+            for i, entry in enumerate(entries)
+        ],
+        class_names=MetadataCatalog.get(shown[0].run.dataset).get("thing_classes", []),
+        notes=notes,
+    )
