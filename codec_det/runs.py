@@ -5,10 +5,8 @@ Pictures are (H, W, 3) uint8 RGB of original size. Boxes are (n, 4) x0, y0, x1, 
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
 from detectron2.structures import BoxMode, Instances
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from .config import load_config
 from .data.image_io import read_image
@@ -27,6 +22,7 @@ from .data.mapper import CodecDetectorMapper
 from .errors import CodecDetError
 from .evaluation import distortion
 from .meta_arch import CodecDetector
+from .picture_ap import box_ap
 from .pixels import to_codec
 from .regimes import Regime
 from .results import RESULTS_FILE
@@ -96,6 +92,9 @@ class Objects:
         """Those with at least this score."""
         keep = self.scores >= threshold
         return Objects(self.boxes[keep], self.classes[keep], self.scores[keep], self.crowd[keep])
+
+
+NOTHING = Objects(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool))
 
 
 @dataclass(frozen=True)
@@ -173,34 +172,13 @@ def column_headings(runs: Sequence[Run]) -> list[tuple[str, str]]:
     ]
 
 
-def choose_entries(
-    dataset: str, image_ids: Sequence[int] | None, count: int
-) -> list[dict[str, Any]]:
-    """Entries of a registered data set: those of ``image_ids``, else ``count`` evenly spread ones.
-
-    Raises:
-        CodecDetError: if an id is not in the data set.
-    """
-    entries = DatasetCatalog.get(dataset)
-    if image_ids is None:
-        places = np.linspace(0, len(entries) - 1, min(count, len(entries)))
-        return [entries[round(place)] for place in places]
-    by_id = {entry["image_id"]: entry for entry in entries}
-    unknown = [str(image_id) for image_id in image_ids if image_id not in by_id]
-    if unknown:
-        raise CodecDetError(
-            f"{dataset} has no image with id {', '.join(unknown)}: its {len(by_id)} ids go from "
-            f"{min(by_id)} to {max(by_id)}"
-        )
-    return [by_id[image_id] for image_id in dict.fromkeys(image_ids)]
-
-
 def read_original(entry: dict[str, Any]) -> Original:
     """The picture of a data set entry and its ground truth."""
-    return Original(entry["image_id"], read_image(entry["file_name"], "RGB"), _truth(entry))
+    return Original(entry["image_id"], read_image(entry["file_name"], "RGB"), ground_truth(entry))
 
 
-def _truth(entry: dict[str, Any]) -> Objects:
+def ground_truth(entry: dict[str, Any]) -> Objects:
+    """The annotated objects of a data set entry."""
     annotations = entry.get("annotations", [])
     boxes = [
         BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations
@@ -255,7 +233,7 @@ def _code(
             found=found,
             bpp=output["bits"] / math.prod(decoded.shape[-2:]),
             psnr=distortion(original, decoded.float() / 255)["psnr"],
-            ap=box_ap(_truth(entry), found) if "instances" in output else math.nan,
+            ap=box_ap(ground_truth(entry), found) if "instances" in output else math.nan,
             bit_map=_map_bits(model, original) if bit_maps else None,
         )
 
@@ -269,43 +247,5 @@ def _map_bits(model: CodecDetector, picture: torch.Tensor) -> BitMap | None:
 
 def _found(output: dict[str, Any]) -> Objects:
     if "instances" not in output:
-        return Objects(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool))
+        return NOTHING
     return Objects.found(output["instances"])
-
-
-def box_ap(truth: Objects, found: Objects) -> float:
-    """COCO's box AP in percent over one picture; nan where it has no objects.
-
-    Only classes that are in the picture count, as COCO defines it.
-    """
-    with redirect_stdout(io.StringIO()):  # pycocotools reports its progress
-        evaluation = COCOeval(_coco(truth), _coco(found), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    ap = float(evaluation.stats[0])
-    return math.nan if ap < 0 else 100 * ap
-
-
-def _coco(objects: Objects) -> COCO:
-    """One picture's objects as pycocotools takes annotations, and the results it has loaded."""
-    coco = COCO()
-    extents = objects.boxes[:, 2:] - objects.boxes[:, :2]
-    coco.dataset = {
-        "images": [{"id": 1}],
-        "categories": [{"id": c} for c in sorted(set(objects.classes.tolist()))],
-        "annotations": [
-            {
-                "id": number,  # from 1: to COCOeval, 0 means no match
-                "image_id": 1,
-                "category_id": int(objects.classes[i]),
-                "bbox": [*objects.boxes[i, :2].tolist(), *extents[i].tolist()],
-                "area": float(extents[i].prod()),
-                "iscrowd": int(objects.crowd[i]),
-                "score": float(objects.scores[i]),
-            }
-            for number, i in enumerate(range(len(extents)), start=1)
-        ],
-    }
-    coco.createIndex()
-    return coco

@@ -1,6 +1,6 @@
 """Pictures of what runs make of pictures: reconstructions and detections side by side.
 
-A sheet has one column per run and one row per picture:
+A sheet has one column per run, and for each picture a row of each kind that it is to show:
 
 .. code-block:: none
 
@@ -10,6 +10,11 @@ A sheet has one column per run and one row per picture:
     │  picture   │    │  decoded   │    │  decoded   │
     └────────────┘    └────────────┘    └────────────┘
       image 7          bpp, PSNR, AP      bpp, PSNR, AP
+    ┌────────────┐    ┌────────────┐    ┌────────────┐
+    │ scale bar  │    │ bits, or   │    │  bits, or  │
+    │            │    │ difference │    │ difference │
+    └────────────┘    └────────────┘    └────────────┘
+      image 7             figures            figures
     legend: one colour per class; detections solid, ground truth dashed
 """
 
@@ -19,18 +24,36 @@ import colorsys
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from .colour_scales import BitScale, DifferenceScale, subtract
+from .drawing import (
+    BLACK,
+    GREY,
+    LABEL_SIZE,
+    LINE,
+    LINE_WIDTH,
+    TEXT_SIZE,
+    WHITE,
+    Box,
+    Colour,
+    dashed_rectangle,
+    font,
+    label_size,
+    place_label,
+    scale_bar,
+    text_panel,
+    text_width,
+    transform,
+    write_centred,
+)
 from .files import atomic_file
-from .runs import Coded, Objects, Original
+from .runs import NOTHING, Coded, Objects, Original
 
-Colour = tuple[int, int, int]
-Box = tuple[float, float, float, float]
+NO_MAP = "no map: rate of a whole file"
 
 # Bright, for black letters on them and for any picture behind them.
 CLASS_COLOURS: tuple[Colour, ...] = (
@@ -43,23 +66,13 @@ CLASS_COLOURS: tuple[Colour, ...] = (
     (46, 230, 182),
     (240, 240, 100),
 )
-BLACK, GREY, WHITE = (0, 0, 0), (100, 100, 100), (255, 255, 255)
 
 # All in pixels. Pictures are shown enlarged by a whole factor, so that their longer side has
 # SIDE_MIN or more, or reduced to SIDE_MAX.
 SIDE_MIN, SIDE_MAX = 384, 1024
 MARGIN, GAP = 16, 12
-TITLE_SIZE, TEXT_SIZE, LABEL_SIZE = 18, 14, 12
-LINE = 20  # from one line of text to the next
+TITLE_SIZE = 18
 SWATCH = 22
-LINE_WIDTH, DASH = 2, 6
-
-
-@lru_cache
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    # matplotlib brings its fonts with it, so pictures are the same on every machine.
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts/ttf", name)), size)
 
 
 def class_colours(rows: Sequence[tuple[Original, Sequence[Coded]]]) -> dict[int, Colour]:
@@ -110,11 +123,16 @@ class _Cell:
 class Sheet:
     """Draws sheets of one data set's pictures in one style.
 
+    Bits per position are drawn over the original in grey, differences around grey; each such row
+    has one scale.
+
     Args:
         headings: title and subtitle of each run's column.
         class_names: by contiguous class.
         colours: of every class that is drawn.
         threshold: detections of lower scores are not drawn.
+        shows: kinds of rows, in the order to draw them: "pictures", "bits" (those of
+            :attr:`Coded.bit_map`), "difference".
     """
 
     def __init__(
@@ -123,36 +141,43 @@ class Sheet:
         class_names: Sequence[str],
         colours: dict[int, Colour],
         threshold: float,
+        shows: Sequence[str] = ("pictures",),
     ) -> None:
-        self.headings = [("original", "ground truth"), *headings]
+        first = ("original", "ground truth") if "pictures" in shows else ("scale", "of each row")
+        self.headings = [first, *headings]
+        self.shows = shows
         self.class_names = class_names
         self.colours = colours
         self.threshold = threshold
 
     def draw(self, rows: Sequence[tuple[Original, Sequence[Coded]]]) -> Image.Image:
-        """Headings, one row per picture, and the legend."""
-        grid = [[self._original(o), *(self._coded(c, o) for c in coded)] for o, coded in rows]
+        """Headings, the rows of each picture, and the legend."""
+        make = {"pictures": self._picture_row, "bits": _bit_row, "difference": _difference_row}
+        grid = [make[show](original, coded) for original, coded in rows for show in self.shows]
         column = self._column_width([cell for row in grid for cell in row])
         lefts = [MARGIN + i * (column + GAP) for i in range(len(self.headings))]
         width = lefts[-1] + column + MARGIN
         panels = [[self._panel(cell, column) for cell in row] for row in grid]
         legend = self._legend([cell for row in grid for cell in row], width - 2 * MARGIN)
         top = MARGIN + 2 * LINE + GAP // 2
-        steps = [row[0].height + LINE + MARGIN for row in panels]
+        steps = [max(panel.height for panel in row) + LINE + MARGIN for row in panels]
         sheet = Image.new("RGB", (width, top + sum(steps) + legend.height + MARGIN), WHITE)
         draw = ImageDraw.Draw(sheet)
         for left, (title, subtitle) in zip(lefts, self.headings, strict=True):
             x, y = left + column // 2, MARGIN
-            _write_centred(draw, (x, y), title, _font(TITLE_SIZE, True), BLACK)
-            _write_centred(draw, (x, y + LINE + 3), subtitle, _font(TEXT_SIZE), GREY)
+            write_centred(draw, (x, y), title, font(TITLE_SIZE, True), BLACK)
+            write_centred(draw, (x, y + LINE + 3), subtitle, font(TEXT_SIZE), GREY)
         for cells, row, step in zip(grid, panels, steps, strict=True):
             for left, cell, panel in zip(lefts, cells, row, strict=True):
                 sheet.paste(panel, (left, top))
-                below = left + column // 2, top + panel.height + 4
-                _write_centred(draw, below, cell.caption, _font(TEXT_SIZE), BLACK)
+                below = left + column // 2, top + step - LINE - MARGIN + 4
+                write_centred(draw, below, cell.caption, font(TEXT_SIZE), BLACK)
             top += step
         sheet.paste(legend, (MARGIN, top))
         return sheet
+
+    def _picture_row(self, original: Original, coded: Sequence[Coded]) -> list[_Cell]:
+        return [self._original(original), *(self._coded(each, original) for each in coded)]
 
     def _original(self, original: Original) -> _Cell:
         height, width = original.picture.shape[:2]
@@ -183,10 +208,10 @@ class Sheet:
     def _column_width(self, cells: Sequence[_Cell]) -> int:
         """Wide enough for every picture, heading, caption and label."""
         widths = [display_size(*cell.picture.shape[:2])[1] for cell in cells]
-        widths += [_label_size(label)[0] + 1 for cell in cells for label in cell.labels]
+        widths += [label_size(label)[0] + 1 for cell in cells for label in cell.labels]
         texts = [*(cell.caption for cell in cells), *(subtitle for _, subtitle in self.headings)]
-        widths += [_text_width(text, _font(TEXT_SIZE)) for text in texts]
-        widths += [_text_width(title, _font(TITLE_SIZE, True)) for title, _ in self.headings]
+        widths += [text_width(text, font(TEXT_SIZE)) for text in texts]
+        widths += [text_width(title, font(TITLE_SIZE, True)) for title, _ in self.headings]
         return max(widths)
 
     def _panel(self, cell: _Cell, column: int) -> Image.Image:
@@ -201,8 +226,8 @@ class Sheet:
         draw = ImageDraw.Draw(panel)
         scale = width / cell.picture.shape[1], height / cell.picture.shape[0]
         limits = left, 0, left + width - 1, height - 1
-        self._draw_boxes(draw, cell.dashed, _transform(cell.dashed.boxes, scale, limits), True)
-        boxes = _transform(cell.labelled.boxes, scale, limits)
+        self._draw_boxes(draw, cell.dashed, transform(cell.dashed.boxes, scale, limits), True)
+        boxes = transform(cell.labelled.boxes, scale, limits)
         if cell.solid is not None:
             self._draw_boxes(draw, cell.solid, boxes, False)
         self._draw_labels(draw, cell, boxes, panel.size)
@@ -215,7 +240,7 @@ class Sheet:
         for box, number in reversed(list(zip(boxes, objects.classes.tolist(), strict=True))):
             colour = self.colours[number]
             if dashed:
-                _dashed_rectangle(draw, box, colour)
+                dashed_rectangle(draw, box, colour)
             else:
                 # A dark rim sets bright lines off from bright pictures.
                 draw.rectangle((box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), outline=BLACK)
@@ -232,21 +257,23 @@ class Sheet:
         order = np.argsort(-cell.labelled.scores, kind="stable").tolist()
         placed: list[Box] = []
         for i in order:
-            placed.append(_place_label(boxes[i], _label_size(cell.labels[i]), panel_size, placed))
+            placed.append(place_label(boxes[i], label_size(cell.labels[i]), panel_size, placed))
         for i, label in reversed(list(zip(order, placed, strict=True))):
             draw.rectangle(label, fill=self.colours[int(cell.labelled.classes[i])])
             middle = (label[0] + label[2]) / 2, (label[1] + label[3]) / 2
-            draw.text(middle, cell.labels[i], fill=BLACK, font=_font(LABEL_SIZE), anchor="mm")
+            draw.text(middle, cell.labels[i], fill=BLACK, font=font(LABEL_SIZE), anchor="mm")
 
     def _legend(self, cells: Sequence[_Cell], width: int) -> Image.Image:
         """What lines mean, then the classes on this sheet, in lines of ``width`` pixels."""
         drawn = [objects for cell in cells for objects in (cell.labelled, cell.dashed)]
         shown = {number for objects in drawn for number in objects.classes.tolist()}
+        if "pictures" not in self.shows:
+            return Image.new("RGB", (width, 1), WHITE)
         texts = ["ground truth", f"detection, score ≥ {self.threshold:g}"]
         texts += [self._name(number) for number in sorted(shown)]
         corners, x, y = [], 0, 0
         for text in texts:
-            length = SWATCH + 6 + _text_width(text, _font(TEXT_SIZE))
+            length = SWATCH + 6 + text_width(text, font(TEXT_SIZE))
             if x and x + length > width:
                 x, y = 0, y + LINE
             corners.append((x, y))
@@ -254,13 +281,48 @@ class Sheet:
         legend = Image.new("RGB", (width, y + LINE), WHITE)
         draw = ImageDraw.Draw(legend)
         swatches = [(x, y + 3, x + SWATCH, y + LINE - 4) for x, y in corners]
-        _dashed_rectangle(draw, swatches[0], GREY)
+        dashed_rectangle(draw, swatches[0], GREY)
         draw.rectangle(swatches[1], outline=GREY, width=LINE_WIDTH)
         for swatch, number in zip(swatches[2:], sorted(shown), strict=True):
             draw.rectangle(swatch, fill=self.colours[number], outline=GREY)
         for (x, y), text in zip(corners, texts, strict=True):
-            draw.text((x + SWATCH + 6, y + LINE / 2), text, BLACK, _font(TEXT_SIZE), anchor="lm")
+            draw.text((x + SWATCH + 6, y + LINE / 2), text, BLACK, font(TEXT_SIZE), anchor="lm")
         return legend
+
+
+def _bit_row(original: Original, coded: Sequence[Coded]) -> list[_Cell]:
+    """The scale, and where each run's bits go."""
+    size = display_size(*original.picture.shape[:2])
+    maps = [each.bit_map for each in coded if each.bit_map is not None]
+    scale = BitScale([bit_map.density for bit_map in maps])
+    first = scale_bar(scale, size) if maps else text_panel("no run has a map", size)
+    cells = [_plain(first, f"image {original.image_id}: where the bits go")]
+    for each in coded:
+        if each.bit_map is None:
+            cells.append(_plain(text_panel(NO_MAP, size), f"{each.bpp:.3f} bpp"))
+            continue
+        density, padding = each.bit_map.density, each.bit_map.padding_bits
+        caption = f"estimated {each.bit_map.bits / density.size:.3f} bpp"
+        caption += f", {padding / each.bit_map.bits:.0%} in the padding" if padding else ""
+        cells.append(_plain(scale.draw(density, original.picture), caption))
+    return cells
+
+
+def _difference_row(original: Original, coded: Sequence[Coded]) -> list[_Cell]:
+    """The scale, and how far each run's picture is from the original."""
+    differences = [subtract(each.picture, original.picture) for each in coded]
+    scale = DifferenceScale(differences)
+    bar = scale_bar(scale, display_size(*original.picture.shape[:2]))
+    cells = [_plain(bar, f"image {original.image_id}: {scale.factor} x difference")]
+    for difference in differences:
+        size = np.abs(difference)
+        caption = f"{scale.factor} x difference · mean {size.mean():.1f}, most {size.max()}"
+        cells.append(_plain(scale.draw(difference), caption))
+    return cells
+
+
+def _plain(picture: np.ndarray, caption: str) -> _Cell:
+    return _Cell(picture, None, NOTHING, (), caption)
 
 
 def save_sheet(sheet: Image.Image, path: Path) -> None:
@@ -271,69 +333,3 @@ def save_sheet(sheet: Image.Image, path: Path) -> None:
     """
     with atomic_file(path) as partial:
         sheet.save(partial, format="PNG")
-
-
-def _text_width(text: str, font: ImageFont.FreeTypeFont) -> int:
-    return math.ceil(font.getlength(text))
-
-
-def _label_size(text: str) -> tuple[int, int]:
-    """Width and height of a label, in pixels."""
-    return _text_width(text, _font(LABEL_SIZE)) + 6, LABEL_SIZE + 4
-
-
-def _write_centred(
-    draw: ImageDraw.ImageDraw,
-    top: tuple[int, int],
-    text: str,
-    font: ImageFont.FreeTypeFont,
-    colour: Colour,
-) -> None:
-    """One line below ``top``."""
-    draw.text(top, text, fill=colour, font=font, anchor="ma")
-
-
-def _transform(
-    boxes: np.ndarray, scale: tuple[float, float], limits: tuple[int, int, int, int]
-) -> list[Box]:
-    """Boxes of a picture scaled to whole pixels within ``limits``, where the picture is shown."""
-    low, high = np.array(limits[:2] * 2), np.array(limits[2:] * 2)
-    shown = np.clip(np.rint(boxes * (scale * 2)) + low, low, high)
-    return [tuple(box) for box in shown.tolist()]
-
-
-def _dashed_rectangle(draw: ImageDraw.ImageDraw, box: Box, colour: Colour) -> None:
-    """Dashes with black between them: seen on any background."""
-    x0, y0, x1, y1 = box
-    draw.rectangle(box, outline=BLACK, width=LINE_WIDTH)
-    inner = LINE_WIDTH - 1
-    for x in np.arange(x0, x1 + 1, 2 * DASH):
-        for y in (y0, y1 - inner):
-            draw.rectangle((x, y, min(x + DASH - 1, x1), y + inner), fill=colour)
-    for y in np.arange(y0, y1 + 1, 2 * DASH):
-        for x in (x0, x1 - inner):
-            draw.rectangle((x, y, x + inner, min(y + DASH - 1, y1)), fill=colour)
-
-
-def _place_label(
-    box: Box, size: tuple[int, int], panel: tuple[int, int], placed: Sequence[Box]
-) -> Box:
-    """Above the box, or below or in it: in the panel, and least on other labels."""
-    width, height = size
-    x0, y0, x1, y1 = box
-    corners = [
-        (x, y) for y in (y0 - height - 1, y1 + 1, y0 + 2, y1 - height - 2) for x in (x0, x1 - width)
-    ]
-    limit_x, limit_y = panel[0] - width - 1, panel[1] - height - 1
-    candidates = [
-        (x, y, x + width, y + height)
-        for x, y in ((max(0, min(x, limit_x)), max(0, min(y, limit_y))) for x, y in corners)
-    ]
-    return min(candidates, key=lambda label: sum(_overlap(label, other) for other in placed))
-
-
-def _overlap(a: Box, b: Box) -> float:
-    """Common area of two boxes."""
-    width = min(a[2], b[2]) - max(a[0], b[0]) + 1
-    height = min(a[3], b[3]) - max(a[1], b[1]) + 1
-    return max(0.0, width) * max(0.0, height)

@@ -1,4 +1,4 @@
-"""Runs, per-picture accuracy, and what a sheet looks like."""
+"""Runs, and what a sheet looks like."""
 
 import math
 from pathlib import Path
@@ -9,21 +9,23 @@ from detectron2.data import DatasetCatalog
 from detectron2.structures import BoxMode
 from PIL import Image
 
+from codec_det.bit_map import BitMap
+from codec_det.colour_scales import BitScale, DifferenceScale, subtract
+from codec_det.drawing import BLACK, GREY, LINE, WHITE, scale_bar
 from codec_det.errors import CodecDetError, ConfigError
 from codec_det.runs import (
+    NOTHING,
     Coded,
     Objects,
     Original,
-    box_ap,
     check_same_dataset,
-    choose_entries,
     column_headings,
     open_run,
     read_original,
 )
 from codec_det.visualization import (
-    BLACK,
-    WHITE,
+    GAP,
+    MARGIN,
     Sheet,
     class_colours,
     display_size,
@@ -41,41 +43,7 @@ def objects(boxes, classes, scores=None, crowd=None):
     )
 
 
-NOTHING = objects([], [])
-LEFT, RIGHT = [0, 0, 40, 50], [60, 10, 100, 60]
-
-
-@pytest.mark.parametrize(
-    ("truth", "found", "expected"),
-    [
-        (objects([LEFT, RIGHT], [0, 1]), objects([LEFT, RIGHT], [0, 1], [0.9, 0.3]), 100),
-        (objects([LEFT, RIGHT], [0, 1]), NOTHING, 0),
-        (objects([LEFT, RIGHT], [0, 1]), objects([LEFT, RIGHT], [1, 0], [0.9, 0.9]), 0),
-        # The mean over classes.
-        (objects([LEFT, RIGHT], [0, 1]), objects([LEFT], [0], [0.9]), 50),
-        # Precision is 1 at the recalls 0, 0.01, ..., 0.5.
-        (objects([LEFT, RIGHT], [3, 3]), objects([LEFT], [3], [0.9]), 100 * 51 / 101),
-        # An IoU of 0.82 is enough at 7 of the 10 thresholds 0.5, 0.55, ..., 0.95.
-        (objects([LEFT], [0]), objects([[0, 0, 40, 41]], [0], [0.9]), 70),
-        # A better-scored false positive halves the precision; one of a class not there is not seen.
-        (objects([LEFT], [0]), objects([RIGHT, LEFT], [0, 0], [0.9, 0.8]), 50),
-        (objects([LEFT], [0]), objects([RIGHT, LEFT], [1, 0], [0.9, 0.8]), 100),
-        # What lies in a crowd is no false positive.
-        (
-            objects([LEFT, RIGHT], [0, 0], crowd=[False, True]),
-            objects([RIGHT, LEFT], [0, 0], [0.9, 0.8]),
-            100,
-        ),
-    ],
-)
-def test_box_ap_of_one_picture(truth, found, expected, capsys):
-    assert box_ap(truth, found) == pytest.approx(expected)
-    assert capsys.readouterr().out == ""
-
-
-def test_a_picture_without_objects_has_no_ap():
-    assert math.isnan(box_ap(NOTHING, objects([LEFT], [0], [0.9])))
-    assert math.isnan(box_ap(NOTHING, NOTHING))
+LEFT = [0, 0, 40, 50]
 
 
 @pytest.fixture
@@ -95,25 +63,9 @@ def dataset(tmp_path):
     DatasetCatalog.remove(name)
 
 
-def ids(entries):
-    return [entry["image_id"] for entry in entries]
-
-
-def test_pictures_are_spread_evenly_or_chosen(dataset):
-    assert ids(choose_entries(dataset, None, 4)) == [10, 13, 16, 19]
-    assert ids(choose_entries(dataset, None, 1)) == [10]
-    assert ids(choose_entries(dataset, None, 99)) == list(range(10, 20))
-    assert ids(choose_entries(dataset, [15, 11, 15], 1)) == [15, 11]
-
-
-def test_unknown_ids_are_named(dataset):
-    with pytest.raises(CodecDetError, match="no image with id 9, 20: its 10 ids go from 10 to 19"):
-        choose_entries(dataset, [9, 12, 20], 1)
-
-
 def test_originals_have_their_pixels_in_rgb_and_their_truth(dataset, tmp_path):
     Image.new("RGB", (8, 6), (250, 20, 30)).save(tmp_path / "a.png")
-    original = read_original(choose_entries(dataset, [19], 1)[0])
+    original = read_original(DatasetCatalog.get(dataset)[-1])
     assert original.image_id == 19
     assert original.picture.shape == (6, 8, 3)
     assert (original.picture == (250, 20, 30)).all()
@@ -306,6 +258,77 @@ def test_sheets_of_several_rows_are_as_wide_and_higher():
     one, three = drawing.draw([row]), drawing.draw([row] * 3)
     assert three.width == one.width
     assert three.height >= one.height + 2 * 384
+
+
+def with_maps(shows, *densities):
+    """A sheet of runs with these maps, (128, 128) or None, that decode to noise."""
+    coded = [
+        Coded(noise(1), NOTHING, 0.1, 30.0, 50.0, None if d is None else BitMap(d, 100.0))
+        for d in densities
+    ]
+    row = Original(7, noise(0), NOTHING), coded
+    drawing = Sheet([("J-FT", "codec")] * len(coded), [], {}, 0.5, shows)
+    return np.array(drawing.draw([row]))
+
+
+def shows_enlarged(picture, image):
+    enlarged = np.kron(picture, np.ones((FACTOR, FACTOR, 1), np.uint8))
+    height, width = enlarged.shape[:2]
+    first = (image[: 1 - height, : 1 - width] == enlarged[0, 0]).all(axis=2)
+    return any(
+        np.array_equal(image[y : y + height, x : x + width], enlarged)
+        for y, x in np.argwhere(first)
+    )
+
+
+def test_maps_of_a_row_have_one_scale():
+    low, high = np.full((128, 128), 0.1), np.full((128, 128), 0.3)
+    low[:64] = 0.02
+    image = with_maps(["bits"], low, None, high)
+    scale = BitScale([low, high])
+    for density in (low, high):
+        assert shows_enlarged(scale.draw(density, noise(0)), image)
+    assert not shows_enlarged(BitScale([low]).draw(low, noise(0)), image)
+    # The run without a map has a frame, and words in it.
+    left = image.shape[1] // 2 + 6
+    frame = image[MARGIN + 2 * LINE + GAP // 2 :, left : left + 384]
+    assert (frame[0] == GREY).all()
+    assert (frame[160:220, 100:300] != WHITE).any()
+
+
+def test_differences_are_drawn_on_the_rows_scale():
+    difference = subtract(noise(1), noise(0))
+    image = with_maps(["difference"], None)
+    assert shows_enlarged(DifferenceScale([difference]).draw(difference), image)
+
+
+def test_a_row_without_any_map_can_be_shown():
+    image = with_maps(["pictures", "bits"], None, None)
+    assert image.shape[0] > 2 * 384
+    assert (image[:, -MARGIN:] == WHITE).all()
+
+
+def test_the_scale_of_flat_and_narrow_pictures_is_not_cut():
+    for size in ((20, 700), (700, 20)):
+        picture = np.zeros((*size, 3), np.uint8)
+        coded = Coded(picture, NOTHING, 1, 30.0, 50.0, BitMap(np.ones(size), 0.0))
+        drawing = Sheet([("J-FT", "codec")], [], {}, 0.5, ["bits", "difference"])
+        image = np.array(drawing.draw([(Original(7, picture, NOTHING), [coded])]))
+        assert shows_whole(scale_bar(BitScale([np.ones(size)]), size), image)
+        assert (image[:, :MARGIN] == WHITE).all()
+
+
+def shows_whole(part, image):
+    """Whether a bar is in an image; found by its first row that is not white."""
+    rows, columns = (np.flatnonzero((part != WHITE).any(axis=(axis, 2))) for axis in (1, 0))
+    ink = part[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    height, width = ink.shape[:2]
+    return any(
+        np.array_equal(image[y : y + height, x : x + width], ink)
+        for y in range(image.shape[0] - height + 1)
+        for x in range(image.shape[1] - width + 1)
+        if (image[y, x : x + width] == ink[0]).all()
+    )
 
 
 def test_sheets_are_written_whole_or_not_at_all(tmp_path):

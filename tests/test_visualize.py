@@ -2,6 +2,7 @@
 
 import csv
 import gc
+import json
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from PIL import Image
 from codec_det.checkpoint import ChainCheckpointer
 from codec_det.data.register import register_datasets
 from codec_det.data.shapes import generate
-from codec_det.runs import choose_entries, code_pictures, open_run
+from codec_det.picture_choice import at_random, by_ids, evenly
+from codec_det.runs import code_pictures, open_run
 from codec_det.trainer import evaluate, load_chain
 from tools import visualize as tool
 
@@ -85,7 +87,7 @@ def test_it_writes_a_picture_per_image_and_an_overview(runs, capsys):
     one, overview = (np.array(Image.open(output / name)) for name in names[1:])
     assert overview.shape[0] > one.shape[0] + 384
     run = open_run(runs.paths[1])
-    (coded,) = code_pictures(run, choose_entries(runs.dataset, [4], 1))
+    (coded,) = code_pictures(run, by_ids(runs.dataset, [4]))
     stored = np.array(Image.open(runs.folder / "set" / "images" / "000004.png"))
     # All but the outlines of the ground truth.
     for picture in (coded.picture, stored):
@@ -109,7 +111,7 @@ def test_figures_are_those_of_the_evaluation(runs, capsys, by_files):
     evaluate(run.cfg, resume=True)
     with (run.folder / "inference" / runs.dataset / "per_image.csv").open() as file:
         rows = list(csv.DictReader(file))
-    coded = list(code_pictures(run, choose_entries(runs.dataset, None, 4)))
+    coded = list(code_pictures(run, evenly(runs.dataset, 4)))
     assert len(rows) == len(coded) == 4
     for row, each in zip(rows, coded, strict=True):
         assert each.bpp == pytest.approx(float(row["bpp"]), rel=1e-5)
@@ -141,11 +143,68 @@ def test_a_codec_alone_has_no_accuracy(runs):
     Path(cfg.OUTPUT_DIR, "results.jsonl").touch()
     run = open_run(cfg.OUTPUT_DIR)
     register_datasets(run.cfg)
-    (coded,) = code_pictures(run, choose_entries(runs.dataset, [1], 1))
+    (coded,) = code_pictures(run, by_ids(runs.dataset, [1]))
     assert np.isnan(coded.ap)
     assert len(coded.found.scores) == 0
     output = ["--count", "1", "--output-dir", str(runs.folder / "pictures")]
     assert tool.main([cfg.OUTPUT_DIR, *output]) == 0
+
+
+def test_rows_of_bits_and_differences_are_added(runs):
+    sizes = {}
+    for shows in (["pictures"], ["bits"], ["difference", "bits", "pictures"]):
+        output = runs.folder / "-".join(shows)
+        arguments = ["--images", "4", "--output-dir", str(output), "--show", *shows]
+        assert tool.main([*runs.paths, *arguments]) == 0
+        sizes[len(shows), shows[0]] = Image.open(output / "image_4.png").size
+    assert sizes[3, "difference"][1] > sizes[1, "pictures"][1] + 2 * 384
+    assert sizes[3, "difference"][1] > sizes[1, "bits"][1] + 2 * 384
+
+
+@pytest.mark.parametrize("by_files", [False, True])
+def test_bits_by_place_are_those_the_run_is_charged_for(runs, by_files):
+    config = runs.folder / "jft" / "config.yaml"
+    config.write_text(config.read_text().replace("BITSTREAM: false", f"BITSTREAM: {by_files}"))
+    for folder, kind in zip(runs.paths, ("uncompressed", "jft"), strict=True):
+        run = open_run(folder)
+        register_datasets(run.cfg)
+        entries = evenly(runs.dataset, 2)
+        assert [coded.bit_map for coded in code_pictures(run, entries)] == [None, None]
+        for coded in code_pictures(run, entries, bit_maps=True):
+            if kind == "uncompressed":
+                assert coded.bit_map is None
+                continue
+            assert coded.bit_map.density.shape == (64, 64)
+            if by_files:  # what the file has besides
+                assert 0 < 64 * 64 * coded.bpp - coded.bit_map.bits < 400
+            else:
+                assert coded.bit_map.bits == pytest.approx(64 * 64 * coded.bpp, rel=1e-4)
+
+
+def test_pictures_drawn_at_random_are_those_of_the_seed(runs):
+    output = runs.folder / "pictures"
+    arguments = ["--random-seed", "5", "--count", "2", "--output-dir", str(output)]
+    assert tool.main([*runs.paths[:1], *arguments]) == 0
+    drawn = [f"image_{entry['image_id']}.png" for entry in at_random(runs.dataset, 2, 5)]
+    assert sorted(path.name for path in output.iterdir()) == [*drawn, "overview.png"]
+
+
+def test_pictures_are_chosen_by_disagreement(runs):
+    for folder, changed in zip(runs.paths, (None, 3), strict=True):
+        run = open_run(folder)
+        register_datasets(run.cfg)
+        coco = json.loads((runs.folder / "set" / "annotations.json").read_text())
+        found = [{**a, "score": 0.9} for a in coco["annotations"] if a["image_id"] != changed]
+        saved = run.folder / "inference" / runs.dataset
+        saved.mkdir(parents=True)
+        (saved / "coco_instances_results.json").write_text(json.dumps(found))
+        (saved / "per_image.csv").write_text("image_id\n1\n2\n3\n4\n")
+    output = runs.folder / "pictures"
+    # By another spelling of the same folder.
+    second = str(runs.folder / "uncompressed" / ".." / "jft")
+    arguments = ["--disagreement", second, runs.paths[0], "--count", "1"]
+    assert tool.main([*runs.paths, *arguments, "--output-dir", str(output)]) == 0
+    assert sorted(path.name for path in output.iterdir()) == ["image_3.png", "overview.png"]
 
 
 def refused(capsys, *arguments):
@@ -164,6 +223,12 @@ def test_what_cannot_be_shown_is_refused_before_any_work(runs, capsys, monkeypat
     assert "has no config.yaml" in refused(capsys, runs.folder / "none", *output)
     message = refused(capsys, *runs.paths, *output, "--images", 1, 7, 9)
     assert "no image with id 7, 9" in message
+    message = refused(capsys, *runs.paths, *output, "--disagreement", *runs.paths)
+    assert f"'{runs.paths[0]}' has no saved detections of {runs.dataset}" in message
+    other = ("--disagreement", runs.paths[0], "elsewhere")
+    message = refused(capsys, *runs.paths, *output, *other)
+    assert "--disagreement 'elsewhere' is not one of the runs to show: give" in message
+    assert runs.paths[1] in message
     runs.make("elsewhere", dataset="other")
     (runs.folder / "elsewhere" / "results.jsonl").touch()
     message = refused(capsys, *runs.paths, runs.folder / "elsewhere", *output)
@@ -172,6 +237,16 @@ def test_what_cannot_be_shown_is_refused_before_any_work(runs, capsys, monkeypat
     (runs.folder / "file").touch()
     message = refused(capsys, *runs.paths, "--output-dir", runs.folder / "file" / "pictures")
     assert f"'{runs.folder / 'file' / 'pictures'}' is not writable" in message
+
+
+def test_pictures_without_files_are_named(runs, capsys, monkeypatch):
+    monkeypatch.setattr("codec_det.runs.load_chain", None)
+    for number in (2, 4):
+        (runs.folder / "set" / "images" / f"00000{number}.png").unlink()
+    output = ("--output-dir", runs.folder / "pictures")
+    message = refused(capsys, *runs.paths, *output)
+    assert "000002.png" in message
+    assert "000004.png" in message
 
 
 def test_damaged_checkpoints_are_refused(runs, capsys):
@@ -188,6 +263,11 @@ def test_damaged_checkpoints_are_refused(runs, capsys):
         (["--count", "few"], "invalid whole number value: 'few'"),
         (["--score-threshold", "2"], "2.0 is not between 0 and 1"),
         (["--images", "1", "--count", "2"], "not allowed with"),
+        (["--images", "1", "--random-seed", "2"], "not allowed with"),
+        (["--random-seed", "1", "--disagreement", "a", "b"], "not allowed with"),
+        (["--random-seed", "-1"], "-1 is negative"),
+        (["--disagreement", "a"], "expected 2 arguments"),
+        (["--show", "bytes"], "invalid choice: 'bytes'"),
         (["--images", "cat.png"], "invalid int value: 'cat.png'"),
     ],
 )

@@ -4,6 +4,11 @@
 Writes a PNG per picture, and overview.png with the first of them. Each run is the OUTPUT_DIR of
 tools/train_net.py. Its model is rebuilt from config.yaml and the last checkpoint (a run that was
 only evaluated has the weights of its config), and sees the chosen pictures only.
+
+Further rows of a picture (--show), each with one scale for all runs:
+  bits        where the bits go: the estimated bits of all latents of a place, shared out over the
+              pixels of its 16x16 (hyper-latents: 64x64) footprint; learned codecs only
+  difference  decoded minus original, amplified around grey
 """
 
 from __future__ import annotations
@@ -12,27 +17,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from detectron2.data import MetadataCatalog
-from tqdm import tqdm
+from command_line import fraction, not_negative, positive
 
-from codec_det.command_line import fraction, positive
-from codec_det.data.register import check_datasets, register_datasets
-from codec_det.errors import CodecDetError
-from codec_det.files import make_folder
-from codec_det.runs import (
-    Coded,
-    Original,
-    Run,
-    check_same_dataset,
-    choose_entries,
-    code_pictures,
-    column_headings,
-    open_run,
-    read_original,
-)
-from codec_det.visualization import Sheet, class_colours, save_sheet
+# codec_det is imported where it is used: --help need not wait for PyTorch.
+if TYPE_CHECKING:
+    from codec_det.runs import Coded, Original, Run
 
+SHOWS = ("pictures", "bits", "difference")
+COUNT = 6
 OVERVIEW_ROWS = 6
 EPILOG = """
 examples:
@@ -41,6 +35,12 @@ examples:
         --output-dir output/pictures
   chosen pictures, by COCO image id, and every detection with a score of 0.3 or more
     tools/visualize.py output/jft_R50 --images 139 724 --score-threshold 0.3 \\
+        --output-dir output/pictures
+  where a codec's bits go before and after fine-tuning, and what that changes in the picture
+    tools/visualize.py output/shapes/baseline output/shapes/jft \\
+        --show pictures bits difference --random-seed 1 --count 3 --output-dir output/pictures
+  the pictures that fine-tuning helps or harms most, and what all runs make of them
+    tools/visualize.py output/shapes/* --disagreement output/shapes/baseline output/shapes/jft \\
         --output-dir output/pictures
 """
 
@@ -53,14 +53,33 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN_FOLDER", help="in the order to show")
     add("--output-dir", type=Path, required=True, metavar="FOLDER", help="where the PNGs go")
+    add(
+        "--show",
+        nargs="+",
+        choices=SHOWS,
+        default=SHOWS[:1],
+        metavar="ROW",
+        help=f"rows per picture, out of {', '.join(SHOWS)} (default: pictures)",
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--images", nargs="+", type=int, metavar="ID", help="COCO image ids")
     which.add_argument(
+        "--random-seed", type=not_negative, metavar="N", help="pictures drawn at random by seed N"
+    )
+    which.add_argument(
+        "--disagreement",
+        nargs=2,
+        type=Path,
+        metavar="RUN_FOLDER",
+        help="pictures whose box AP differs most between these two of the runs, by the detections "
+        "that their evaluations have saved",
+    )
+    add(
         "--count",
         type=positive,
-        default=6,
         metavar="N",
-        help="without --images: pictures, evenly spread over the test set (default: %(default)s)",
+        help="without --images: how many pictures; if nothing else chooses them, evenly spread "
+        f"over the test set (default: {COUNT})",
     )
     add(
         "--score-threshold",
@@ -72,12 +91,26 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line ``argv``, checked as far as no run need be read."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.images and args.count:
+        parser.error("argument --count: not allowed with argument --images")
+    args.count = args.count or COUNT
+    args.show = [show for show in SHOWS if show in args.show]
+    return args
+
+
 def open_runs(folders: Sequence[Path]) -> list[Run]:
     """All runs, checked, with their data sets registered.
 
     Raises:
         CodecDetError: if one is no run, or they do not compare.
     """
+    from codec_det.data.register import check_datasets, register_datasets
+    from codec_det.runs import check_same_dataset, open_run
+
     runs = [open_run(folder) for folder in folders]
     check_same_dataset(runs)
     for run in runs:
@@ -86,16 +119,52 @@ def open_runs(folders: Sequence[Path]) -> list[Run]:
     return runs
 
 
+def choose(runs: Sequence[Run], args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Data set entries of the pictures to show.
+
+    Raises:
+        CodecDetError: if they cannot be chosen, or have no files.
+    """
+    from codec_det import picture_choice
+
+    dataset = runs[0].dataset
+    if args.images:
+        entries = picture_choice.by_ids(dataset, args.images)
+    elif args.random_seed is not None:
+        entries = picture_choice.at_random(dataset, args.count, args.random_seed)
+    elif args.disagreement:
+        a, b = (_find(runs, folder) for folder in args.disagreement)
+        entries = picture_choice.by_disagreement(a, b, args.count)
+    else:
+        entries = picture_choice.evenly(dataset, args.count)
+    picture_choice.check_files(entries)
+    return entries
+
+
+def _find(runs: Sequence[Run], folder: Path) -> Run:
+    from codec_det.errors import CodecDetError
+
+    for run in runs:
+        if run.folder.resolve() == folder.resolve():
+            return run
+    given = ", ".join(f"'{run.folder}'" for run in runs)
+    raise CodecDetError(f"--disagreement '{folder}' is not one of the runs to show: give {given}")
+
+
 def code_with_all(
-    runs: Sequence[Run], args: argparse.Namespace
+    runs: Sequence[Run], entries: Sequence[dict[str, Any]], bit_maps: bool
 ) -> list[tuple[Original, list[Coded]]]:
     """Each chosen picture, and what each run makes of it; one model in memory at a time."""
-    entries = choose_entries(runs[0].dataset, args.images, args.count)
+    from tqdm import tqdm
+
+    from codec_det.runs import code_pictures, read_original
+
     rows: list[tuple[Original, list[Coded]]] = [(read_original(entry), []) for entry in entries]
     with tqdm(total=len(runs) * len(rows), unit="img") as progress:
         for run in runs:
             progress.set_description(run.folder.name)
-            for (_, coded), result in zip(rows, code_pictures(run, entries), strict=True):
+            results = code_pictures(run, entries, bit_maps=bit_maps)
+            for (_, coded), result in zip(rows, results, strict=True):
                 coded.append(result)
                 progress.update()
     return rows
@@ -107,8 +176,14 @@ def write_sheets(
     args: argparse.Namespace,
 ) -> list[Path]:
     """A sheet per picture and the overview; their paths."""
+    from detectron2.data import MetadataCatalog
+
+    from codec_det.runs import column_headings
+    from codec_det.visualization import Sheet, class_colours, save_sheet
+
     names = MetadataCatalog.get(runs[0].dataset).get("thing_classes", [])
-    sheet = Sheet(column_headings(runs), names, class_colours(rows), args.score_threshold)
+    colours = class_colours(rows)
+    sheet = Sheet(column_headings(runs), names, colours, args.score_threshold, args.show)
     paths = []
     for row in rows:
         paths.append(args.output_dir / f"image_{row[0].image_id}.png")
@@ -120,11 +195,15 @@ def write_sheets(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
-    args = build_parser().parse_args(argv)
+    args = parse_args(argv)
+    from codec_det.errors import CodecDetError
+    from codec_det.files import make_folder
+
     try:
         runs = open_runs(args.runs)
         make_folder(args.output_dir, "--output-dir")
-        paths = write_sheets(runs, code_with_all(runs, args), args)
+        rows = code_with_all(runs, choose(runs, args), "bits" in args.show)
+        paths = write_sheets(runs, rows, args)
     except CodecDetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
