@@ -26,6 +26,7 @@ setup(
         "bjontegaard>=1.3",
         "compressai>=1.2.8",
         "constriction>=0.4",
+        "faster-coco-eval>=1.6.8",
         "fvcore>=0.1.5",
         "jinja2>=3.1",
         "matplotlib>=3.5",
@@ -37,6 +38,7 @@ setup(
         "pycocotools>=2.0.6",
         "safetensors>=0.4",
         "setuptools<82",  # detectron2's model zoo imports pkg_resources
+        "tabulate>=0.9",
         "torch>=2.4",
         "torchvision>=0.19",
         "tqdm>=4.29",

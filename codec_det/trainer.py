@@ -18,13 +18,14 @@ from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, HookBase
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.engine.train_loop import AMPTrainer, SimpleTrainer, TrainerBase
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators
+from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter, get_event_storage, has_event_storage
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .checkpoint import ChainCheckpointer, load_codec_weights
+from .coco_evaluation import FastCOCOEvaluator
 from .codec.names import LEARNED
 from .data.loader import build_test_loader, build_train_loader
 from .evaluation import RateEvaluator
@@ -105,7 +106,7 @@ class Trainer(DefaultTrainer):
         folder = str(Path(cfg.OUTPUT_DIR, "inference", dataset_name))
         evaluators: list[DatasetEvaluator] = [RateEvaluator(cfg.INPUT.FORMAT, folder)]
         if cfg.MODEL.DETECTOR.META_ARCHITECTURE != "NoDetector":
-            evaluators.append(COCOEvaluator(dataset_name, output_dir=folder))
+            evaluators.append(FastCOCOEvaluator(dataset_name, output_dir=folder))
         return DatasetEvaluators(evaluators)
 
     @classmethod
