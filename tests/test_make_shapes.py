@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from codec_det.data.shapes import generate
 from tools import make_shapes as tool
 
 
@@ -24,7 +25,7 @@ def test_it_draws_a_set_and_a_contact_sheet(tmp_path, capsys):
 
 
 def test_boxes_are_drawn_on_the_sheet(tmp_path):
-    json_file = tool.generate(tmp_path / "set", 1, (64, 64), progress=False)
+    json_file = generate(tmp_path / "set", 1, (64, 64), progress=False)
     annotation = json.loads(json_file.read_text())["annotations"][0]
     left, top, width, height = (round(4 * side) for side in annotation["bbox"])
     sheet = tool.contact_sheet(json_file)

@@ -14,6 +14,7 @@ import pytest
 
 from codec_det.cache_warmup import Totals, size_warning
 from codec_det.conventional import CodedCache, build_picture_codec
+from codec_det.cores import usable_cores
 from codec_det.data.image_io import read_image
 from codec_det.data.shapes import generate
 from tools import warm_cache as tool
@@ -149,7 +150,7 @@ def test_the_last_line_adds_up(tiny_set, tmp_path, capsys, workers):
     assert bpp == pytest.approx(8 * size / (12 * 64 * 64), abs=1e-4)
     assert at_a_time == workers
     assert cpu > 0
-    cores = min(workers, tool.usable_cores())
+    cores = min(workers, usable_cores())
     assert speed == pytest.approx(12 / seconds / cores, abs=0.01 * speed + 0.01 * speed / seconds)
 
 

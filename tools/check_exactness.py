@@ -13,18 +13,15 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
+from command_line import positive
 
-from codec_det.codec.exactness import PATHS, Setting, all_settings, measure
-from codec_det.command_line import positive, usable_cores
-from codec_det.data.image_io import SUFFIXES, read_image
-from codec_det.errors import CodecDetError
-from codec_det.file_batch import find_files
-from codec_det.files import atomic_file, make_folder
-from codec_det.frozen_run import load_frozen, open_deployable
+# codec_det is imported where it is used: --help need not wait for PyTorch.
+if TYPE_CHECKING:
+    import numpy as np
+
+    from codec_det.codec.exactness import Setting
 
 EPILOG = """
 example:
@@ -61,7 +58,6 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--processes",
         type=positive,
-        default=usable_cores(),
         metavar="N",
         help="at a time (default: one per usable core)",
     )
@@ -71,6 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def quick_settings(devices: list[str]) -> list[Setting]:
     """The default, and each setting varied alone."""
+    from codec_det.codec.exactness import Setting, all_settings
+
     default = Setting()
     alone = [s for s in all_settings(devices) if _distance(s, default) <= 1]
     return sorted(alone, key=lambda s: _distance(s, default))
@@ -86,6 +84,12 @@ def read_crops(paths: list[Path], count: int, size: tuple[int, int]) -> np.ndarr
     Raises:
         CodecDetError: if there are fewer.
     """
+    import numpy as np
+
+    from codec_det.data.image_io import SUFFIXES, read_image
+    from codec_det.errors import CodecDetError
+    from codec_det.file_batch import find_files
+
     height, width = size
     crops = []
     for path in find_files(paths, SUFFIXES, "pictures"):
@@ -101,6 +105,8 @@ def read_crops(paths: list[Path], count: int, size: tuple[int, int]) -> np.ndarr
 
 def describe(result: dict) -> str:
     """A table for people."""
+    from codec_det.codec.exactness import PATHS
+
     lines = [f"{len(result['settings'])} settings; files that did not decode to their latents:"]
     kinds = sorted({kind for path in PATHS for kind in result[path]["by_difference"]})
     lines.append(f"  {'encoder and decoder differ in':32}{'exact path':>20}{'float path':>20}")
@@ -112,28 +118,47 @@ def describe(result: dict) -> str:
     return "\n".join(lines)
 
 
+def check_exactness(args: argparse.Namespace) -> int:
+    """Run the tool; returns the exit status.
+
+    Raises:
+        CodecDetError: if pictures or run cannot be used.
+    """
+    import torch
+
+    from codec_det.codec.exactness import all_settings, measure
+    from codec_det.cores import usable_cores
+    from codec_det.files import atomic_file, make_folder
+    from codec_det.frozen_run import load_frozen, open_deployable
+
+    pictures = read_crops(args.images, args.count, tuple(args.size))
+    if args.output:
+        make_folder(args.output.parent, "the folder of --output")
+    chain, entropy = load_frozen(open_deployable(args.run))
+    codec: Any = chain.codec
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    settings = quick_settings(devices) if args.quick else all_settings(devices)
+    processes = args.processes or usable_cores()
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(Path(folder), codec, entropy, pictures, settings, processes)
+    print(describe(result))
+    if args.output:
+        with atomic_file(args.output) as partial:
+            partial.write_text(json.dumps(result, indent=1))
+        print(f"Counts are in {args.output}")
+    return 1 if result["exact"]["mismatches"] else 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     args = build_parser().parse_args(argv)
+    from codec_det.errors import CodecDetError
+
     try:
-        pictures = read_crops(args.images, args.count, tuple(args.size))
-        if args.output:
-            make_folder(args.output.parent, "the folder of --output")
-        chain, entropy = load_frozen(open_deployable(args.run))
-        codec: Any = chain.codec
-        devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-        settings = quick_settings(devices) if args.quick else all_settings(devices)
-        with tempfile.TemporaryDirectory() as folder:
-            result = measure(Path(folder), codec, entropy, pictures, settings, args.processes)
-        print(describe(result))
-        if args.output:
-            with atomic_file(args.output) as partial:
-                partial.write_text(json.dumps(result, indent=1))
-            print(f"Counts are in {args.output}")
+        return check_exactness(args)
     except CodecDetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 1 if result["exact"]["mismatches"] else 0
 
 
 if __name__ == "__main__":

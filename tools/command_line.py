@@ -14,6 +14,14 @@ from typing import NoReturn
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
+DEPLOYABLE = (
+    "bmshj2018-factorized",
+    "bmshj2018-factorized-relu",
+    "bmshj2018-hyperprior",
+    "mbt2018-mean",
+)
+"""Learned codecs that can be written to files: the names of codec_det.bitstream.CODEC_IDS."""
+
 
 def positive(text: str) -> int:
     """A whole number of 1 or more."""

@@ -15,9 +15,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from codec_det.errors import CodecDetError
-from codec_det.plots import read_records
-
 TOOLS = Path(__file__).parent
 REGIMES = ("jft", "cft", "tft")
 # Of a training log: losses with ETA, rates, evaluation progress, and where results went.
@@ -45,6 +42,8 @@ def run_tool(name: str, *arguments: str, log: Path | None = None) -> None:
     Raises:
         CodecDetError: if it fails.
     """
+    from codec_det.errors import CodecDetError
+
     command = [sys.executable, "-W", "ignore", str(TOOLS / f"{name}.py"), *arguments]
     print(f"\n$ {shlex.join(['python', f'tools/{name}.py', *arguments])}", flush=True)
     if log is None:
@@ -71,6 +70,9 @@ def run_tool(name: str, *arguments: str, log: Path | None = None) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     args = build_parser().parse_args(argv)
+    from codec_det.errors import CodecDetError
+    from codec_det.records import read_results
+
     folders = {name: args.output_dir / name for name in ("baseline", "tft", "cft", "jft")}
 
     def train(regime: str, *arguments: str) -> None:
@@ -81,15 +83,18 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         train("baseline", "--eval-only")
-        (baseline,) = read_records([folders["baseline"]])
-        bpp = baseline["results"]["rate"]["bpp"]
+        (baseline,) = read_results([folders["baseline"]])
         for regime in REGIMES:
             # The rates must be equal for the accuracies to compare.
-            target = [] if regime == "tft" else ["MODEL.CODEC.TARGET_BPP", f"{bpp:.4f}"]
+            target = (
+                []
+                if regime == "tft"
+                else ["MODEL.CODEC.TARGET_BPP", f"{baseline.figure('bpp'):.4f}"]
+            )
             train(regime, *target)
         runs = [str(folder) for folder in folders.values()]
         run_tool("visualize", *runs, "--output-dir", str(args.output_dir / "pictures"))
-        run_tool("compare", *runs, "--plot", str(args.output_dir / "rate_accuracy.png"))
+        run_tool("plot_rate_accuracy", *runs, "--output-dir", str(args.output_dir / "curves"))
     except CodecDetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

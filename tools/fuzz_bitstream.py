@@ -18,22 +18,14 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from torch import nn
-from tqdm import tqdm
+from command_line import DEPLOYABLE, positive
 
-from codec_det.bitstream import CODEC_IDS
-from codec_det.bitstream.fuzzing import ALLOWED, ESCAPES, OUTCOMES, Report, fuzz
-from codec_det.bitstream.mutations import KINDS, Target
-from codec_det.codec.bitstream_codec import PictureDecoder, picture_encoder
-from codec_det.codec.freeze import freeze_entropy_model
-from codec_det.codec.learned import LearnedCodec
-from codec_det.command_line import positive, usable_cores
-from codec_det.errors import CodecDetError
-from codec_det.files import atomic_file, make_folder
+# codec_det is imported where it is used: --help need not wait for PyTorch.
+if TYPE_CHECKING:
+    from codec_det.bitstream.fuzzing import Report
+    from codec_det.bitstream.mutations import Target
 
 CODECS = ("bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean")
 # Height and width of the pictures whose files are changed.
@@ -65,9 +57,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--codecs",
         nargs="+",
         default=CODECS,
-        choices=CODEC_IDS,
+        choices=DEPLOYABLE,
         metavar="NAME",
-        help=f"out of {', '.join(CODEC_IDS)} (default: {' '.join(CODECS)})",
+        help=f"out of {', '.join(DEPLOYABLE)} (default: {' '.join(CODECS)})",
     )
     add(
         "--seed",
@@ -79,9 +71,8 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--workers",
         type=positive,
-        default=usable_cores(),
         metavar="N",
-        help="processes at a time (default: the usable cores, here %(default)s)",
+        help="processes at a time (default: one per usable core)",
     )
     add(
         "--memory",
@@ -102,6 +93,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def make_target(name: str) -> Target:
     """A narrow codec with random weights, and its files of pictures of some sizes."""
+    import numpy as np
+    import torch
+    from torch import nn
+
+    from codec_det.bitstream.mutations import Target
+    from codec_det.codec.bitstream_codec import PictureDecoder, picture_encoder
+    from codec_det.codec.freeze import freeze_entropy_model
+    from codec_det.codec.learned import LearnedCodec
+
     torch.manual_seed(0)
     codec = LearnedCodec(name, 1, n=8, m=12).eval()
     for transform in (codec.model.g_a, getattr(codec.model, "h_a", None)):
@@ -121,6 +121,9 @@ def make_target(name: str) -> Target:
 
 def summarize(report: Report, args: argparse.Namespace) -> dict[str, Any]:
     """What fuzz.json holds."""
+    from codec_det.bitstream.fuzzing import ESCAPES, OUTCOMES
+    from codec_det.bitstream.mutations import KINDS
+
     names = {
         outcome: int(count)
         for outcome, count in zip(OUTCOMES, report.counts.sum((0, 1, 2)), strict=True)
@@ -151,6 +154,8 @@ def summarize(report: Report, args: argparse.Namespace) -> dict[str, Any]:
 
 def print_summary(summary: dict[str, Any]) -> None:
     """A line per kind of mutation, with the sums of both checksums, and what it took."""
+    from codec_det.bitstream.fuzzing import ALLOWED, ESCAPES, OUTCOMES
+
     columns = [*ALLOWED, *(name for name in ESCAPES if summary["outcomes"][name])]
     print(f"{'':14}" + "".join(f"{name:>15}" for name in columns))
     rows = {
@@ -169,6 +174,8 @@ def print_summary(summary: dict[str, Any]) -> None:
 
 def write_results(folder: Path, report: Report, summary: dict[str, Any]) -> list[Path]:
     """fuzz.json, and the bytes of what escaped; the paths."""
+    from codec_det.files import atomic_file
+
     paths = []
     for escape in report.escapes:
         name = f"{escape.outcome.replace(' ', '_')}_{escape.number}.cdet"
@@ -181,28 +188,34 @@ def write_results(folder: Path, report: Report, summary: dict[str, Any]) -> list
     return paths
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line ``argv``; returns the exit status."""
-    args = build_parser().parse_args(argv)
+def fuzz_bitstream(args: argparse.Namespace) -> int:
+    """Run the tool; returns the exit status.
+
+    Raises:
+        CodecDetError: if the folder cannot be written to.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from codec_det.bitstream.fuzzing import fuzz
+    from codec_det.cores import usable_cores
+    from codec_det.files import make_folder
+
     torch.set_num_threads(1)
-    try:
-        make_folder(args.output_dir, "--output-dir")
-        targets = [make_target(name) for name in args.codecs]
-        with tqdm(total=args.mutations, unit="file", mininterval=1) as bar:
-            report = fuzz(
-                targets,
-                args.mutations,
-                seed=args.seed,
-                workers=args.workers,
-                memory_bytes=args.memory * 2**20,
-                time_limit=args.time_limit,
-                progress=partial(_show, bar),
-            )
-        summary = summarize(report, args)
-        paths = write_results(args.output_dir, report, summary)
-    except CodecDetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    make_folder(args.output_dir, "--output-dir")
+    targets = [make_target(name) for name in args.codecs]
+    with tqdm(total=args.mutations, unit="file", mininterval=1) as bar:
+        report = fuzz(
+            targets,
+            args.mutations,
+            seed=args.seed,
+            workers=args.workers or usable_cores(),
+            memory_bytes=args.memory * 2**20,
+            time_limit=args.time_limit,
+            progress=partial(_show, bar),
+        )
+    summary = summarize(report, args)
+    paths = write_results(args.output_dir, report, summary)
     print_summary(summary)
     print("\n".join(map(str, paths)))
     return 1 if summary["escaped"] else 0
@@ -210,6 +223,18 @@ def main(argv: list[str] | None = None) -> int:
 
 def _show(bar: Any, done: int) -> None:
     bar.update(done - bar.n)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line ``argv``; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    from codec_det.errors import CodecDetError
+
+    try:
+        return fuzz_bitstream(args)
+    except CodecDetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

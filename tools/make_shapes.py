@@ -21,16 +21,13 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
+from command_line import not_negative, positive
 
-from codec_det.command_line import not_negative, positive
-from codec_det.data.image_io import read_image
-from codec_det.data.scenes import CLASS_NAMES, MIN_SIDE
-from codec_det.data.shapes import generate
-from codec_det.errors import CodecDetError
+# codec_det is imported where it is used: --help need not wait for PyTorch.
+if TYPE_CHECKING:
+    import numpy as np
 
 SHEET_COLUMNS, SHEET_ROWS = 6, 4
 TILE = 256  # pixels, the longer side of a picture on the contact sheet
@@ -61,7 +58,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs=2,
         default=(128, 128),
         metavar=("HEIGHT", "WIDTH"),
-        help=f"in pixels, each at least {MIN_SIDE} (default: 128 128)",
+        # MIN_SIDE, which is not imported yet.
+        help="in pixels, each at least 32 (default: 128 128)",
     )
     add(
         "--seed",
@@ -72,6 +70,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--preview", type=Path, metavar="FILE.png", help="also write a contact sheet with boxes")
     args = parser.parse_args(argv)
+    from codec_det.data.scenes import MIN_SIDE
+
     if min(args.size) < MIN_SIDE:
         parser.error(f"argument --size: each side must be at least {MIN_SIDE} pixels")
     if args.preview and args.preview.suffix.lower() != ".png":
@@ -81,6 +81,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def contact_sheet(json_file: Path) -> np.ndarray:
     """The first pictures of a generated set with their boxes and classes: (H, W, 3) uint8 BGR."""
+    import numpy as np
+
+    from codec_det.data.image_io import read_image
+
     coco = json.loads(json_file.read_text())
     objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for annotation in coco["annotations"]:
@@ -98,6 +102,10 @@ def contact_sheet(json_file: Path) -> np.ndarray:
 
 def _tile(image: np.ndarray, objects: list[dict[str, Any]]) -> np.ndarray:
     """A picture at the sheet's scale, boxes and names drawn onto it after scaling, to be crisp."""
+    import cv2
+
+    from codec_det.data.scenes import CLASS_NAMES
+
     scale = TILE / max(image.shape[:2])
     interpolation = cv2.INTER_NEAREST if scale > 1 else cv2.INTER_AREA
     tile = cv2.resize(image, None, fx=scale, fy=scale, interpolation=interpolation)
@@ -112,6 +120,8 @@ def _tile(image: np.ndarray, objects: list[dict[str, Any]]) -> np.ndarray:
 
 def _write(tile: np.ndarray, text: str, at: tuple[int, int], colour: tuple[int, ...]) -> None:
     """Small letters with a dark rim, moved to the left where they would leave the tile."""
+    import cv2
+
     font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.36
     length = cv2.getTextSize(text, font, size, 1)[0][0]
     at = (max(0, min(at[0], tile.shape[1] - length)), at[1])
@@ -122,6 +132,9 @@ def _write(tile: np.ndarray, text: str, at: tuple[int, int], colour: tuple[int, 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw the set; return the exit status."""
     args = parse_args(argv)
+    from codec_det.data.shapes import generate
+    from codec_det.errors import CodecDetError
+
     try:
         json_file = generate(args.output_dir, args.count, tuple(args.size), args.seed)
     except (CodecDetError, OSError) as error:
@@ -130,6 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{args.count} pictures: {json_file.parent / 'images'}")
     print(f"annotations: {json_file}")
     if args.preview:
+        import cv2
+
         args.preview.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(args.preview), contact_sheet(json_file))
         print(f"contact sheet: {args.preview}")

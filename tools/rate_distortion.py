@@ -26,27 +26,15 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from command_line import INTERRUPTED, leave, positive
 
-from codec_det.codec.names import CONVENTIONAL, LEARNED, METRICS
-from codec_det.codec_choice import ESTIMATED, ZOO, CodecChoice, describe_codec, open_codec
-from codec_det.command_line import INTERRUPTED, leave, positive, usable_cores
-from codec_det.conventional.process import kill_programs
-from codec_det.data.image_io import SUFFIXES
-from codec_det.errors import CodecDetError, ConfigError
-from codec_det.file_batch import Failure, describe_failures, find_files, process
-from codec_det.files import atomic_file, make_folder
-from codec_det.rate_distortion import (
-    Point,
-    Row,
-    curve_record,
-    format_table,
-    measure_picture,
-    plot_curve,
-    write_rows,
-)
+# codec_det is imported where it is used: --help need not wait for PyTorch.
+if TYPE_CHECKING:
+    from codec_det.codec_choice import CodecChoice
+    from codec_det.file_batch import Failure
+    from codec_det.rate_distortion import Point, Row
 
 EPILOG = """
 examples:
@@ -73,8 +61,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("pictures", nargs="+", type=Path, metavar="PICTURE|FOLDER", help="what to code")
-    names = ", ".join(LEARNED + CONVENTIONAL)
-    add("--codec", required=True, metavar="NAME", help=f"one of {names}")
+    add(
+        "--codec",
+        required=True,
+        metavar="NAME",
+        # LEARNED and CONVENTIONAL, which are not imported yet.
+        help="learned: bmshj2018-factorized, bmshj2018-factorized-relu, bmshj2018-hyperprior, "
+        "mbt2018-mean, mbt2018, cheng2020-anchor, cheng2020-attn; conventional: jpeg, jpeg2000, "
+        "webp, avif, jpegxl, avc, hevc, vvc, vtm, external",
+    )
     add(
         "--quality",
         nargs="+",
@@ -101,7 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="other than its defaults: see its class in codec_det/conventional",
     )
     learned = parser.add_argument_group("learned codecs")
-    learned.add_argument("--metric", choices=METRICS, help="trained for (default: mse)")
+    learned.add_argument("--metric", choices=("mse", "ms-ssim"), help="trained for (default: mse)")
     learned.add_argument(
         "--weights",
         metavar="FILE",
@@ -150,6 +145,10 @@ def choose_codec(args: argparse.Namespace) -> CodecChoice:
     Raises:
         ConfigError: if there is none of this name, or an option is not for its kind.
     """
+    from codec_det.codec.names import CONVENTIONAL
+    from codec_det.codec_choice import ZOO, CodecChoice
+    from codec_det.errors import ConfigError
+
     options = ("metric", "weights", "channels", "estimated", "device")
     given = [f"--{name}" for name in options if getattr(args, name)]
     if args.codec in CONVENTIONAL and given:
@@ -184,6 +183,14 @@ def measure(
     Raises:
         CodecDetError: if the codec cannot be used.
     """
+    import torch
+
+    from codec_det.codec_choice import ESTIMATED, describe_codec, open_codec
+    from codec_det.cores import usable_cores
+    from codec_det.file_batch import process
+    from codec_det.files import make_folder
+    from codec_det.rate_distortion import Point, measure_picture
+
     device = args.device or "cpu"
     # All of them first: what cannot work is found before long work.
     codecs = {q: open_codec(choice, q, device) for q in dict.fromkeys(args.quality)}
@@ -218,6 +225,9 @@ def write_results(
     args: argparse.Namespace, choice: CodecChoice, points: Sequence[Point], conditions: dict
 ) -> list[Path]:
     """All files of results; their paths."""
+    from codec_det.files import atomic_file
+    from codec_det.rate_distortion import curve_record, plot_curve, write_rows
+
     base = args.output_dir / choice.name
     paths = [base.with_name(f"{base.name}{suffix}") for suffix in (".csv", ".json", ".png")]
     write_rows(points, paths[0])
@@ -236,6 +246,11 @@ def rate_distortion(args: argparse.Namespace, argv: Sequence[str]) -> int:
     Raises:
         CodecDetError: if something is wrong with anything but a picture.
     """
+    from codec_det.codec_choice import ESTIMATED
+    from codec_det.data.image_io import SUFFIXES
+    from codec_det.file_batch import describe_failures, find_files
+    from codec_det.rate_distortion import format_table
+
     choice = choose_codec(args)
     files = find_files(args.pictures, SUFFIXES, "pictures")
     points, failures, workers = measure(args, choice, files)
@@ -261,6 +276,9 @@ def rate_distortion(args: argparse.Namespace, argv: Sequence[str]) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     args = build_parser().parse_args(argv)
+    from codec_det.conventional.process import kill_programs
+    from codec_det.errors import CodecDetError
+
     try:
         return rate_distortion(args, sys.argv[1:] if argv is None else argv)
     except CodecDetError as error:

@@ -23,18 +23,17 @@ from collections.abc import Sequence
 from contextlib import closing
 from itertools import takewhile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from detectron2.config import CfgNode
-from tqdm import tqdm
+from command_line import INTERRUPTED, positive
 
-from codec_det.cache_warmup import Totals, code_all, picture_files, size_warning
-from codec_det.codec.conventional import Precoder, build_precoder
-from codec_det.codec.names import CONVENTIONAL
-from codec_det.command_line import INTERRUPTED, positive, usable_cores
-from codec_det.config import check_config, load_config
-from codec_det.data.register import check_datasets, register_datasets
-from codec_det.errors import CodecDetError, ConfigError
-from codec_det.file_batch import Failure, describe_failures
+# codec_det is imported where it is used: --help need not wait for PyTorch.
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+    from codec_det.cache_warmup import Totals
+    from codec_det.codec.conventional import Precoder
+    from codec_det.file_batch import Failure
 
 SETS = ("train", "test")
 # Pictures by which the size of all is estimated.
@@ -76,9 +75,8 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--workers",
         type=positive,
-        default=usable_cores(),
         metavar="N",
-        help="pictures coded at a time (default: one per usable core, here %(default)s)",
+        help="pictures coded at a time (default: one per usable core)",
     )
     add(
         "--sets",
@@ -108,6 +106,11 @@ def open_config(args: argparse.Namespace) -> CfgNode:
     Raises:
         CodecDetError: if it cannot be worked with.
     """
+    from codec_det.codec.names import CONVENTIONAL
+    from codec_det.config import check_config, load_config
+    from codec_det.data.register import check_datasets, register_datasets
+    from codec_det.errors import ConfigError
+
     # --sets takes whatever follows it.
     sets = list(takewhile(lambda word: word in SETS, args.sets))
     if not sets:
@@ -142,6 +145,12 @@ def fill(
     Raises:
         CodecDetError: if a worker is killed, or nothing works any more.
     """
+    from tqdm import tqdm
+
+    from codec_det.cache_warmup import Totals, code_all, size_warning
+    from codec_det.errors import CodecDetError
+    from codec_det.file_batch import Failure
+
     assert precoder.cache is not None
     totals, failures, in_a_row = Totals(), [], 0
     outcomes = code_all(files, precoder, workers)
@@ -165,6 +174,8 @@ def fill(
 
 def describe(totals: Totals, failed: int, workers: int) -> str:
     """What the run did and took."""
+    from codec_det.cores import usable_cores
+
     cores = min(workers, usable_cores())
     speed = totals.coded / totals.seconds / cores if totals.seconds else 0.0
     return (
@@ -180,6 +191,12 @@ def warm_cache(args: argparse.Namespace) -> int:
     Raises:
         CodecDetError: if something is wrong with anything but a picture.
     """
+    from codec_det.cache_warmup import picture_files
+    from codec_det.codec.conventional import build_precoder
+    from codec_det.cores import usable_cores
+    from codec_det.errors import ConfigError
+    from codec_det.file_batch import describe_failures
+
     cfg = open_config(args)
     precoder = build_precoder(cfg)
     assert precoder is not None
@@ -192,7 +209,7 @@ def warm_cache(args: argparse.Namespace) -> int:
             f"there is no picture in --part {i}/{n} of the {len(everything)} in DATASETS.TRAIN and "
             "DATASETS.TEST: give fewer parts, or other sets"
         )
-    workers = min(args.workers, len(files))
+    workers = min(args.workers or usable_cores(), len(files))
     totals, failures = fill(files, precoder, workers, len(everything))
     if failures:
         print(describe_failures(failures, len(files)), file=sys.stderr)
@@ -208,6 +225,8 @@ def warm_cache(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     args = build_parser().parse_args(argv)
+    from codec_det.errors import CodecDetError
+
     try:
         return warm_cache(args)
     except CodecDetError as error:
