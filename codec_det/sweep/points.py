@@ -120,6 +120,11 @@ class _Maker:
         self._prepared = {preparation.name: preparation for preparation in study.prepare}
 
     def prepared(self) -> list[Point]:
+        for p in self._prepared.values():
+            if not Path(p.config_file).is_file():
+                raise ConfigError(
+                    f"{self._study.file}: {p.key}.config: there is no file '{p.config_file}'"
+                )
         points = {
             name: self._make(p, name, p.config_file, {**p.options, **_rate(p)}, prepares=True)
             for name, p in self._prepared.items()

@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ..config import load_config
+from ..config import flatten, load_config
 from ..errors import CodecDetError
 from ..results import RESULTS_FILE, changed_keys
 from ..runs import CHECKPOINT_TAG, CONFIG_FILE
@@ -93,7 +93,8 @@ def state_of(point: Point, others: Mapping[str, State]) -> State:
 def _own_state(point: Point) -> State:
     records = _newest_records(point)
     if records:
-        keys = {key for record in records for key in _differences(point, record["config"])}
+        wanted = changed_keys(point.cfg)
+        keys = {key for record in records for key in _differences(wanted, record["config"])}
         if keys:
             return State(Status.CHANGED, _some(keys))
         time = max(datetime.fromisoformat(record["time"]) for record in records)
@@ -110,10 +111,10 @@ def _unfinished_state(point: Point) -> State:
     if not (config_file.is_file() and (point.folder / CHECKPOINT_TAG).is_file()):
         return State(Status.MISSING)
     try:
-        config = changed_keys(load_config(str(config_file), []))
+        cfg = load_config(str(config_file), [])
     except CodecDetError:
         return State(Status.CHANGED, f"unreadable {CONFIG_FILE}")
-    keys = _differences(point, config)
+    keys = _differences(dict(flatten(point.cfg)), dict(flatten(cfg)))
     if keys:
         return State(Status.CHANGED, _some(keys))
     began = datetime.fromtimestamp(config_file.stat().st_mtime, timezone.utc)
@@ -154,10 +155,10 @@ def read_records(folder: Path) -> list[Record]:
     return records
 
 
-def _differences(point: Point, config: dict[str, Any]) -> set[str]:
-    """Config keys by which a run's results differ from the point's."""
+def _differences(wanted: dict[str, Any], found: dict[str, Any]) -> set[str]:
+    """Config keys whose values make results differ."""
     missing = object()
-    wanted, found = _comparable(changed_keys(point.cfg)), _comparable(config)
+    wanted, found = _comparable(wanted), _comparable(found)
     return {
         key
         for key in wanted.keys() | found.keys()
@@ -168,7 +169,7 @@ def _differences(point: Point, config: dict[str, Any]) -> set[str]:
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:
     """What results depend on; paths to other points are relative to the folder of all points."""
     prefix = f"{Path(config.get('OUTPUT_DIR', '')).parent}/"
-    # As records have it: lists, no tuples.
+    # As files have it: lists, no tuples.
     config = json.loads(json.dumps(config))
     return {
         key: value.removeprefix(prefix) if isinstance(value, str) else value

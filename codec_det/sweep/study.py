@@ -22,7 +22,7 @@ the study says.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,8 +126,8 @@ SETTINGS = ("target_bpp", "beta", "options")
 
 
 def _study(file: str, node: Any) -> Study:
-    optional = {"options", "seeds", "num_gpus", "prepare"}
-    node = _mapping(node, "", {"output_dir", "configs", "grid"}, optional)
+    optional = ("options", "seeds", "num_gpus", "prepare")
+    node = _mapping(node, "", ("output_dir", "configs", "grid"), optional)
     common = _options(node.get("options", {}), "options")
     configs = _text(node["configs"], "configs")
     if REGIME not in configs:
@@ -160,15 +160,15 @@ def _seeds(node: Any) -> list[int]:
 
 def _preparation(name: str, node: Any) -> Preparation:
     key = f"prepare.{name}"
-    node = _mapping(node, key, {"config"}, SETTINGS)
+    node = _mapping(node, key, ("config",), SETTINGS)
     return Preparation(
         name=name, config_file=_text(node["config"], f"{key}.config"), **_settings(node, key)
     )
 
 
 def _entry(node: Any, key: str, common: dict[str, Any]) -> Entry:
-    optional = {"operating_points", "codec", "qualities", *SETTINGS}
-    node = _mapping(node, key, {"regimes"}, optional)
+    optional = ("operating_points", "codec", "qualities", *SETTINGS)
+    node = _mapping(node, key, ("regimes",), optional)
     regimes = [
         _text(value, f"{key}.regimes[{index}]")
         for index, value in enumerate(_list(node["regimes"], f"{key}.regimes"))
@@ -229,7 +229,7 @@ def _options(node: Any, key: str) -> dict[str, Any]:
 
 
 def _mapping(
-    node: Any, key: str, required: Collection[str], optional: Collection[str]
+    node: Any, key: str, required: Sequence[str], optional: Sequence[str]
 ) -> dict[str, Any]:
     prefix = f"{key}: " if key else ""
     allowed = [*required, *optional]

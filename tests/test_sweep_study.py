@@ -1,0 +1,210 @@
+"""A study's YAML and the points made of it."""
+
+import pytest
+
+from codec_det.errors import ConfigError
+from codec_det.sweep.points import expand, read_overrides
+from codec_det.sweep.study import read_study
+from tests.conftest import CONFIGS
+from tests.sweeps import make_configs, points_of, study_of, write_study
+
+
+@pytest.fixture
+def study(tmp_path, tiny_set):
+    make_configs(tmp_path / "configs", tiny_set)
+    return study_of(tmp_path)
+
+
+def test_points_and_their_order(tmp_path, study):
+    study["grid"][0]["operating_points"]["high"] = {"beta": 1, "options": {"SOLVER.MAX_ITER": 7}}
+    study["grid"].append({"regimes": ["tft"], "codec": "jpeg", "qualities": [5, 20]})
+    points = points_of(write_study(tmp_path, study))
+    per_seed = ["tft-low", "jft-low", "tft-high", "jft-high", "tft-jpeg_5", "tft-jpeg_20"]
+    assert list(points) == [
+        "codec", "baseline-low", "baseline-high",
+        *(f"{name}-seed_1" for name in per_seed),
+        *(f"{name}-seed_2" for name in per_seed),
+    ]  # fmt: skip
+    assert points["tft-high-seed_2"].cfg.SEED == 2
+    assert points["tft-high-seed_2"].cfg.SOLVER.MAX_ITER == 7
+    assert points["tft-low-seed_1"].cfg.SOLVER.MAX_ITER == 2
+    jpeg = points["tft-jpeg_20-seed_1"].cfg.MODEL.CODEC
+    assert (jpeg.NAME, jpeg.QUALITY) == ("jpeg", 20)
+    assert points["codec"].prepares
+    assert [name for name, p in points.items() if p.evaluates] == ["baseline-low", "baseline-high"]
+    assert points["codec"].cfg.SEED == 0
+
+
+def test_rate_reaches_the_regimes_that_train_it_alone(tmp_path, study):
+    study["grid"][0]["regimes"] = ["baseline", "tft", "jft", "eft", "dft"]
+    points = points_of(write_study(tmp_path, study))
+    rates = {
+        name.split("-")[0]: (p.cfg.MODEL.CODEC.TARGET_BPP, p.cfg.MODEL.CODEC.BETA)
+        for name, p in points.items()
+    }
+    given, untouched = (0.25, 4.0), (0.0, 1.0)
+    assert rates == {
+        "codec": (0.5, 2.0),
+        "baseline": untouched,
+        "tft": untouched,
+        "jft": given,
+        "eft": given,
+        "dft": untouched,
+    }
+
+
+def test_an_entry_speaks_for_its_operating_points_unless_they_speak(tmp_path, study):
+    study["options"] = {"SOLVER.BASE_LR": 0.5, "SOLVER.CODEC_LR": 0.5, "SOLVER.QUANTILES_LR": 0.5}
+    study["grid"] = [
+        {
+            "regimes": ["jft"],
+            "beta": 3.0,
+            "target_bpp": 0.75,
+            "options": {"SOLVER.CODEC_LR": 0.25, "SOLVER.QUANTILES_LR": 0.25},
+            "operating_points": {
+                "a": None,
+                "b": {"beta": 0.5, "options": {"SOLVER.QUANTILES_LR": 0.125}},
+            },
+        }
+    ]
+    points = points_of(write_study(tmp_path, study))
+    a, b = (points[f"jft-{name}-seed_1"].cfg for name in "ab")
+    assert (a.MODEL.CODEC.BETA, b.MODEL.CODEC.BETA) == (3.0, 0.5)
+    assert a.MODEL.CODEC.TARGET_BPP == b.MODEL.CODEC.TARGET_BPP == 0.75
+    keys = ("BASE_LR", "CODEC_LR", "QUANTILES_LR")
+    assert [a.SOLVER[key] for key in keys] == [0.5, 0.25, 0.25]
+    assert [b.SOLVER[key] for key in keys] == [0.5, 0.25, 0.125]
+
+
+def test_references_are_paths_and_dependencies(tmp_path, study):
+    codec = study["prepare"]["codec"]
+    second = {**codec, "options": {"MODEL.CODEC.WEIGHTS": "${third}"}}
+    third = {**codec, "options": {"MODEL.CODEC.WEIGHTS": "${codec}"}}
+    study["prepare"] = {"second": second, "third": third, "codec": codec}
+    study["options"]["MODEL.WEIGHTS"] = "${second}"
+    points = points_of(write_study(tmp_path, study))
+    assert list(points)[:3] == ["codec", "third", "second"]
+    assert points["second"].needs == ("third",)
+    assert set(points["tft-low-seed_1"].needs) == {"codec", "second"}
+    weights = str(tmp_path / "out/second/model_final.pth")
+    assert points["tft-low-seed_1"].cfg.MODEL.WEIGHTS == weights
+
+
+def test_command_line_keys_are_for_all_points(tmp_path, study):
+    path = write_study(tmp_path, study)
+    points = points_of(path, read_overrides(["SOLVER.MAX_ITER", "9"]), num_gpus=0)
+    assert {p.cfg.SOLVER.MAX_ITER for p in points.values()} == {9}
+    assert all(p.options["MODEL.DEVICE"] == "cpu" for p in points.values())
+
+
+def change(study, key, value):
+    """``study`` with the value at a dotted key set, or deleted."""
+    *parents, last = key.split("/")
+    for parent in parents:
+        study = study[int(parent) if parent.isdigit() else parent]
+    if value is None:
+        del study[last]
+    else:
+        study[last] = value
+
+
+CIRCLE = {
+    name: {"config": "CONFIGS/codec.yaml", "options": {"MODEL.CODEC.WEIGHTS": f"${{{other}}}"}}
+    for name, other in (("a", "b"), ("b", "a"), ("codec", "a"))
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("grids", [], "unknown key 'grids': did you mean grid?"),
+        ("grid", None, "the key grid is missing"),
+        ("grid", [], "grid: [] is no list"),
+        ("grid", ["tft"], "grid[0]: 'tft' is no mapping with the keys regimes"),
+        ("grid/0/regime", ["tft"], "grid[0]: unknown key 'regime': did you mean regimes?"),
+        ("grid/0/regimes", ["tfft"], "'tfft' has no config file"),
+        ("grid/0/regimes", ["tfft"], "grid[0].regimes: "),
+        ("grid/0/regimes", ["tfft"], "did you mean tft?"),
+        ("grid/0/regimes", ["tft", "tft"], "the point tft-low-seed_1 is at"),
+        ("grid/0/codec", "jpeg", "grid[0]: give either operating_points, or codec and qualities"),
+        ("grid/0/operating_points/low/beeta", 1, "operating_points.low: unknown key 'beeta'"),
+        ("grid/0/operating_points/low/beta", "x", "operating_points.low.beta: 'x' is no number"),
+        ("grid/0/operating_points/a b", {}, "'baseline-a b' cannot name a folder"),
+        ("grid/0/options", {"SOLVER.MAX_ITR": 1}, "did you mean SOLVER.MAX_ITER?"),
+        ("grid/0/options", {"SOLVER.MAX_ITR": 1}, "grid[0].operating_points.low, point baseline"),
+        ("grid/0/options", {"MODEL.CODEC.NAME": "jpg"}, "MODEL.CODEC.NAME is 'jpg': choose from"),
+        ("grid/0/options", {"SEED": 3}, "grid[0]: SEED is set by the key seeds"),
+        ("grid/0/operating_points/low/beta", -1, "MODEL.CODEC.BETA is -1.0"),
+        ("options", {"SOLVER": {"MAX_ITER": 1}}, "options.SOLVER: {'MAX_ITER': 1} is no value"),
+        ("options", {"OUTPUT_DIR": "x"}, "options.OUTPUT_DIR: folders follow from output_dir"),
+        ("options", {"DATASETS.TEST": "()"}, "DATASETS.TEST is empty"),
+        ("options", {"SOLVER.REFERENCE_WORLD_SIZE": 8}, "SOLVER.REFERENCE_WORLD_SIZE makes"),
+        ("options", {"MODEL.WEIGHTS": "${codek}"}, "${codek} is not among prepare: did you mean"),
+        ("options", ["SOLVER.MAX_ITER"], "options: ['SOLVER.MAX_ITER'] is no mapping from names"),
+        ("prepare/codec/config", None, "prepare.codec: the key config is missing"),
+        ("prepare/codec/config", "CONFIGS/x.yaml", "prepare.codec.config: there is no file '"),
+        ("prepare/codec/config", "CONFIGS/baseline.yaml", "prepare.codec: nothing trains"),
+        ("prepare", CIRCLE, "a <- b <- a start from each other"),
+        ("prepare/replaced", {"config": "CONFIGS/codec.yaml"}, "not 'replaced'"),
+        ("seeds", [1, 1], "seeds: [1, 1] has one twice"),
+        ("seeds", [-1], "seeds[0]: -1 is no whole number"),
+        ("num_gpus", "two", "num_gpus: 'two' is no whole number"),
+        ("configs", "configs/tft.yaml", "configs: 'configs/tft.yaml' names one file"),
+        ("output_dir", 3, "output_dir: 3 is no text"),
+    ],
+)
+def test_mistakes_are_named(key, value, message, tmp_path, study):
+    change(study, key, value)
+    path = write_study(tmp_path, study)
+    path.write_text(path.read_text().replace("CONFIGS", str(tmp_path / "configs")))
+    with pytest.raises(ConfigError) as caught:
+        expand(read_study(path), {}, None)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("grid: [", "is no YAML"),
+        ("[1, 2]", "[1, 2] is no mapping with the keys output_dir, configs, grid"),
+        ("", "None is no mapping"),
+        ("a: {b: 1, b: 2}", "'b' is there twice: rename one"),
+    ],
+)
+def test_files_that_are_no_study(text, message, tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_study(path)
+    assert message in str(caught.value)
+
+
+def test_yaml_merges_are_no_duplicates(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "output_dir: out\nconfigs: '{regime}.yaml'\n"
+        "grid: [{regimes: [tft], codec: jpeg, qualities: [1]}]\n"
+        "prepare:\n  a: &a {config: c.yaml, beta: 1}\n  b: {<<: *a, beta: 2}\n"
+    )
+    found = [(p.name, p.config_file, p.beta) for p in read_study(path).prepare]
+    assert found == [("a", "c.yaml", 1), ("b", "c.yaml", 2)]
+
+
+def test_overrides_that_cannot_be():
+    with pytest.raises(ConfigError, match=r"'SOLVER\.MAX_ITER' has no value"):
+        read_overrides(["SOLVER.MAX_ITER"])
+    with pytest.raises(ConfigError, match="SEED differs from point to point"):
+        read_overrides(["SEED", "1"])
+
+
+@pytest.mark.parametrize(("name", "count"), [("shapes", 1 + 4 + 3 * 4 * 6), ("bccd", 66)])
+def test_published_studies(name, count, monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)
+    points = points_of(CONFIGS / f"study/{name}.yaml")
+    assert len(points) == count
+    learned = [p for p in points.values() if p.cfg.MODEL.CODEC.NAME == "bmshj2018-hyperprior"]
+    assert all(p.cfg.MODEL.CODEC.BITSTREAM for p in learned if not p.prepares)
+    jft = points["jft-rate_1-seed_3"].cfg
+    assert (jft.MODEL.CODEC.BETA, jft.SEED) == ({"shapes": 1.0, "bccd": 4.0}[name], 3)
