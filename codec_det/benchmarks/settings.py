@@ -24,6 +24,7 @@ class Settings:
         size: (height, width) of pictures, wherever a section does not vary it.
         batch_size: pictures per training step.
         pictures: in the data set that is evaluated.
+        detected: pictures with detections, whose box AP is computed.
         sides: of the square pictures whose coding and training times are compared.
         rounds: how often each side is timed.
         threads: of PyTorch, in each process.
@@ -39,6 +40,7 @@ class Settings:
     size: tuple[int, int] = (480, 640)
     batch_size: int = 2
     pictures: int = 16
+    detected: int = 5000
     sides: tuple[int, ...] = (256, 512, 1024, 2048)
     rounds: int = 10
     threads: int = 1
