@@ -106,7 +106,8 @@ def resample(results: Sequence[Result], count: int, seed: int = 0) -> Resamples:
     figures: dict[Path, dict[str, np.ndarray]] = {}
     missing: dict[str, list[str]] = {}
     truths: dict[Path, COCO] = {}
-    for result in tqdm(results, desc=f"{count} resamples", unit="run"):
+    nothing_to_do = all(result.folder is None for result in results)
+    for result in tqdm(results, f"{count} resamples", unit="run", disable=nothing_to_do):
         try:
             table = _Pictures.read(result, truths)
         except CodecDetError as error:

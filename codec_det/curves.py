@@ -7,43 +7,21 @@ one codec, codec being its name and settings other than its quality, by rising r
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from .codec.names import LEARNED
 from .errors import CodecDetError
+from .operating_points import configuration, name_points, operating_point
 from .records import Result, check_comparable
 
 REGIMES = ("baseline", "T-FT", "C-FT", "J-FT", "E-FT", "ET-FT", "D-FT")
 """In the study's order."""
 
 UNCOMPRESSED = "uncompressed"
-
-# Where and how a run was made, which nothing that is measured follows from.
-_CIRCUMSTANCES = {
-    "SEED",
-    "OUTPUT_DIR",
-    "CUDNN_BENCHMARK",
-    "VIS_PERIOD",
-    "DATASETS.ROOT",
-    "DATASETS.COCO_FORMAT",
-    "DATASETS.TEST",
-    "DATALOADER.NUM_WORKERS",
-    "MODEL.DEVICE",
-    "MODEL.CODEC.CACHE",
-    "MODEL.CODEC.CACHE_GB",
-    "MODEL.CODEC.CHECKPOINT_ACTIVATIONS",
-    "SOLVER.CHECKPOINT_PERIOD",
-    "TEST.EVAL_PERIOD",
-}
-# What leads from one point of a curve to the next, in the order in which it is named.
-_OPERATING_POINT = ("QUALITY", "TARGET_BPP", "BETA", "WEIGHTS", "N", "M")
-# What a chain that was not trained cannot depend on.
-_OF_TRAINING = ("SOLVER.", "DATALOADER.", "DATASETS.", "INPUT.RANDOM_FLIP", "INPUT.CROP")
-_OF_TRAINING_CODEC = ("BETA", "TARGET_BPP", "DISTORTION_WEIGHT", "QUANTIZATION")
 
 
 @dataclass(frozen=True)
@@ -72,7 +50,10 @@ class Point:
         if seed is not None and self.is_trained:
             results = tuple(result for result in results if result.seed == seed)
         figures = [result.figure(metric) for result in results]
-        return sum(figures) / len(figures) if figures else float("nan")
+        if not figures:
+            return math.nan
+        # Rounding must not take the mean of equal figures beyond them.
+        return min(max(sum(figures) / len(figures), min(figures)), max(figures))
 
     def low(self, metric: str) -> float:
         """The least of the runs' figures."""
@@ -101,12 +82,14 @@ class Curve:
         label: what to call it among the curves it was made with; no two have the same.
         regime: name of what was trained.
         codec: name of the codec, "identity" for uncompressed pictures.
+        details: what else tells it from the others, such as settings of the codec.
         points: at least one.
     """
 
     label: str
     regime: str
     codec: str
+    details: tuple[str, ...]
     points: tuple[Point, ...]
 
     @property
@@ -143,14 +126,15 @@ def curves_of(results: Sequence[Result]) -> list[Curve]:
     several_codecs = len({result.codec for result in results if result.is_compressed}) > 1
     curves = []
     for family in families.values():
-        name = _family_name(family[0], families.values(), several_codecs)
+        name = _name(family[0], several_codecs)
+        shared = _details(family[0], [other[0] for other in families.values()])
         told_apart = _telling_keys(family)
         for members in _group(family, lambda r, k=told_apart: _values(r, k)).values():
-            differences = [
-                f"{key} {_configuration(members[0]).get(key, 'default')}" for key in told_apart
-            ]
-            label = ", ".join([name, *differences])
-            curves.append(Curve(label, members[0].regime, members[0].codec, _points(members)))
+            first = members[0]
+            config = configuration(first)
+            details = *shared, *(f"{key} {config.get(key, 'default')}" for key in told_apart)
+            label = ", ".join([name, *details])
+            curves.append(Curve(label, first.regime, first.codec, details, _points(members)))
     return sorted(curves, key=_place)
 
 
@@ -165,63 +149,49 @@ def _family(result: Result) -> Hashable:
     """Regime and codec: what runs of one curve have in common at least."""
     codec = result.record["codec"]
     metric = codec.get("metric", "mse") if codec["name"] in LEARNED else ""
-    settings = json.dumps(codec.get("settings", {}), sort_keys=True)
+    settings = json.dumps(_settings(result), sort_keys=True)
     return result.regime, codec["name"], metric, settings, result.record.get("detector")
 
 
-def _family_name(result: Result, families: Iterable[list[Result]], several_codecs: bool) -> str:
-    """The regime, and as much of the codec as there is to be told apart."""
+def _settings(result: Result) -> dict[str, Any]:
+    """What shapes a conventional codec's bits, but for its quality."""
+    settings = result.record["codec"].get("settings", {})
+    return {key: value for key, value in settings.items() if key != "quality"}
+
+
+def _name(result: Result, several_codecs: bool) -> str:
+    """The regime, and the codec where there are several."""
     if not result.is_compressed:
-        name = UNCOMPRESSED if result.regime == "baseline" else f"{UNCOMPRESSED}, {result.regime}"
-    else:
-        name = f"{result.regime}, {result.codec}" if several_codecs else result.regime
-    codec, detector = result.record["codec"], result.record.get("detector")
-    others = [family[0] for family in families if family[0].codec == result.codec]
-    if len({other.record["codec"].get("metric") for other in others}) > 1:
-        name += f", {codec.get('metric')}"
-    settings = [other.record["codec"].get("settings", {}) for other in others]
-    for key, value in codec.get("settings", {}).items():
-        if any(other.get(key) != value for other in settings):
-            name += f", {key} {value}"
-    if len({other.record.get("detector") for other in others}) > 1:
-        name += f", {detector}"
-    return name
+        return UNCOMPRESSED if result.regime == "baseline" else f"{UNCOMPRESSED}, {result.regime}"
+    return f"{result.regime}, {result.codec}" if several_codecs else result.regime
 
 
-def _configuration(result: Result) -> dict[str, Any]:
-    """The changed config keys that figures follow from, beside the operating point's."""
-    config = result.record.get("config", {})
-    left_out = {*_CIRCUMSTANCES, *_codec_keys(_OPERATING_POINT), "MODEL.CODEC.SETTINGS"}
-    if result.regime == "baseline":
-        left_out |= {key for key in config if key.startswith(_OF_TRAINING) or "_TRAIN" in key}
-        left_out |= set(_codec_keys(_OF_TRAINING_CODEC))
-    return {key: value for key, value in config.items() if key not in left_out}
+def _details(result: Result, families: Sequence[Result]) -> list[str]:
+    """What of the codec, and which detector, is not the same in all families of the codec."""
 
+    def properties(one: Result) -> dict[str, Any]:
+        codec = one.record["codec"]
+        own = {"metric": codec.get("metric"), "detector": one.record.get("detector")}
+        return {**own, **_settings(one)}
 
-def _codec_keys(names: Iterable[str]) -> list[str]:
-    return [f"MODEL.CODEC.{name}" for name in names]
-
-
-def _operating_point(result: Result) -> dict[str, Any]:
-    """What is at hand of QUALITY, TARGET_BPP, ..., by name."""
-    config, codec = result.record.get("config", {}), result.record["codec"]
-    point = {name: config.get(f"MODEL.CODEC.{name}") for name in _OPERATING_POINT}
-    if result.regime == "baseline":
-        point |= dict.fromkeys(_OF_TRAINING_CODEC)
-    # A conventional codec's can be one that its key cannot hold.
-    return {**point, "QUALITY": codec.get("quality")}
+    others = [properties(other) for other in families if other.codec == result.codec]
+    return [
+        f"{key} {value}"
+        for key, value in properties(result).items()
+        if any(other.get(key) != value for other in others)
+    ]
 
 
 def _values(result: Result, keys: Iterable[str]) -> str:
-    configuration = _configuration(result)
-    return json.dumps([configuration.get(key) for key in keys])
+    config = configuration(result)
+    return json.dumps([config.get(key) for key in keys])
 
 
 def _telling_keys(family: Sequence[Result]) -> list[str]:
     """Config keys in which runs at one operating point differ."""
     keys: dict[str, None] = {}
-    for members in _group(family, lambda r: json.dumps(_operating_point(r))).values():
-        configurations = [_configuration(member) for member in members]
+    for members in _group(family, lambda r: json.dumps(operating_point(r))).values():
+        configurations = [configuration(member) for member in members]
         for key in dict.fromkeys(key for one in configurations for key in one):
             if any(one.get(key) != configurations[0].get(key) for one in configurations):
                 keys[key] = None
@@ -229,36 +199,16 @@ def _telling_keys(family: Sequence[Result]) -> list[str]:
 
 
 def _points(results: Sequence[Result]) -> tuple[Point, ...]:
-    groups = list(
-        _group(results, lambda r: json.dumps([_operating_point(r), _configuration(r)])).values()
-    )
-    names = _point_names([_operating_point(group[0]) for group in groups])
+    def everything(result: Result) -> str:
+        return json.dumps([operating_point(result), configuration(result)], sort_keys=True)
+
+    groups = list(_group(results, everything).values())
+    names = name_points([operating_point(group[0]) for group in groups])
     points = [
         Point(tuple(sorted(group, key=lambda r: r.seed)), name)
         for group, name in zip(groups, names, strict=True)
     ]
     return tuple(sorted(points, key=lambda point: point.mean("bpp")))
-
-
-def _point_names(points: Sequence[dict[str, Any]]) -> list[str]:
-    """By the first key that tells all of them apart, else by all that differ."""
-    varying = [key for key in points[0] if len({str(point[key]) for point in points}) > 1]
-    alone = [key for key in varying if len({str(point[key]) for point in points}) == len(points)]
-    keys = alone[:1] or varying or ["QUALITY"]
-    return [", ".join(_name_value(key, point[key]) for key in keys) for point in points]
-
-
-def _name_value(key: str, value: Any) -> str:
-    if value is None:
-        return f"{key} default"
-    if key == "QUALITY":
-        return f"quality {value:g}"
-    if key == "TARGET_BPP":
-        return f"target {value:g} bpp"
-    if key == "WEIGHTS":
-        # Runs call their last checkpoints alike: the folder says more.
-        return "/".join(PurePosixPath(str(value).split("://")[-1]).parts[-2:])
-    return f"{key} {value}"
 
 
 def _place(curve: Curve) -> tuple:

@@ -1,28 +1,19 @@
-"""Results of several runs side by side: a table, and box AP over bits per pixel.
-
-A record is what :func:`codec_det.results.build_record` makes. A series is what one line of a plot
-joins: the records of one regime and one codec, at several rates.
-"""
+"""Rate–accuracy figures, which print in grey as well: colour, marker and line tell curves apart."""
 
 from __future__ import annotations
 
-import json
-import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from .curves import Curve, Point
 from .errors import CodecDetError
 from .files import atomic_file
-from .results import RESULTS_FILE
-
-logger = logging.getLogger(__name__)
-
-Record = dict[str, Any]
 
 # In the study's order. Colours are those of Okabe and Ito, which the colour-blind can tell apart;
 # markers differ too, for print in grey.
@@ -36,242 +27,145 @@ REGIME_STYLES = {
     "D-FT": ("#0072B2", "X"),
 }
 OTHER_STYLE = ("#7F7F7F", "*")
-UNCOMPRESSED = "uncompressed"
+GREY = "#7F7F7F"
 
 CODEC_LINES = ("-", ":", "-.", (0, (7, 2)))  # line styles of the first, second, ... codec
 PLOT_INCHES, PLOT_DPI = (7.5, 4.5), 150
-PLOT_SUFFIXES = (".png", ".svg", ".pdf")
+FORMATS = ("svg", "png", "pdf")
 
-COLUMNS = ("regime", "box AP", "AP50", "bpp", "PSNR (dB)")
-ABSENT = "-"
-
-
-def read_records(folders: Iterable[str | Path]) -> list[Record]:
-    """The newest record of each run folder's results file.
-
-    Lines that are no record, such as one cut short by a crash, are skipped with a warning.
-
-    Raises:
-        CodecDetError: if a folder has no results.
-    """
-    return [_newest_record(Path(folder)) for folder in folders]
+_QUALITIES = {"AP": "box AP on {} (%)", "AP50": "box AP50 on {} (%)", "PSNR": "PSNR on {} (dB)"}
 
 
-def _newest_record(folder: Path) -> Record:
-    path = folder / RESULTS_FILE
-    try:
-        lines = path.read_text().splitlines()
-    except OSError as error:
-        raise CodecDetError(
-            f"no results in '{folder}' ({RESULTS_FILE}: {error.strerror}): give the OUTPUT_DIR of "
-            "a run that tools/train_net.py has evaluated"
-        ) from None
-    for number, line in reversed(list(enumerate(lines, start=1))):
-        record = _parse(line)
-        if record is not None:
-            return record
-        logger.warning("%s: line %d is no record (cut short?); skipped", path, number)
-    raise CodecDetError(
-        f"'{path}' holds no complete record: evaluate the run again, with tools/train_net.py "
-        "--eval-only --resume"
-    )
+def rate_accuracy_figure(curves: Sequence[Curve], metric: str, *, log_rate: bool = False) -> Figure:
+    """A metric over bits per pixel, one line per curve; uncompressed pictures are a level.
 
-
-def _parse(line: str) -> Record | None:
-    """A line's record; None where it is none."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    needed = {"regime", "codec", "dataset", "results"}
-    return record if isinstance(record, dict) and needed <= record.keys() else None
-
-
-def series_names(records: Sequence[Record]) -> list[str]:
-    """What to call each record: its regime, and what differs of codec and kind of rate."""
-    several = len(_codec_names(records)) > 1
-    mixed = len(_kinds_of_rate(records)) > 1
-    return [_series_name(record, several, mixed) for record in records]
-
-
-def _codec_names(records: Sequence[Record]) -> list[str]:
-    """Different codecs in order of appearance; "identity" is not one."""
-    names = dict.fromkeys(record["codec"]["name"] for record in records)
-    return [name for name in names if name != "identity"]
-
-
-def _kinds_of_rate(records: Sequence[Record]) -> list[str]:
-    """In words, in order of appearance, such as "real bits per pixel"; "identity" has no rate."""
-    kinds = dict.fromkeys(
-        record.get("rate_is", "bits per pixel")
-        for record in records
-        if record["codec"]["name"] != "identity"
-    )
-    return list(kinds)
-
-
-def _series_name(record: Record, name_codec: bool, name_kind: bool) -> str:
-    regime, codec = record["regime"], record["codec"]["name"]
-    if codec == "identity":
-        return UNCOMPRESSED if regime == "baseline" else f"{UNCOMPRESSED}, {regime}"
-    name = f"{regime}, {codec}" if name_codec else regime
-    # "estimated" or "real".
-    return f"{name}, {record.get('rate_is', 'unknown').split()[0]}" if name_kind else name
-
-
-def figure_of(record: Record, group: str, key: str) -> float:
-    """One result, such as ("bbox", "AP") in percent or ("rate", "bpp"); nan where it has none."""
-    value = record["results"].get(group, {}).get(key)
-    return math.nan if value is None else float(value)
-
-
-def _in_order(records: Sequence[Record]) -> list[Record]:
-    """Uncompressed first, then by regime in the study's order, codec and rate."""
-    regimes = list(REGIME_STYLES)
-
-    def key(record: Record) -> tuple:
-        regime, codec = record["regime"], record["codec"]["name"]
-        place = regimes.index(regime) if regime in regimes else len(regimes)
-        return codec != "identity", place, regime, codec, figure_of(record, "rate", "bpp")
-
-    return sorted(records, key=key)
-
-
-def check_comparable(records: Sequence[Record]) -> None:
-    """Raise :class:`CodecDetError` unless all records are of the same data set."""
-    names = sorted({record["dataset"] for record in records})
-    if len(names) > 1:
-        raise CodecDetError(
-            f"results are of different data sets ({', '.join(names)}) and do not compare: give "
-            "runs with the same DATASETS.TEST"
-        )
-
-
-def format_table(records: Sequence[Record], *, markdown: bool = False) -> str:
-    """Regime, box AP and AP50 (percent), bits per pixel and PSNR of each record, in study order.
-
-    Args:
-        markdown: a Markdown table instead of plain text; both are aligned.
-
-    Raises:
-        CodecDetError: if the records are of different data sets.
-    """
-    check_comparable(records)
-    records = _in_order(records)
-    rows = [COLUMNS, *map(_cells, records, series_names(records))]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
-    if markdown:
-        # A colon marks the aligned side.
-        rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-        return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]])
-    rule = ["-" * width for width in widths]
-    return "\n".join("  ".join(line) for line in [lines[0], rule, *lines[1:]])
-
-
-def _cells(record: Record, name: str) -> tuple[str, ...]:
-    figures = (
-        ("bbox", "AP", ".1f"),
-        ("bbox", "AP50", ".1f"),
-        ("rate", "bpp", ".4f"),
-        ("rate", "psnr", ".2f"),
-    )
-    values = [(figure_of(record, group, key), form) for group, key, form in figures]
-    return (name, *(ABSENT if math.isnan(value) else format(value, form) for value, form in values))
-
-
-def rate_accuracy_figure(records: Sequence[Record]) -> Figure:
-    """Box AP over bits per pixel, one line per series; uncompressed pictures are a level.
-
+    Points are means over seeds; bars go from the least to the greatest seed, in both directions.
     Uncompressed pictures have 24 bits per pixel: drawn to scale, they would leave all codecs in one
     place.
 
+    Args:
+        metric: "AP", "AP50" or "PSNR".
+        log_rate: whether bits per pixel are on a logarithmic axis.
+
     Raises:
-        CodecDetError: if records are of different data sets, or none has a box AP and a rate.
+        CodecDetError: if no curve has a point with the metric.
     """
-    check_comparable(records)
-    complete = [
-        record
-        for record in _in_order(records)
-        if not math.isnan(figure_of(record, "bbox", "AP") + figure_of(record, "rate", "bpp"))
-    ]
-    if not complete:
-        raise CodecDetError("nothing to plot: no run has both a box AP and a rate")
+    lines = [curve for curve in curves if not curve.is_level and _places(curve, metric)]
+    levels = [curve for curve in curves if curve.is_level and _places(curve, metric)]
+    if not lines:
+        raise CodecDetError(f"nothing to plot: no run has both {metric} and the rate of a codec")
     figure = Figure(figsize=PLOT_INCHES, dpi=PLOT_DPI, layout="constrained")
     axes: Axes = figure.subplots()
-    codecs = _codec_names(complete)
-    names = series_names(complete)
-    kinds = _kinds_of_rate(complete)
-    for name in dict.fromkeys(names):
-        series = [r for r, own in zip(complete, names, strict=True) if own == name]
-        if series[0]["codec"]["name"] == "identity":
-            _draw_level(axes, series, name)
-        else:
-            hollow = series[0].get("rate_is", kinds[0]) != kinds[0]
-            _draw_series(axes, series, name, codecs, hollow)
-    _dress(axes, complete)
+    for curve in levels:
+        _draw_level(axes, curve, metric)
+    # Codecs in order of appearance: each has its line style, with any regime.
+    codecs = list(dict.fromkeys((curve.codec, curve.details) for curve in lines))
+    for curve in lines:
+        style = CODEC_LINES[codecs.index((curve.codec, curve.details)) % len(CODEC_LINES)]
+        _draw_curve(axes, curve, metric, style)
+    _dress(axes, lines, metric, log_rate)
     return figure
 
 
-def _draw_level(axes: Axes, series: Sequence[Record], name: str) -> None:
-    trained = series[0]["regime"] != "baseline"
-    colour = REGIME_STYLES.get(series[0]["regime"], OTHER_STYLE)[0] if trained else "#7F7F7F"
-    for index, record in enumerate(series):
-        label = name if index == 0 else None
-        level = figure_of(record, "bbox", "AP")
+def _places(curve: Curve, metric: str) -> list[int]:
+    """Points that have the metric."""
+    return [i for i, value in enumerate(curve.values(metric)) if not math.isnan(value)]
+
+
+def _draw_level(axes: Axes, curve: Curve, metric: str) -> None:
+    colour = GREY
+    if curve.regime != "baseline":
+        colour, _ = REGIME_STYLES.get(curve.regime, OTHER_STYLE)
+    for i in _places(curve, metric):
+        label = curve.label if i == 0 else None
+        level = curve.points[i].mean(metric)
         axes.axhline(level, color=colour, linestyle="--", linewidth=1.2, label=label)
 
 
-def _draw_series(
-    axes: Axes, series: Sequence[Record], name: str, codecs: Sequence[str], hollow: bool
-) -> None:
-    """Points joined in the order they have: by rising rate."""
-    colour, marker = REGIME_STYLES.get(series[0]["regime"], OTHER_STYLE)
-    line = CODEC_LINES[codecs.index(series[0]["codec"]["name"]) % len(CODEC_LINES)]
+def _draw_curve(axes: Axes, curve: Curve, metric: str, style: str | tuple) -> None:
+    colour, marker = REGIME_STYLES.get(curve.regime, OTHER_STYLE)
+    points = [curve.points[i] for i in _places(curve, metric)]
+    # T-FT leaves rate and PSNR as they are: what is below must show.
+    is_below = curve.regime == "baseline"
+    places = ([point.mean(name) for point in points] for name in ("bpp", metric))
     axes.plot(
-        [figure_of(record, "rate", "bpp") for record in series],
-        [figure_of(record, "bbox", "AP") for record in series],
+        *places,
         color=colour,
         marker=marker,
-        markersize=8,
-        markerfacecolor="white" if hollow else colour,
-        markeredgecolor=colour if hollow else "white",
-        markeredgewidth=1.6 if hollow else 0.8,
-        linestyle=line,
-        linewidth=1.6,
-        label=name,
+        markersize=10 if is_below else 7.5,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+        linestyle=style,
+        linewidth=2.6 if is_below else 1.6,
+        label=curve.label,
         zorder=3,
+    )
+    for point in points:
+        if len(point.results) > 1:
+            _draw_bars(axes, point, metric, colour)
+
+
+def _draw_bars(axes: Axes, point: Point, metric: str, colour: str) -> None:
+    """From the least to the greatest seed, in both directions."""
+    x, y = point.mean("bpp"), point.mean(metric)
+    axes.errorbar(
+        x,
+        y,
+        xerr=[[x - point.low("bpp")], [point.high("bpp") - x]],
+        yerr=[[y - point.low(metric)], [point.high(metric) - y]],
+        fmt="none",
+        ecolor=colour,
+        elinewidth=1.2,
+        capsize=2.5,
+        zorder=4,
     )
 
 
-def _dress(axes: Axes, records: Sequence[Record]) -> None:
-    """Axes, grid and legend."""
-    axes.set_xlabel(" / ".join(_kinds_of_rate(records)) or "bits per pixel")
-    axes.set_ylabel(f"box AP on {records[0]['dataset']} (%)")
-    rates = [
-        figure_of(record, "rate", "bpp")
-        for record in records
-        if record["codec"]["name"] != "identity"
-    ]
-    axes.set_xlim(0, 1.12 * max(rates, default=1.0))
+def _dress(axes: Axes, curves: Sequence[Curve], metric: str, log_rate: bool) -> None:
+    """Axes, grid, legend, and what the bars are."""
+    record = curves[0].points[0].results[0].record
+    axes.set_xlabel(record.get("rate_is", "bits per pixel"))
+    axes.set_ylabel(_QUALITIES[metric].format(curves[0].dataset))
+    if log_rate:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_xlim(0, 1.12 * max(point.high("bpp") for c in curves for point in c.points))
     axes.margins(y=0.12)
     axes.grid(color="#DDDDDD", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, frameon=False)
+    counts = {len(point.results) for curve in curves for point in curve.points} - {1}
+    several = " to ".join(map(str, sorted({min(counts), max(counts)}))) if counts else ""
+    legend = axes.legend(
+        title=f"mean of {several} seeds;\nbars: least to greatest" if counts else None,
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.0),
+        borderaxespad=0,
+        frameon=False,
+        alignment="left",
+    )
+    legend.get_title().set_fontsize("small")
 
 
-def plot_rate_accuracy(records: Sequence[Record], path: str | Path) -> None:
-    """Write the figure of :func:`rate_accuracy_figure` as PNG, SVG or PDF, by the file's suffix.
+def write_figures(
+    curves: Sequence[Curve], metrics: Sequence[str], folder: Path, *, log_rate: bool = False
+) -> list[Path]:
+    """Write the figure of each metric as SVG, PNG and PDF; the same curves give the same files.
 
     Raises:
-        CodecDetError: as that function, and for another suffix or where nothing can be written.
+        CodecDetError: as :func:`rate_accuracy_figure`, or if nothing can be written.
     """
-    path = Path(path)
-    if path.suffix.lower() not in PLOT_SUFFIXES:
-        raise CodecDetError(
-            f"plot file '{path}' does not end in {', '.join(PLOT_SUFFIXES)}: rename it"
-        )
-    figure = rate_accuracy_figure(records)
-    with atomic_file(path) as partial:
-        figure.savefig(partial, format=path.suffix[1:].lower())
+    paths = []
+    for metric in metrics:
+        figure = rate_accuracy_figure(curves, metric, log_rate=log_rate)
+        for form in FORMATS:
+            path = folder / f"rate_{metric}.{form}"
+            # No dates and random names in files that may be committed.
+            dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+            with atomic_file(path) as partial, matplotlib.rc_context({"svg.hashsalt": "codec_det"}):
+                figure.savefig(partial, format=form, metadata=dates.get(form))
+            paths.append(path)
+    return paths

@@ -16,8 +16,8 @@ def test_the_whole_pipeline(tmp_path, tiny_set, capfd):
     out = capfd.readouterr().out
     table = out[out.index("regime") :].splitlines()
     assert [line.split()[0] for line in table[2:6]] == ["baseline", "T-FT", "C-FT", "J-FT"]
-    for picture in ("rate_accuracy.png", "pictures/overview.png"):
-        assert str(tmp_path / picture) in out
+    for picture in ("curves/rate_AP.png", "pictures/overview.png"):
+        assert str((tmp_path / picture).parent) in out
         assert (tmp_path / picture).stat().st_size > 1000
 
 

@@ -84,13 +84,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         train("baseline", "--eval-only")
         (baseline,) = read_results([folders["baseline"]])
+        bpp = baseline.figure("bpp")
         for regime in REGIMES:
             # The rates must be equal for the accuracies to compare.
-            target = (
-                []
-                if regime == "tft"
-                else ["MODEL.CODEC.TARGET_BPP", f"{baseline.figure('bpp'):.4f}"]
-            )
+            target = [] if regime == "tft" else ["MODEL.CODEC.TARGET_BPP", f"{bpp:.4f}"]
             train(regime, *target)
         runs = [str(folder) for folder in folders.values()]
         run_tool("visualize", *runs, "--output-dir", str(args.output_dir / "pictures"))

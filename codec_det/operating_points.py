@@ -1,0 +1,94 @@
+"""What a run measured: its operating point, and everything else that figures follow from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from .codec.names import LEARNED
+from .records import Result
+
+_CODEC = "MODEL.CODEC."
+# Where and how a run was made, which nothing that is measured follows from.
+_CIRCUMSTANCES = {
+    "SEED",
+    "OUTPUT_DIR",
+    "CUDNN_BENCHMARK",
+    "VIS_PERIOD",
+    "DATASETS.ROOT",
+    "DATASETS.COCO_FORMAT",
+    "DATASETS.TEST",
+    "DATALOADER.NUM_WORKERS",
+    "MODEL.DEVICE",
+    "MODEL.CODEC.CACHE",
+    "MODEL.CODEC.CACHE_GB",
+    "MODEL.CODEC.CHECKPOINT_ACTIVATIONS",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "TEST.EVAL_PERIOD",
+}
+# What leads from one point of a curve to the next, in the order in which it is named.
+_OPERATING_POINT = ("QUALITY", "TARGET_BPP", "BETA", "WEIGHTS", "N", "M")
+# What a chain that was not trained cannot depend on.
+_OF_TRAINING = (
+    "SOLVER.",
+    "DATALOADER.",
+    "DATASETS.",
+    "INPUT.RANDOM_FLIP",
+    "INPUT.CROP",
+    "MODEL.CODEC.BETA",
+    "MODEL.CODEC.TARGET_BPP",
+    "MODEL.CODEC.DISTORTION_WEIGHT",
+    "MODEL.CODEC.QUANTIZATION",
+)
+
+
+def configuration(result: Result) -> dict[str, Any]:
+    """The changed config keys that figures follow from, beside the operating point's."""
+    left_out = _CIRCUMSTANCES | {_CODEC + name for name in _OPERATING_POINT}
+    return {
+        key: value
+        for key, value in result.record.get("config", {}).items()
+        if key not in left_out and not _is_idle(key, result)
+    }
+
+
+def _is_idle(key: str, result: Result) -> bool:
+    """Whether nothing that is measured follows from a key, in a chain as this."""
+    if key.startswith(_CODEC) and result.codec not in LEARNED:
+        return True  # what there is to know of it, the record has beside the config
+    untrained = result.regime == "baseline"
+    return untrained and (key.startswith(_OF_TRAINING) or "_TRAIN" in key)
+
+
+def operating_point(result: Result) -> dict[str, Any]:
+    """QUALITY, TARGET_BPP, ... by name; None where it is the default or does not matter."""
+    config = result.record.get("config", {})
+    point = {
+        name: None if _is_idle(_CODEC + name, result) else config.get(_CODEC + name)
+        for name in _OPERATING_POINT
+    }
+    # A conventional codec's can be one that its key cannot hold; no codec has none.
+    quality = result.record["codec"].get("quality") if result.is_compressed else None
+    return {**point, "QUALITY": quality}
+
+
+def name_points(points: Sequence[dict[str, Any]]) -> list[str]:
+    """By the first key that tells all of them apart, else by all that differ; "" of no codec."""
+    varying = [key for key in points[0] if len({str(point[key]) for point in points}) > 1]
+    alone = [key for key in varying if len({str(point[key]) for point in points}) == len(points)]
+    keys = alone[:1] or varying or ["QUALITY"]
+    return [", ".join(_name_value(key, point[key]) for key in keys) for point in points]
+
+
+def _name_value(key: str, value: Any) -> str:
+    if key == "QUALITY":
+        return "" if value is None else f"quality {value:g}"
+    if value is None:
+        return f"{key} default"
+    if key == "TARGET_BPP":
+        return f"target {value:g} bpp"
+    if key == "WEIGHTS":
+        # Runs call their last checkpoints alike: the folder says more.
+        return "/".join(PurePosixPath(str(value).split("://")[-1]).parts[-2:])
+    return f"{key} {value}"

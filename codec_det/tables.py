@@ -1,0 +1,274 @@
+"""Tables of rate–accuracy curves: rounded for people, and with all digits in CSV.
+
+Rounded, a spread or an interval follows its figure in the same cell; in CSV each has a column.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tabulate import tabulate
+
+from .bootstrap import LEVEL, Interval, Resamples, interval
+from .comparisons import Comparison, Figure
+from .curves import UNCOMPRESSED, Curve, Point
+from .records import METRICS
+
+ABSENT = "-"
+UNITS = {"AP": "%", "AP50": "%", "PSNR": "dB", "bpp": "bits per pixel"}
+_DIGITS = {"AP": 1, "AP50": 1, "PSNR": 2, "bpp": 4}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text.
+
+    Attributes:
+        title: what it shows, in a sentence.
+        columns: headings.
+        rows: each as long as ``columns``.
+        words: columns from the left that are words; those after it are figures.
+        notes: what the cells leave unsaid, a sentence each.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    words: int
+    notes: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """For a terminal."""
+        body = [self._body("simple"), ""] if self.rows else []
+        return "\n".join([self.title, "", *body, *self.notes]).rstrip() + "\n"
+
+    def markdown(self) -> str:
+        """For a README."""
+        body = [self._body("pipe")] if self.rows else []
+        notes = ["\n".join(f"- {note}" for note in self.notes)] if self.notes else []
+        return "\n\n".join([self.title, *body, *notes]) + "\n"
+
+    def latex(self) -> str:
+        """A tabular with the rules of LaTeX's package booktabs; title and notes are comments."""
+        comments = [f"% {text}" for text in (self.title, *self.notes)]
+        body = [self._body("latex_booktabs")] if self.rows else []
+        return "\n".join([*comments, *body]) + "\n"
+
+    def _body(self, style: str) -> str:
+        return tabulate(
+            self.rows,
+            self.columns,
+            style,
+            disable_numparse=True,
+            colalign=["left" if i < self.words else "right" for i in range(len(self.columns))],
+        )
+
+
+def points_table(curves: Sequence[Curve], resamples: Resamples | None) -> Table:
+    """Every operating point: accuracies in percent, PSNR in dB, bits per pixel and their kind."""
+    columns = ["regime", "codec", "operating point", "seeds", "AP", "AP50", "bpp", "PSNR (dB)"]
+    points = [(curve, point) for curve in curves for point in curve.points]
+    with_interval = resamples is not None and bool(resamples.figures)
+    rows = []
+    for curve, point in points:
+        codec = UNCOMPRESSED if curve.is_level else curve.codec
+        cells = [
+            curve.regime,
+            ", ".join([codec, *curve.details]),
+            point.name or ABSENT,
+            str(len(point.seeds)),
+            *(_spread(point, metric) for metric in ("AP", "AP50", "bpp", "PSNR")),
+            curve.kind_of_rate or ABSENT,
+        ]
+        if resamples is not None and with_interval:
+            over_sets = interval(resamples.of_point(point, "AP"))
+            cells.insert(5, _interval(over_sets, _DIGITS["AP"], signed=False))
+        rows.append(tuple(cells))
+    if with_interval:
+        columns.insert(5, f"AP, {LEVEL} %")
+    notes = []
+    if any(len(point.results) > 1 for _, point in points):
+        notes.append("Of several seeds: mean (least to greatest).")
+    if resamples is not None and with_interval:
+        notes.append(_explain(resamples))
+    title = f"Box AP on {curves[0].dataset} (%) and rate"
+    return Table(title, (*columns, "rate"), tuple(rows), 3, tuple(notes))
+
+
+def _explain(resamples: Resamples) -> str:
+    return (
+        f"{LEVEL} %: interval over {resamples.count} resamples of the test pictures, the same for "
+        "all runs."
+    )
+
+
+def _spread(point: Point, metric: str) -> str:
+    mean, digits = point.mean(metric), _DIGITS[metric]
+    if math.isnan(mean):
+        return ABSENT
+    return _with_range(mean, point.values(metric), f".{digits}f")
+
+
+def _with_range(mean: float, values: Sequence[float], form: str) -> str:
+    """A mean, and where its figures differ in the digits shown, the least and the greatest."""
+    low, high = (format(one(values, default=mean), form) for one in (min, max))
+    return format(mean, form) + (f" ({low} to {high})" if low != high else "")
+
+
+def _interval(over_sets: Interval | None, digits: int, *, signed: bool) -> str:
+    if over_sets is None or math.isnan(over_sets.low):
+        return ABSENT
+    sign = "+" if signed else ""
+    return f"{over_sets.low:{sign}.{digits}f} to {over_sets.high:{sign}.{digits}f}"
+
+
+def bd_table(comparisons: Sequence[Comparison], resamples: Resamples | None) -> Table:
+    """BD-rate in percent, BD-AP in percentage points and BD-PSNR in dB.
+
+    What was refused is in the notes, with the reason.
+
+    Raises:
+        ValueError: if there is no comparison.
+    """
+    with_interval = resamples is not None and bool(resamples.figures)
+    anchor = comparisons[0].anchor
+    columns = ["curve", "of"]
+    for name in ("BD-rate (%)", "BD-quality"):
+        columns += [name, *([f"{LEVEL} %"] if with_interval else []), "shared"]
+    rows = []
+    for one in comparisons:
+        cells = [one.curve, one.metric]
+        for figure, unit in ((one.rate, "%"), (one.quality, UNITS[one.metric])):
+            digits = 2 if unit == "dB" else 1
+            cells.append(_delta(figure, digits))
+            if with_interval:
+                cells.append(_interval(figure.interval, digits, signed=True))
+            shared = figure.delta.overlap
+            cells.append(ABSENT if math.isnan(shared) else f"{shared:.0%}")
+        if not (one.rate.delta.is_refused and one.quality.delta.is_refused):
+            rows.append(tuple(cells))
+    title = f"Bjøntegaard deltas against {anchor}"
+    return Table(title, tuple(columns), tuple(rows), 2, tuple(_bd_notes(comparisons, resamples)))
+
+
+def _delta(figure: Figure, digits: int) -> str:
+    if figure.delta.is_refused:
+        return ABSENT
+    return _with_range(figure.delta.value, figure.seeds, f"+.{digits}f")
+
+
+def _bd_notes(comparisons: Sequence[Comparison], resamples: Resamples | None) -> list[str]:
+    figures = [
+        (name, one, figure)
+        for one in comparisons
+        for name, figure in (("BD-rate", one.rate), (f"BD-{one.metric}", one.quality))
+    ]
+    if all(figure.delta.is_refused for *_, figure in figures):
+        return _refusal_notes(comparisons)
+    notes = [
+        "BD-rate: bits at equal quality, below 0 is a saving. BD-quality: at equal rate, of AP and "
+        "AP50 in percentage points, of PSNR in dB. Shared: how much of their range both curves "
+        "have."
+    ]
+    if any(len(figure.seeds) > 1 for *_, figure in figures):
+        notes.append("In brackets: least and greatest of the deltas of single seeds.")
+    if resamples is not None and resamples.figures:
+        notes.append(_explain(resamples))
+    notes += _refusal_notes(comparisons)
+    for name, one, figure in figures:
+        notes += _partial_notes(name, one, figure)
+    return notes
+
+
+def _refusal_notes(comparisons: Sequence[Comparison]) -> list[str]:
+    """A sentence for each reason, with all curves and metrics that it is the reason for."""
+    metrics = list(dict.fromkeys(one.metric for one in comparisons))
+    refusals: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for one in comparisons:
+        reasons = {"BD-rate": one.rate.delta.refusal, "BD-quality": one.quality.delta.refusal}
+        if len(set(reasons.values())) == 1:
+            reasons = {"BD": one.rate.delta.refusal}
+        for kind, reason in reasons.items():
+            if reason:
+                refusals.setdefault((kind, reason), {}).setdefault(one.curve, []).append(one.metric)
+    notes = []
+    for (kind, reason), curves in refusals.items():
+        whose = [
+            curve if of == metrics else f"{curve} ({', '.join(of)})" for curve, of in curves.items()
+        ]
+        notes.append(f"No {kind} of {'; '.join(whose)}: {reason}.")
+    return notes
+
+
+def _partial_notes(name: str, one: Comparison, figure: Figure) -> list[str]:
+    """Of seeds and resamples that have no delta, where the means over seeds have one."""
+    whose, notes = f"{name} of {one.curve} in {one.metric}", []
+    if figure.delta.is_refused:
+        return []
+    refused = [str(seed) for seed, delta in figure.by_seed.items() if delta.is_refused]
+    if refused:
+        notes.append(f"{whose}: there is none of seed {', '.join(refused)} alone.")
+    over_sets = figure.interval
+    if over_sets is not None and over_sets.used < over_sets.count:
+        notes.append(
+            f"{whose}: {over_sets.count - over_sets.used} of {over_sets.count} resamples have none"
+            + ("; too many for an interval." if math.isnan(over_sets.low) else ".")
+        )
+    return notes
+
+
+def points_csv(data: dict[str, Any]) -> str:
+    """Every operating point of what :func:`codec_det.comparisons.describe` gives."""
+    rows = [
+        {
+            "dataset": data["dataset"],
+            "curve": curve["label"],
+            "regime": curve["regime"],
+            "codec": curve["codec"],
+            "details": ", ".join(curve["details"]),
+            "rate": curve["kind_of_rate"],
+            "operating_point": point["name"],
+            "runs": len(point["runs"]),
+            "seeds": " ".join(map(str, point["seeds"])),
+            **_flatten({metric: point[metric] for metric in METRICS}),
+        }
+        for curve in data["curves"]
+        for point in curve["points"]
+    ]
+    return _csv(rows)
+
+
+def bd_csv(data: dict[str, Any]) -> str:
+    """Every Bjøntegaard delta of what :func:`codec_det.comparisons.describe` gives."""
+    return _csv([_flatten(one) for one in data["bjontegaard_deltas"]])
+
+
+def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings and intervals as single columns; by_seed as text."""
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        if key == "by_seed":
+            flat[prefix + key] = " ".join(f"{seed}:{one}" for seed, one in value.items())
+        elif isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}_")
+        elif key.startswith("interval"):
+            low, high = value or (None, None)
+            flat |= {f"{prefix}{key}_low": low, f"{prefix}{key}_high": high}
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _csv(rows: Iterable[dict[str, Any]]) -> str:
+    rows = list(rows)
+    file = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return file.getvalue()
