@@ -23,13 +23,12 @@ from __future__ import annotations
 import colorsys
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .colour_scales import BitScale, DifferenceScale, subtract
+from .cells import Cell, bit_row, difference_row, display_size
 from .drawing import (
     BLACK,
     GREY,
@@ -44,16 +43,12 @@ from .drawing import (
     font,
     label_size,
     place_label,
-    scale_bar,
-    text_panel,
     text_width,
     transform,
     write_centred,
 )
 from .files import atomic_file
-from .runs import NOTHING, Coded, Objects, Original
-
-NO_MAP = "no map: rate of a whole file"
+from .runs import Coded, Objects, Original
 
 # Bright, for black letters on them and for any picture behind them.
 CLASS_COLOURS: tuple[Colour, ...] = (
@@ -67,9 +62,7 @@ CLASS_COLOURS: tuple[Colour, ...] = (
     (240, 240, 100),
 )
 
-# All in pixels. Pictures are shown enlarged by a whole factor, so that their longer side has
-# SIDE_MIN or more, or reduced to SIDE_MAX.
-SIDE_MIN, SIDE_MAX = 384, 1024
+# All in pixels.
 MARGIN, GAP = 16, 12
 TITLE_SIZE = 18
 SWATCH = 22
@@ -88,36 +81,6 @@ def class_colours(rows: Sequence[tuple[Original, Sequence[Coded]]]) -> dict[int,
         red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.45, 1.0)
         colours.append((round(255 * red), round(255 * green), round(255 * blue)))
     return dict(zip(classes, colours, strict=False))
-
-
-def display_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width, in pixels, to show a picture at."""
-    longest = max(height, width)
-    if longest > SIDE_MAX:
-        return max(1, height * SIDE_MAX // longest), max(1, width * SIDE_MAX // longest)
-    factor = math.ceil(SIDE_MIN / longest)
-    return height * factor, width * factor
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """A picture, what is drawn on it, and the line below it.
-
-    Attributes:
-        solid: labelled objects.
-        dashed: objects without labels; drawn first.
-        labels: one per object of ``solid``, or of ``dashed`` where that is None.
-    """
-
-    picture: np.ndarray
-    solid: Objects | None
-    dashed: Objects
-    labels: Sequence[str]
-    caption: str
-
-    @property
-    def labelled(self) -> Objects:
-        return self.dashed if self.solid is None else self.solid
 
 
 class Sheet:
@@ -152,7 +115,7 @@ class Sheet:
 
     def draw(self, rows: Sequence[tuple[Original, Sequence[Coded]]]) -> Image.Image:
         """Headings, the rows of each picture, and the legend."""
-        make = {"pictures": self._picture_row, "bits": _bit_row, "difference": _difference_row}
+        make = {"pictures": self._picture_row, "bits": bit_row, "difference": difference_row}
         grid = [make[show](original, coded) for original, coded in rows for show in self.shows]
         column = self._column_width([cell for row in grid for cell in row])
         lefts = [MARGIN + i * (column + GAP) for i in range(len(self.headings))]
@@ -176,10 +139,10 @@ class Sheet:
         sheet.paste(legend, (MARGIN, top))
         return sheet
 
-    def _picture_row(self, original: Original, coded: Sequence[Coded]) -> list[_Cell]:
+    def _picture_row(self, original: Original, coded: Sequence[Coded]) -> list[Cell]:
         return [self._original(original), *(self._coded(each, original) for each in coded)]
 
-    def _original(self, original: Original) -> _Cell:
+    def _original(self, original: Original) -> Cell:
         height, width = original.picture.shape[:2]
         labels = [
             self._name(number) + " (crowd)" * crowd
@@ -188,9 +151,9 @@ class Sheet:
             )
         ]
         caption = f"image {original.image_id}, {width} x {height}"
-        return _Cell(original.picture, None, original.truth, labels, caption)
+        return Cell(original.picture, None, original.truth, labels, caption)
 
-    def _coded(self, coded: Coded, original: Original) -> _Cell:
+    def _coded(self, coded: Coded, original: Original) -> Cell:
         found = coded.found.above(self.threshold)
         labels = [
             f"{self._name(number)} {score:.2f}"
@@ -199,13 +162,13 @@ class Sheet:
         psnr = f"{coded.psnr:.1f} dB" if math.isfinite(coded.psnr) else "lossless"
         ap = "-" if math.isnan(coded.ap) else f"{coded.ap:.1f}"
         caption = f"{coded.bpp:.3f} bpp · {psnr} · AP {ap}"
-        return _Cell(coded.picture, found, original.truth, labels, caption)
+        return Cell(coded.picture, found, original.truth, labels, caption)
 
     def _name(self, number: int) -> str:
         known = number < len(self.class_names)
         return self.class_names[number] if known else f"class {number}"
 
-    def _column_width(self, cells: Sequence[_Cell]) -> int:
+    def _column_width(self, cells: Sequence[Cell]) -> int:
         """Wide enough for every picture, heading, caption and label."""
         widths = [display_size(*cell.picture.shape[:2])[1] for cell in cells]
         widths += [label_size(label)[0] + 1 for cell in cells for label in cell.labels]
@@ -214,7 +177,7 @@ class Sheet:
         widths += [text_width(title, font(TITLE_SIZE, True)) for title, _ in self.headings]
         return max(widths)
 
-    def _panel(self, cell: _Cell, column: int) -> Image.Image:
+    def _panel(self, cell: Cell, column: int) -> Image.Image:
         """The picture in the middle of the column, with boxes and labels."""
         height, width = display_size(*cell.picture.shape[:2])
         # Nearest: enlarged pixels stay what was decoded.
@@ -249,7 +212,7 @@ class Sheet:
     def _draw_labels(
         self,
         draw: ImageDraw.ImageDraw,
-        cell: _Cell,
+        cell: Cell,
         boxes: Sequence[Box],
         panel_size: tuple[int, int],
     ) -> None:
@@ -263,7 +226,7 @@ class Sheet:
             middle = (label[0] + label[2]) / 2, (label[1] + label[3]) / 2
             draw.text(middle, cell.labels[i], fill=BLACK, font=font(LABEL_SIZE), anchor="mm")
 
-    def _legend(self, cells: Sequence[_Cell], width: int) -> Image.Image:
+    def _legend(self, cells: Sequence[Cell], width: int) -> Image.Image:
         """What lines mean, then the classes on this sheet, in lines of ``width`` pixels."""
         drawn = [objects for cell in cells for objects in (cell.labelled, cell.dashed)]
         shown = {number for objects in drawn for number in objects.classes.tolist()}
@@ -288,41 +251,6 @@ class Sheet:
         for (x, y), text in zip(corners, texts, strict=True):
             draw.text((x + SWATCH + 6, y + LINE / 2), text, BLACK, font(TEXT_SIZE), anchor="lm")
         return legend
-
-
-def _bit_row(original: Original, coded: Sequence[Coded]) -> list[_Cell]:
-    """The scale, and where each run's bits go."""
-    size = display_size(*original.picture.shape[:2])
-    maps = [each.bit_map for each in coded if each.bit_map is not None]
-    scale = BitScale([bit_map.density for bit_map in maps])
-    first = scale_bar(scale, size) if maps else text_panel("no run has a map", size)
-    cells = [_plain(first, f"image {original.image_id}: where the bits go")]
-    for each in coded:
-        if each.bit_map is None:
-            cells.append(_plain(text_panel(NO_MAP, size), f"{each.bpp:.3f} bpp"))
-            continue
-        density, padding = each.bit_map.density, each.bit_map.padding_bits
-        caption = f"estimated {each.bit_map.bits / density.size:.3f} bpp"
-        caption += f", {padding / each.bit_map.bits:.0%} in the padding" if padding else ""
-        cells.append(_plain(scale.draw(density, original.picture), caption))
-    return cells
-
-
-def _difference_row(original: Original, coded: Sequence[Coded]) -> list[_Cell]:
-    """The scale, and how far each run's picture is from the original."""
-    differences = [subtract(each.picture, original.picture) for each in coded]
-    scale = DifferenceScale(differences)
-    bar = scale_bar(scale, display_size(*original.picture.shape[:2]))
-    cells = [_plain(bar, f"image {original.image_id}: {scale.factor} x difference")]
-    for difference in differences:
-        size = np.abs(difference)
-        caption = f"{scale.factor} x difference · mean {size.mean():.1f}, most {size.max()}"
-        cells.append(_plain(scale.draw(difference), caption))
-    return cells
-
-
-def _plain(picture: np.ndarray, caption: str) -> _Cell:
-    return _Cell(picture, None, NOTHING, (), caption)
 
 
 def save_sheet(sheet: Image.Image, path: Path) -> None:

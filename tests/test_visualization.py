@@ -10,6 +10,7 @@ from detectron2.structures import BoxMode
 from PIL import Image
 
 from codec_det.bit_map import BitMap
+from codec_det.cells import display_size
 from codec_det.colour_scales import BitScale, DifferenceScale, subtract
 from codec_det.drawing import BLACK, GREY, LINE, WHITE, scale_bar
 from codec_det.errors import CodecDetError, ConfigError
@@ -28,7 +29,6 @@ from codec_det.visualization import (
     MARGIN,
     Sheet,
     class_colours,
-    display_size,
     save_sheet,
 )
 

@@ -249,6 +249,16 @@ def test_pictures_without_files_are_named(runs, capsys, monkeypatch):
     assert "000004.png" in message
 
 
+def test_runs_of_other_pictures_under_the_same_name_are_named(runs, capsys):
+    elsewhere = generate(runs.folder / "others", 2, (64, 64), progress=False)
+    config = runs.folder / "jft" / "config.yaml"
+    first = str(runs.folder / "set" / "annotations.json")
+    config.write_text(config.read_text().replace(first, str(elsewhere)))
+    message = refused(capsys, *runs.paths, "--output-dir", runs.folder / "pictures")
+    assert f"run '{runs.paths[1]}'" in message
+    assert str(elsewhere) in message
+
+
 def test_damaged_checkpoints_are_refused(runs, capsys):
     (runs.folder / "jft" / "model_final.pth").write_bytes(b"no checkpoint")
     message = refused(capsys, runs.paths[1], "--output-dir", runs.folder / "pictures")

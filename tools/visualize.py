@@ -109,12 +109,17 @@ def open_runs(folders: Sequence[Path]) -> list[Run]:
         CodecDetError: if one is no run, or they do not compare.
     """
     from codec_det.data.register import check_datasets, register_datasets
+    from codec_det.errors import CodecDetError
     from codec_det.runs import check_same_dataset, open_run
 
     runs = [open_run(folder) for folder in folders]
     check_same_dataset(runs)
     for run in runs:
-        register_datasets(run.cfg)
+        try:
+            register_datasets(run.cfg)
+        except CodecDetError as error:
+            # Runs of other pictures under the same name.
+            raise CodecDetError(f"run '{run.folder}': {error}") from None
     check_datasets(runs[0].cfg, train=False)
     return runs
 
