@@ -16,6 +16,8 @@ from tests.conftest import CONFIGS, TINY
 from tools.train_net import main
 
 ROOT = CONFIGS.parent
+# Of scripts: the package may not be installed.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 JFT = [
     "MODEL.CODEC.TRAINABLE", "['encoder', 'decoder']", "MODEL.DETECTOR.TRAINABLE", "True",
     "SOLVER.IMS_PER_BATCH", "4", "SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2",
@@ -97,8 +99,9 @@ def test_resume_continues_as_if_never_stopped(trained, tmp_path, tiny_set):
 def test_resume_after_kill_9(trained, tmp_path, tiny_set):
     arguments = command(tmp_path, *tiny_set)
     process = subprocess.Popen(
-        [sys.executable, "-m", "tools.train_net", *arguments],
+        [sys.executable, "tools/train_net.py", *arguments],
         cwd=ROOT,
+        env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -133,13 +136,9 @@ def test_two_processes_reach_the_parameters_of_one(tmp_path, tiny_set):
     ]  # fmt: skip
     for count in ("1", "2"):
         flags = ["--num-gpus", count]
-        run = [
-            sys.executable,
-            "-m",
-            "tools.train_net",
-            *command(tmp_path / count, *opts, flags=flags),
-        ]
-        subprocess.run(run, cwd=ROOT, check=True, capture_output=True)
+        arguments = command(tmp_path / count, *opts, flags=flags)
+        run = [sys.executable, "tools/train_net.py", *arguments]
+        subprocess.run(run, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True)
     one, two = (weights(tmp_path / count) for count in ("1", "2"))
     quantiles = "codec.model.entropy_bottleneck.quantiles"
     for key, value in one.items():
@@ -165,6 +164,21 @@ def test_mistakes_get_one_line(opts, message, tmp_path, tiny_set, capsys):
     error = capsys.readouterr().err.splitlines()[-1]
     assert message in error
     assert error.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--num-gpus", "0"], "--num-gpus: 0 is not positive"),
+        (["--num-machines", "2"], "--dist-url: several machines need one"),
+        (["--machine-rank", "1"], "--machine-rank: it is below --num-machines, 1"),
+    ],
+)
+def test_machines_that_cannot_meet_are_a_usage_error(flags, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(flags)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_more_gpus_than_there_are(tmp_path, tiny_set, capsys, monkeypatch):

@@ -18,31 +18,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from command_line import DEPLOYABLE, positive
 
-from codec_det.benchmarks import codec, evaluation, growth, parallel, training
-from codec_det.benchmarks.environment import describe_environment
-from codec_det.benchmarks.result import Result, table
-from codec_det.benchmarks.settings import Settings
-from codec_det.benchmarks.steps import CHECKPOINTED, JFT, PEERS
-from codec_det.bitstream.ids import CODEC_IDS
-from codec_det.command_line import positive
-from codec_det.config import check_devices
-from codec_det.errors import CodecDetError
-from codec_det.files import atomic_file, make_folder
+# codec_det is imported where it is used: --help need not wait for PyTorch.
+if TYPE_CHECKING:
+    from codec_det.benchmarks.settings import Settings
 
-SECTIONS: dict[str, Callable[[Settings], Result]] = {
-    "codec": codec.measure,
-    "training": training.measure,
-    "evaluation": evaluation.measure,
-    "growth": growth.measure,
-    "parallel": parallel.measure,
-}
+# Modules of codec_det.benchmarks; each has measure(settings).
+SECTIONS = ("codec", "training", "evaluation", "growth", "parallel")
 
 CONFIG = str(Path(__file__).parent.parent / "configs" / "shapes" / "jft.yaml")
 
@@ -52,7 +40,7 @@ SHORT: dict[str, Any] = {
     "pictures": 4,
     "sides": (128, 256, 512),
     "codecs": ("bmshj2018-hyperprior",),
-    "memory_of": (JFT, *PEERS, CHECKPOINTED),
+    "memory_of": ("J-FT", "detectron2", "CompressAI", "J-FT, checkpointed"),
 }
 
 EPILOG = """
@@ -79,8 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    sections = list(SECTIONS)
-    add("--sections", nargs="+", choices=sections, default=sections, help="default: all")
+    add("--sections", nargs="+", choices=SECTIONS, default=SECTIONS, help="default: all")
     add("--short", action="store_true", help="few rounds, small pictures, one codec")
     add("--rounds", type=positive, metavar="N", help="runs of each side (default: 10; short: 3)")
     add("--threads", type=positive, default=1, metavar="N", help="of PyTorch (default: 1)")
@@ -114,9 +101,10 @@ def build_parser() -> argparse.ArgumentParser:
     codecs(
         "--codecs",
         nargs="+",
-        choices=list(CODEC_IDS),
+        choices=DEPLOYABLE,
         metavar="NAME",
-        help=f"out of {', '.join(CODEC_IDS)} (default: {' '.join(Settings.codecs)}; short: "
+        # Of Settings.codecs, which are not imported yet.
+        help=f"out of {', '.join(DEPLOYABLE)} (default: all but bmshj2018-factorized-relu; short: "
         f"{' '.join(SHORT['codecs'])})",
     )
     codecs("--quality", type=int, default=1, choices=range(1, 9), metavar="Q", help="1 to 8")
@@ -126,6 +114,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def read_settings(args: argparse.Namespace) -> Settings:
     """Settings of the command line; --short changes those that were not given."""
+    from codec_det.benchmarks.settings import Settings
+
     default = Settings(
         config_file=args.config_file,
         batch_size=args.batch_size,
@@ -150,31 +140,45 @@ def read_settings(args: argparse.Namespace) -> Settings:
     return replace(settings, opts=(*opts, *args.opts))
 
 
+def benchmark(args: argparse.Namespace) -> None:
+    """Run the tool.
+
+    Raises:
+        CodecDetError: if something cannot be measured, or not be written.
+    """
+    import torch
+
+    from codec_det.benchmarks.environment import describe_environment
+    from codec_det.benchmarks.result import table
+    from codec_det.config import check_devices
+    from codec_det.files import atomic_file, make_folder
+
+    settings = read_settings(args)
+    torch.set_num_threads(args.threads)
+    check_devices(1, args.device)
+    if args.output:
+        make_folder(args.output.parent, "the folder of --output")
+    environment = describe_environment(args.device, args.threads)
+    print("\n".join(f"{name}: {value}" for name, value in environment.items()))
+    sections = {}
+    for name in args.sections:
+        result = import_module(f"codec_det.benchmarks.{name}").measure(settings)
+        print(f"\n{name}\n{table(result)}", flush=True)
+        sections[name] = result.record()
+    if args.output:
+        record = {"environment": environment, "settings": asdict(settings), "sections": sections}
+        with atomic_file(args.output) as partial:
+            partial.write_text(json.dumps(record, indent=1))
+        print(f"\nAll figures are in {args.output}")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     args = build_parser().parse_args(argv)
-    settings = read_settings(args)
-    torch.set_num_threads(args.threads)
+    from codec_det.errors import CodecDetError
+
     try:
-        check_devices(1, args.device)
-        if args.output:
-            make_folder(args.output.parent, "the folder of --output")
-        environment = describe_environment(args.device, args.threads)
-        print("\n".join(f"{name}: {value}" for name, value in environment.items()))
-        sections = {}
-        for name in args.sections:
-            result = SECTIONS[name](settings)
-            print(f"\n{name}\n{table(result)}", flush=True)
-            sections[name] = result.record()
-        if args.output:
-            record = {
-                "environment": environment,
-                "settings": asdict(settings),
-                "sections": sections,
-            }
-            with atomic_file(args.output) as partial:
-                partial.write_text(json.dumps(record, indent=1))
-            print(f"\nAll figures are in {args.output}")
+        benchmark(args)
     except CodecDetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

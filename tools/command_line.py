@@ -9,7 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from typing import NoReturn
+
+# fvcore, detectron2 and torch_geometric call it when they are imported; a user can do nothing about
+# it. Here, not in the package: a tool is a program of its own, and processes that it starts load
+# this, too, whereas the package leaves its users' warnings alone.
+warnings.filterwarnings("ignore", r".torch\.jit\.script. is deprecated", FutureWarning)
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""

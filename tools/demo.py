@@ -15,6 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from command_line import leave
+
 TOOLS = Path(__file__).parent
 REGIMES = ("jft", "cft", "tft")
 # Of a training log: losses with ETA, rates, evaluation progress, and where results went.
@@ -99,4 +101,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

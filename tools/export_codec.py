@@ -15,6 +15,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from command_line import leave
+
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
     import torch
@@ -90,4 +92,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

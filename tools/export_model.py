@@ -24,6 +24,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from command_line import leave
+
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
     from codec_det.bitstream.entropy import EntropyModel
@@ -115,4 +117,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

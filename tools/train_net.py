@@ -6,18 +6,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser, default_setup, launch
-from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
+from command_line import not_negative, positive
 
-from codec_det.config import check_config, check_devices, load_config
-from codec_det.data.register import check_datasets, register_datasets
-from codec_det.errors import CodecDetError
-from codec_det.files import make_folder
-from codec_det.trainer import Trainer, evaluate
+# codec_det is imported where it is used: --help need not wait for PyTorch.
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 EPILOG = """
 The regime is part of the config: configs/{baseline,tft,cft,jft,eft,etft,dft}_R50.yaml.
@@ -42,21 +37,65 @@ detections and results.jsonl go to OUTPUT_DIR.
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """detectron2's parser, whose --num-gpus defaults to one GPU where there is one."""
-    parser = default_argument_parser(epilog=EPILOG)
-    parser.description = __doc__
-    parser.set_defaults(num_gpus=None, dist_url="auto")
-    for action in parser._actions:
-        if action.dest == "num_gpus":
-            action.help = (
-                "processes per machine, one GPU each (CPU with MODEL.DEVICE cpu). Default: 1, on "
-                "the GPU if the machine has one"
-            )
+    """The command line: the options of detectron2's own tools."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--config-file", default="", metavar="FILE", help="one of configs/, or one based on it")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on from the last checkpoint in OUTPUT_DIR, if there is one, or evaluate it",
+    )
+    add("--eval-only", action="store_true", help="evaluate, train nothing")
+    add(
+        "--num-gpus",
+        type=positive,
+        metavar="N",
+        help="processes per machine, one GPU each (CPU with MODEL.DEVICE cpu). Default: 1, on the "
+        "GPU if the machine has one",
+    )
+    add(
+        "--num-machines",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="that run this command, all with the same options but --machine-rank "
+        "(default: %(default)s)",
+    )
+    add(
+        "--machine-rank",
+        type=not_negative,
+        default=0,
+        metavar="I",
+        help="which of them this is, from 0 (default: %(default)s)",
+    )
+    add(
+        "--dist-url",
+        default="auto",
+        metavar="URL",
+        help="where processes meet: of several machines tcp://HOST:PORT, a free port of machine 0; "
+        "on one machine a free port is found (default: %(default)s)",
+    )
+    add(
+        "opts",
+        nargs=argparse.REMAINDER,
+        metavar="KEY VALUE",
+        help="config keys to change, at the end",
+    )
     return parser
 
 
 def run(args: argparse.Namespace, cfg: CfgNode) -> None:
     """Train or evaluate in one process."""
+    from detectron2.engine import default_setup
+    from detectron2.utils import comm
+    from detectron2.utils.logger import setup_logger
+
+    from codec_det.data.register import register_datasets
+    from codec_det.trainer import Trainer, evaluate
+
     register_datasets(cfg)
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="codec_det")
@@ -68,29 +107,53 @@ def run(args: argparse.Namespace, cfg: CfgNode) -> None:
     trainer.train()
 
 
+def train_net(args: argparse.Namespace) -> None:
+    """Check everything, then train or evaluate in as many processes as are wanted.
+
+    Raises:
+        CodecDetError: if options, config, data or weights cannot be used.
+        FloatingPointError: if training diverges.
+    """
+    import torch
+    from detectron2.engine import launch
+
+    from codec_det.config import check_config, check_devices, load_config
+    from codec_det.data.register import check_datasets, register_datasets
+    from codec_det.files import make_folder
+
+    opts = list(args.opts)
+    if args.num_gpus is None and not torch.cuda.is_available() and "MODEL.DEVICE" not in opts:
+        opts += ["MODEL.DEVICE", "cpu"]
+        print("No GPU: running on the CPU.")
+    cfg = load_config(args.config_file, opts)
+    args.num_gpus = args.num_gpus or 1
+    check_config(cfg)
+    check_devices(args.num_gpus, cfg.MODEL.DEVICE)
+    make_folder(Path(cfg.OUTPUT_DIR), "OUTPUT_DIR")
+    register_datasets(cfg)
+    check_datasets(cfg, train=not args.eval_only)
+    launch(
+        run,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args, cfg),
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.machine_rank >= args.num_machines:
+        parser.error(f"argument --machine-rank: it is below --num-machines, {args.num_machines}")
+    if args.num_machines > 1 and args.dist_url == "auto":
+        parser.error("argument --dist-url: several machines need one, tcp://HOST:PORT")
+    from codec_det.errors import CodecDetError
+
     try:
-        opts = list(args.opts)
-        if args.num_gpus is None and not torch.cuda.is_available() and "MODEL.DEVICE" not in opts:
-            opts += ["MODEL.DEVICE", "cpu"]
-            print("No GPU: running on the CPU.")
-        cfg = load_config(args.config_file, opts)
-        args.num_gpus = args.num_gpus or 1
-        check_config(cfg)
-        check_devices(args.num_gpus, cfg.MODEL.DEVICE)
-        make_folder(Path(cfg.OUTPUT_DIR), "OUTPUT_DIR")
-        register_datasets(cfg)
-        check_datasets(cfg, train=not args.eval_only)
-        launch(
-            run,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args, cfg),
-        )
+        train_net(args)
     except CodecDetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
