@@ -145,8 +145,9 @@ class _Pictures:
             raise DatasetError("records of data files have no detections")
         place = result.folder / "inference" / result.dataset
         detections, per_image = place / "coco_instances_results.json", place / "per_image.csv"
-        if not (detections.is_file() and per_image.is_file()):
-            raise DatasetError(f"no {detections.name} or no {per_image.name}")
+        for path in (detections, per_image):
+            if not path.is_file():
+                raise DatasetError(f"{path.relative_to(result.folder)} is missing")
         annotations = _annotations(result)
         if annotations not in truths:
             truths[annotations] = load_truth(annotations)

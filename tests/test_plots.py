@@ -1,153 +1,87 @@
-"""Reading results, the table, the plot, and tools/compare.py, which is made of the three."""
-
 import itertools
-import json
-import logging
 
 import cv2
 import pytest
 
+from codec_det.curves import curves_of
 from codec_det.errors import CodecDetError
-from codec_det.files import atomic_file
 from codec_det.plots import (
     PLOT_DPI,
     PLOT_INCHES,
     REGIME_STYLES,
-    format_table,
-    plot_rate_accuracy,
     rate_accuracy_figure,
-    read_records,
+    write_figures,
 )
-from tools import compare
+from tests.records import REAL, result
+
+UNCOMPRESSED = result("baseline", 24.0, 60.0, codec="identity")
 
 
-def record(regime="J-FT", bpp=0.1, ap=30.0, *, codec="bmshj2018-hyperprior", **changes):
-    lossless = codec == "identity"
-    return {
-        "regime": regime,
-        "codec": {"name": codec, "quality": 1},
-        "dataset": "some_val",
-        "rate_is": "estimated bits per pixel",
-        "results": {
-            "bbox": {"AP": ap, "AP50": ap + 10},
-            "rate": {"bpp": bpp, "psnr": None if lossless else 25.0},
-        },
-        **changes,
-    }
-
-
-UNCOMPRESSED = record("baseline", 24.0, 60.0, codec="identity")
-
-
-def write_results(folder, *lines):
-    folder.mkdir(parents=True, exist_ok=True)
-    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
-    (folder / "results.jsonl").write_text("\n".join(texts))
-    return folder
-
-
-def test_the_newest_record_of_each_folder_is_read(tmp_path):
-    a = write_results(tmp_path / "a", record(ap=1.0), record(ap=2.0))
-    b = write_results(tmp_path / "b", record("T-FT"))
-    assert read_records([a, str(b)]) == [record(ap=2.0), record("T-FT")]
-
-
-@pytest.mark.parametrize("damage", [json.dumps(record())[:-9], "[1]", '{"regime": "J-FT"}'])
-def test_lines_that_are_no_record_are_skipped_with_a_warning(tmp_path, caplog, damage):
-    folder = write_results(tmp_path, record(ap=1.0), record(ap=2.0), damage)
-    with caplog.at_level(logging.WARNING):
-        assert read_records([folder]) == [record(ap=2.0)]
-    assert f"{folder / 'results.jsonl'}: line 3 is no record" in caplog.text
-
-
-def test_folders_without_results_are_named(tmp_path):
-    with pytest.raises(CodecDetError, match=r"no results in '.*/none' .*OUTPUT_DIR"):
-        read_records([tmp_path / "none"])
-    with pytest.raises(CodecDetError, match="no complete record: evaluate the run again"):
-        read_records([write_results(tmp_path, '{"regime')])
-
-
-def test_the_table_is_aligned_and_in_the_studys_order():
-    records = [
-        record("J-FT", 0.0943, 34.1),
-        record("baseline", 0.1024, 9.96),
-        record("C-FT", 0.2, 31.0),
-        record("C-FT", 0.0827, 29.8),
-        UNCOMPRESSED,
-        record("T-FT", 0.1024, 32.6, results={"rate": {"bpp": 0.1024, "psnr": 30.49}}),
-    ]
-    assert format_table(records).splitlines() == [
-        "regime        box AP  AP50      bpp  PSNR (dB)",
-        "------------  ------  ----  -------  ---------",
-        "uncompressed    60.0  70.0  24.0000          -",
-        "baseline        10.0  20.0   0.1024      25.00",
-        "T-FT               -     -   0.1024      30.49",
-        "C-FT            29.8  39.8   0.0827      25.00",
-        "C-FT            31.0  41.0   0.2000      25.00",
-        "J-FT            34.1  44.1   0.0943      25.00",
-    ]
-
-
-def test_the_markdown_table():
-    assert format_table([record("T-FT"), UNCOMPRESSED], markdown=True).splitlines() == [
-        "| regime       | box AP | AP50 |     bpp | PSNR (dB) |",
-        "| ------------ | -----: | ---: | ------: | --------: |",
-        "| uncompressed |   60.0 | 70.0 | 24.0000 |         - |",
-        "| T-FT         |   30.0 | 40.0 |  0.1000 |     25.00 |",
-    ]
-
-
-def test_several_codecs_are_named():
-    records = [record("J-FT", codec="mbt2018"), record("J-FT"), UNCOMPRESSED]
-    names = [line.split("  ")[0] for line in format_table(records).splitlines()[2:]]
-    assert names == ["uncompressed", "J-FT, bmshj2018-hyperprior", "J-FT, mbt2018"]
-
-
-def test_results_of_different_data_sets_do_not_compare():
-    records = [record(), record(dataset="other_val")]
-    for function in (format_table, rate_accuracy_figure):
-        with pytest.raises(CodecDetError, match="other_val, some_val"):
-            function(records)
+def draw(results, metric="AP", **options):
+    (axes,) = rate_accuracy_figure(curves_of(results), metric, **options).axes
+    return axes
 
 
 def legend(axes):
     return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
+def lines_of(axes):
+    """Lines with a name, by it; those of bars have none."""
+    return {line.get_label(): line for line in axes.lines if line.get_label()[0] != "_"}
+
+
 def test_each_regime_has_its_line_by_rising_rate():
     regimes = list(REGIME_STYLES)
-    records = [record(r, bpp, 10 * bpp + i) for i, r in enumerate(regimes) for bpp in (0.4, 0.2)]
-    (axes,) = rate_accuracy_figure(records).axes
+    axes = draw(
+        [
+            result(regime, bpp, 10 * bpp + i, quality=quality)
+            for i, regime in enumerate(regimes)
+            for quality, bpp in ((2, 0.4), (1, 0.2))
+        ]
+    )
     assert legend(axes) == regimes
-    for i, line in enumerate(axes.lines):
-        assert line.get_xdata().tolist() == [0.2, 0.4]
-        assert line.get_ydata().tolist() == pytest.approx([2 + i, 4 + i])
+    lines = lines_of(axes)
+    for i, regime in enumerate(regimes):
+        assert lines[regime].get_xdata().tolist() == [0.2, 0.4]
+        assert lines[regime].get_ydata().tolist() == pytest.approx([2 + i, 4 + i])
     # Told apart in colour, and in grey.
-    for a, b in itertools.combinations(axes.lines, 2):
+    for a, b in itertools.combinations(lines.values(), 2):
         assert a.get_color() != b.get_color()
         assert a.get_marker() != b.get_marker()
-    assert axes.get_xlabel() == "estimated bits per pixel"
+    assert axes.get_xlabel() == REAL
     assert axes.get_ylabel() == "box AP on some_val (%)"
 
 
-def test_estimated_and_real_rates_are_told_apart():
-    real = {"rate_is": "real bits per pixel"}
-    records = [record(bpp=0.2), record(bpp=0.3, **real), record("T-FT", bpp=0.1, **real)]
-    (axes,) = rate_accuracy_figure(records).axes
-    assert legend(axes) == ["T-FT, real", "J-FT, estimated", "J-FT, real"]
-    assert axes.get_xlabel() == "real bits per pixel / estimated bits per pixel"
-    assert [line.get_markerfacecolor() == "white" for line in axes.lines] == [False, True, False]
-    table = format_table(records)
-    assert [line.split("  ")[0] for line in table.splitlines()[2:]] == legend(axes)
-    # Uncompressed pictures have a rate of no kind.
-    (axes,) = rate_accuracy_figure([UNCOMPRESSED, *records[1:]]).axes
-    assert legend(axes) == ["uncompressed", "T-FT", "J-FT"]
-    assert axes.get_xlabel() == "real bits per pixel"
+def test_each_metric_has_its_axis():
+    assert lines_of(draw([result(ap=30.0)], "AP50"))["J-FT"].get_ydata().tolist() == [40.0]
+    axes = draw([result(psnr=25.0), UNCOMPRESSED], "PSNR")
+    assert lines_of(axes)["J-FT"].get_ydata().tolist() == [25.0]
+    assert legend(axes) == ["J-FT"]  # uncompressed pictures have no PSNR
+    assert axes.get_ylabel() == "PSNR on some_val (dB)"
+
+
+def test_seeds_are_bars_from_least_to_greatest():
+    seeds = [result("T-FT", bpp, ap, seed=i) for i, (bpp, ap) in enumerate(((0.1, 30), (0.2, 36)))]
+    axes = draw([*seeds, result("J-FT")])
+    (bars,) = axes.containers
+    horizontal, vertical = bars.lines[2]
+    assert horizontal.get_segments()[0].tolist() == [[0.1, 33.0], [0.2, 33.0]]
+    ((x, low), (_, high)) = vertical.get_segments()[0]
+    assert (x, low, high) == pytest.approx((0.15, 30.0, 36.0))
+    assert lines_of(axes)["T-FT"].get_ydata().tolist() == [33.0]
+    assert axes.get_legend().get_title().get_text() == "mean of 2 seeds;\nbars: least to greatest"
+
+
+def test_without_seeds_nothing_is_said_of_them():
+    axes = draw([result()])
+    assert not axes.containers
+    assert axes.get_legend().get_title().get_text() == ""
 
 
 def test_uncompressed_is_a_level_and_leaves_the_axis_alone():
-    trained = record("T-FT", 24.0, 65.0, codec="identity")
-    (axes,) = rate_accuracy_figure([record(bpp=0.5), UNCOMPRESSED, trained]).axes
+    trained = result("T-FT", 24.0, 65.0, codec="identity")
+    axes = draw([result(bpp=0.5), UNCOMPRESSED, trained])
     assert legend(axes) == ["uncompressed", "uncompressed, T-FT", "J-FT"]
     level = axes.lines[0]
     assert list(level.get_ydata()) == [60.0, 60.0]
@@ -158,68 +92,51 @@ def test_uncompressed_is_a_level_and_leaves_the_axis_alone():
 
 
 def test_codecs_of_one_regime_are_not_joined():
-    records = [record(codec=name, bpp=bpp) for name in ("mbt2018", "x") for bpp in (0.1, 0.2)]
-    (axes,) = rate_accuracy_figure(records).axes
-    assert legend(axes) == ["J-FT, mbt2018", "J-FT, x"]
-    assert axes.lines[0].get_linestyle() != axes.lines[1].get_linestyle()
-    assert axes.lines[0].get_color() == axes.lines[1].get_color()
+    names = ("mbt2018", "x")
+    axes = draw(
+        [
+            result(codec=name, bpp=quality / 10, quality=quality)
+            for name in names
+            for quality in (1, 2)
+        ]
+    )
+    first, second = (lines_of(axes)[f"J-FT, {name}"] for name in names)
+    assert len(first.get_xdata()) == len(second.get_xdata()) == 2
+    assert first.get_linestyle() != second.get_linestyle()
+    assert first.get_color() == second.get_color()
 
 
-def test_runs_without_accuracy_are_left_out_of_the_plot():
-    codec_alone = record("C-FT", results={"rate": {"bpp": 0.1, "psnr": 30.0}})
-    (axes,) = rate_accuracy_figure([codec_alone, record("T-FT")]).axes
-    assert legend(axes) == ["T-FT"]
-    with pytest.raises(CodecDetError, match="nothing to plot"):
-        rate_accuracy_figure([codec_alone])
+def test_equal_curves_show_below_each_other():
+    axes = draw([result("baseline"), result("T-FT")], "PSNR")
+    below, above = lines_of(axes).values()
+    assert axes.lines.index(below) < axes.lines.index(above)
+    assert below.get_linewidth() > above.get_linewidth()
+    assert below.get_markersize() > above.get_markersize()
 
 
-def test_the_plot_is_a_file_of_its_suffixs_kind(tmp_path):
-    png, svg = tmp_path / "new" / "plot.png", tmp_path / "plot.svg"
-    plot_rate_accuracy([record()], png)
-    assert cv2.imread(str(png)).shape == (PLOT_INCHES[1] * PLOT_DPI, PLOT_INCHES[0] * PLOT_DPI, 3)
-    plot_rate_accuracy([record()], svg)
-    assert "<svg" in svg.read_text()
-    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["plot.png", "plot.svg"]
+def test_rates_can_be_logarithmic():
+    axes = draw([result(bpp=0.05), result(bpp=1.0, quality=2)], log_rate=True)
+    assert axes.get_xscale() == "log"
+    axes.figure.draw_without_rendering()
+    assert {"0.1", "0.2", "0.5"} <= {text.get_text() for text in axes.get_xticklabels()}
 
 
-def test_plots_that_cannot_be_written_are_refused(tmp_path):
-    with pytest.raises(CodecDetError, match=r"'plot\.jpg' does not end in \.png, \.svg, \.pdf"):
-        plot_rate_accuracy([record()], "plot.jpg")
-    (tmp_path / "file").touch()
-    with pytest.raises(CodecDetError, match=r"cannot write '.*/file/plot\.png'"):
-        plot_rate_accuracy([record()], tmp_path / "file" / "plot.png")
+def test_a_plot_of_nothing_is_refused():
+    with pytest.raises(CodecDetError, match="nothing to plot: no run has both AP and the rate"):
+        draw([UNCOMPRESSED])
 
 
-def test_an_interrupted_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "old.png"
-    path.write_text("old")
-
-    def interrupted():
-        with atomic_file(path) as partial:
-            partial.write_text("half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_the_tool_prints_the_table_and_writes_the_plot(tmp_path, capsys):
-    runs = [
-        write_results(tmp_path / "jft", record("J-FT", 0.2, 50.0)),
-        write_results(tmp_path / "baseline", record("baseline", 0.2, 40.0)),
+def test_files_are_of_their_kinds_and_can_be_made_again(tmp_path):
+    curves = curves_of([result(), UNCOMPRESSED])
+    paths = write_figures(curves, ["AP", "PSNR"], tmp_path / "a")
+    assert [path.name for path in paths] == [
+        f"rate_{metric}.{kind}" for metric in ("AP", "PSNR") for kind in ("svg", "png", "pdf")
     ]
-    plot = tmp_path / "plot.png"
-    assert compare.main([*map(str, runs), "--plot", str(plot)]) == 0
-    printed = capsys.readouterr().out
-    assert printed.index("baseline    40.0") < printed.index("J-FT        50.0")
-    assert str(plot) in printed
-    assert cv2.imread(str(plot)) is not None
-    assert compare.main([*map(str, runs), "--markdown"]) == 0
-    assert capsys.readouterr().out.startswith("| regime   | box AP |")
-
-
-def test_the_tool_reports_errors_with_status_2(tmp_path, capsys):
-    assert compare.main([str(tmp_path / "none")]) == 2
-    assert capsys.readouterr().err.startswith(f"error: no results in '{tmp_path / 'none'}'")
+    size = (PLOT_INCHES[1] * PLOT_DPI, PLOT_INCHES[0] * PLOT_DPI, 3)
+    assert cv2.imread(str(tmp_path / "a" / "rate_AP.png")).shape == size
+    assert "<svg" in (tmp_path / "a" / "rate_AP.svg").read_text()
+    assert (tmp_path / "a" / "rate_AP.pdf").read_bytes().startswith(b"%PDF")
+    for path, again in zip(
+        paths, write_figures(curves, ["AP", "PSNR"], tmp_path / "b"), strict=True
+    ):
+        assert path.read_bytes() == again.read_bytes()

@@ -1,0 +1,145 @@
+import csv
+import io
+import json
+import shutil
+from contextlib import redirect_stdout
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from codec_det.bootstrap import interval, resample
+from codec_det.curves import curves_of
+from codec_det.records import read_results
+from tests.records import record, write_data, write_run
+
+NAME, COUNT = "tiny", 40
+RATES, KEPT = (0.1, 0.2, 0.4, 0.8), (0.3, 0.5, 0.7, 0.9)
+
+
+@pytest.fixture
+def make_run(tmp_path, tiny_cfg, tiny_set):
+    """A run whose detector finds a share of the objects, with the bits it took; its folder."""
+    cfg = tiny_cfg(*tiny_set)
+    ((_, annotations, _),) = cfg.DATASETS.COCO_FORMAT
+    with redirect_stdout(io.StringIO()):
+        truth = COCO(annotations)
+
+    def make(name, *, bpp, kept, factor=1.0, regime="J-FT", quality=1):
+        rng = np.random.default_rng(3)
+        found = [
+            {**{key: one[key] for key in ("image_id", "category_id", "bbox")}, "score": score}
+            for one, score in zip(
+                truth.dataset["annotations"], rng.random(len(truth.anns)), strict=True
+            )
+            if score < kept
+        ]
+        rows = [
+            {
+                "image_id": image,
+                "height": 64,
+                "width": 64,
+                "bits": round(64 * 64 * bpp * rng.uniform(0.5, 1.5)) * factor,
+                "psnr": rng.uniform(20, 30),
+            }
+            for image in sorted(truth.imgs)
+        ]
+        with redirect_stdout(io.StringIO()):
+            evaluation = COCOeval(truth, truth.loadRes(found), "bbox")
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        bits = sum(row["bits"] for row in rows) / (64 * 64 * len(rows))
+        written = record(regime, bits, 100 * evaluation.stats[0], quality=quality, dataset=NAME)
+        folder = write_run(tmp_path / "runs" / name, written)
+        (folder / "config.yaml").write_text(cfg.dump())
+        place = folder / "inference" / NAME
+        place.mkdir(parents=True)
+        (place / "coco_instances_results.json").write_text(json.dumps(found))
+        with (place / "per_image.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        return folder
+
+    return make
+
+
+def test_figures_are_of_the_drawn_pictures(make_run):
+    folder = make_run("a", bpp=0.2, kept=0.6)
+    (result,) = read_results([folder])
+    resamples = resample([result], COUNT)
+    assert resamples.missing == ()
+    figures = resamples.figures[folder]
+    with (folder / "inference" / NAME / "per_image.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    weights = np.random.default_rng(0).multinomial(12, [1 / 12] * 12, size=COUNT)
+    for i in (0, COUNT - 1):
+        drawn = [row for row, times in zip(rows, weights[i], strict=True) for _ in range(times)]
+        bits = sum(float(row["bits"]) for row in drawn)
+        assert figures["bpp"][i] == pytest.approx(bits / (12 * 64 * 64))
+        assert figures["PSNR"][i] == pytest.approx(np.mean([float(row["psnr"]) for row in drawn]))
+    assert figures["AP"].std() > 1
+    assert (figures["AP"] <= figures["AP50"] + 1e-9).all()
+    ends = interval(figures["AP"])
+    assert ends.low < result.figure("AP") < ends.high
+
+
+def test_resamples_are_the_same_for_all_runs(make_run, tmp_path):
+    """What a run spends less on each picture, it saves in every resample."""
+    for i, (bpp, kept) in enumerate(zip(RATES, KEPT, strict=True), start=1):
+        make_run(f"baseline-{i}", bpp=bpp, kept=kept, quality=i, regime="baseline")
+        make_run(f"jft-{i}", bpp=bpp, kept=kept, quality=i, factor=0.8)
+    results = read_results([tmp_path / "runs"])
+    anchor, curve = curves_of(results)
+    resamples = resample(results, COUNT)
+    rate, quality = resamples.of_bd(anchor, curve, "AP")
+    known = rate[np.isfinite(rate)]
+    assert len(known) > COUNT / 2
+    assert known == pytest.approx(-20.0, abs=1e-6)
+    assert quality.std() > 0
+    assert interval(quality).low > 0
+
+
+def test_the_mean_over_seeds_is_resampled(make_run):
+    folders = [make_run(name, bpp=0.2, kept=kept) for name, kept in (("a", 0.3), ("b", 0.9))]
+    results = read_results(folders)
+    ((point,),) = (curve.points for curve in curves_of(results))
+    resamples = resample(results, COUNT)
+    each = [resamples.figures[folder]["AP"] for folder in folders]
+    assert resamples.of_point(point, "AP") == pytest.approx((each[0] + each[1]) / 2)
+
+
+def test_runs_without_fitting_files_are_left_out_with_the_reason(make_run, tmp_path):
+    runs = (("whole", 0.6), ("gone", 0.7), ("stale", 0.8))
+    whole, gone, stale = (make_run(name, bpp=0.2, kept=kept) for name, kept in runs)
+    (gone / "inference" / NAME / "coco_instances_results.json").unlink()
+    other = make_run("other", bpp=0.2, kept=0.9)
+    shutil.copytree(other / "inference", stale / "inference", dirs_exist_ok=True)
+    data = write_data(tmp_path / "data.jsonl", record(ap=1.0, dataset=NAME))
+    results = read_results([data, gone, stale])
+    resamples = resample([*results, *read_results([whole])], COUNT)
+    assert list(resamples.figures) == [whole]
+    missing = "\n".join(resamples.missing)
+    assert "records of data files have no detections (1 run(s): runs/J-FT-0.1-0)" in missing
+    file = f"inference/{NAME}/coco_instances_results.json"
+    assert f"{file} is missing (1 run(s): {gone})" in missing
+    assert f"not of the newest record (1 run(s): {stale})" in missing
+    ((point,), *_) = (curve.points for curve in curves_of(results[:1]))
+    assert np.isnan(resamples.of_point(point, "AP")).all()
+
+
+def test_an_interval_holds_95_percent():
+    ends = interval(np.arange(1001.0))
+    assert (ends.low, ends.high, ends.used, ends.count) == (25, 975, 1001, 1001)
+
+
+def test_there_is_no_interval_where_many_resamples_have_no_figure():
+    samples = np.arange(100.0)
+    samples[:10] = np.nan
+    assert interval(samples).low > 9
+    samples[:11] = np.nan
+    assert np.isnan(interval(samples).low)
+    assert interval(samples).used == 89
+    assert np.isnan(interval(np.full(5, np.nan)).high)

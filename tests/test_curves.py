@@ -1,0 +1,133 @@
+import math
+
+import pytest
+
+from codec_det.curves import curves_of, find_anchor
+from codec_det.errors import CodecDetError
+from tests.records import ESTIMATED, result
+
+
+def test_seeds_of_a_config_are_one_point_with_mean_and_range():
+    results = [
+        result(bpp=bpp, ap=ap, seed=seed, config={"MODEL.DEVICE": f"cuda:{seed}"})
+        for seed, bpp, ap in ((3, 0.12, 33.0), (1, 0.10, 30.0), (2, 0.11, 36.0))
+    ]
+    (curve,) = curves_of(results)
+    (point,) = curve.points
+    assert point.seeds == [1, 2, 3]
+    assert point.mean("AP") == pytest.approx(33.0)
+    assert (point.low("AP"), point.high("AP")) == (30.0, 36.0)
+    assert point.mean("bpp") == pytest.approx(0.11)
+    assert point.mean("AP50", seed=2) == 46.0
+    assert math.isnan(point.mean("AP", seed=4))
+
+
+def test_a_mean_of_equal_figures_is_that_figure():
+    results = [result(bpp=0.1, ap=0.1, seed=seed) for seed in range(7)]
+    assert curves_of(results)[0].points[0].mean("AP") == 0.1
+
+
+def test_what_was_not_trained_is_the_same_with_every_seed():
+    (curve,) = curves_of([result("baseline", ap=31.0)])
+    assert curve.values("AP", seed=5) == [31.0]
+
+
+def test_points_are_in_the_order_of_their_rates_and_named():
+    configs = {
+        "TARGET_BPP": (0.4, 0.1, 0.2),
+        "WEIGHTS": ("b/x.pth", "codec_det://y.pth", "a/x.pth"),
+    }
+    for key, values in configs.items():
+        results = [
+            result(bpp=bpp, config={f"MODEL.CODEC.{key}": value})
+            for bpp, value in zip((0.4, 0.1, 0.2), values, strict=True)
+        ]
+        (curve,) = curves_of(results)
+        assert curve.values("bpp") == [0.1, 0.2, 0.4]
+        names = [point.name for point in curve.points]
+        if key == "TARGET_BPP":
+            assert names == ["target 0.1 bpp", "target 0.2 bpp", "target 0.4 bpp"]
+        else:
+            assert names == ["y.pth", "a/x.pth", "b/x.pth"]
+
+
+def test_regimes_and_codecs_are_curves_of_their_own_in_the_studys_order():
+    results = [
+        result("J-FT"),
+        result("C-FT"),
+        result("T-FT", codec="vvc", settings={"preset": "slow"}),
+        result("T-FT"),
+        result("T-FT", 24.0, codec="identity"),
+        result("encoder+synthesis"),
+        result("baseline", 24.0, codec="identity"),
+    ]
+    curves = curves_of(results)
+    assert [curve.label for curve in curves] == [
+        "uncompressed",
+        "uncompressed, T-FT",
+        "T-FT, bmshj2018-hyperprior",
+        "T-FT, vvc",
+        "C-FT, bmshj2018-hyperprior",
+        "J-FT, bmshj2018-hyperprior",
+        "encoder+synthesis, bmshj2018-hyperprior",
+    ]
+    assert [curve.is_level for curve in curves] == [True, True] + [False] * 5
+    # Of a single codec the name says nothing.
+    assert [curve.label for curve in curves_of(results[:2])] == ["C-FT", "J-FT"]
+
+
+def test_settings_of_a_codec_are_not_merged_but_its_qualities_are():
+    results = [
+        result("baseline", 1 / q, codec="jpeg", quality=q, settings={"chroma": chroma, "speed": 1})
+        for chroma in ("4:2:0", "4:4:4")
+        for q in (10, 20)
+    ]
+    curves = curves_of(results)
+    assert [curve.label for curve in curves] == ["baseline, chroma 4:2:0", "baseline, chroma 4:4:4"]
+    names = ["quality 20", "quality 10"]
+    assert [[point.name for point in curve.points] for curve in curves] == [names, names]
+
+
+def test_runs_at_one_operating_point_that_differ_otherwise_are_different_curves():
+    def run(quality, iterations, regime="J-FT"):
+        config = {"MODEL.CODEC.QUALITY": quality, "SOLVER.MAX_ITER": iterations}
+        return result(regime, 0.1 * quality, quality=quality, config=config)
+
+    curves = curves_of([run(1, 100), run(2, 100), run(1, 900), run(2, 900)])
+    assert [curve.label for curve in curves] == [
+        "J-FT, SOLVER.MAX_ITER 100",
+        "J-FT, SOLVER.MAX_ITER 900",
+    ]
+    assert [curve.values("bpp") for curve in curves] == [[0.1, 0.2], [0.1, 0.2]]
+    # Each operating point may have a schedule of its own.
+    assert len(curves_of([run(1, 100), run(2, 900)])) == 1
+    # Nothing was trained: how long does not matter.
+    (curve,) = curves_of([run(1, 100, "baseline"), run(1, 900, "baseline")])
+    assert len(curve.points) == 1
+
+
+def test_what_cannot_compare_makes_no_curves():
+    with pytest.raises(CodecDetError, match="different kinds"):
+        curves_of([result(), result("T-FT", rate_is=ESTIMATED)])
+
+
+def test_the_anchor_is_found():
+    curves = curves_of(
+        [
+            result("baseline", 24.0, codec="identity"),
+            result("baseline", codec="avif", settings={}),
+            result("baseline", codec="jpeg", settings={}),
+            result("T-FT", codec="jpeg", settings={}),
+            result("baseline"),
+        ]
+    )
+    assert find_anchor(curves).label == "baseline, bmshj2018-hyperprior"
+    assert find_anchor(curves, "baseline, jpeg").label == "baseline, jpeg"
+    assert find_anchor(curves, "T-FT").label == "T-FT, jpeg"
+    assert find_anchor([c for c in curves if c.codec == "jpeg"]).label == "baseline, jpeg"
+    with pytest.raises(CodecDetError, match=r"more than one.*'baseline, avif', 'baseline, jpeg'"):
+        find_anchor(curves, "baseline")
+    with pytest.raises(CodecDetError, match=r"'uncompressed': no curve.*'T-FT, jpeg'"):
+        find_anchor(curves, "uncompressed")
+    with pytest.raises(CodecDetError, match="there is no curve"):
+        find_anchor([curve for curve in curves if curve.is_level])

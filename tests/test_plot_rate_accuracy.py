@@ -1,0 +1,109 @@
+"""The whole tool, on small files of records."""
+
+import csv
+import json
+
+import cv2
+import pytest
+
+from tests.records import ESTIMATED, curve_records, record, write_data, write_run
+from tools.plot_rate_accuracy import main
+
+RATES, ACCURACIES = [0.1, 0.2, 0.4, 0.8], [30.0, 38.0, 44.0, 46.0]
+CHEAPER = [0.8 * rate for rate in RATES]
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_data(
+        tmp_path / "data.jsonl",
+        record("baseline", 24.0, 60.0, codec="identity"),
+        *curve_records("baseline", RATES, ACCURACIES),
+        *(r for seed in (1, 2) for r in curve_records("J-FT", CHEAPER, ACCURACIES, seed=seed)),
+    )
+
+
+def test_tables_are_printed_and_nothing_is_written(data, tmp_path, capsys):
+    assert main([str(data)]) == 0
+    printed = capsys.readouterr()
+    assert "baseline  uncompressed" in printed.out
+    rows = [line.split() for line in printed.out.splitlines()]
+    (row,) = (row for row in rows if row[:2] == ["J-FT", "AP"])
+    assert row[2:4] == ["-20.0", "100%"]
+    assert printed.err == ""
+    assert list(tmp_path.iterdir()) == [data]
+
+
+def test_the_table_as_markdown(data, capsys):
+    assert main([str(data), "--markdown"]) == 0
+    assert "| regime   | codec" in capsys.readouterr().out
+
+
+def test_everything_is_written_and_draws_the_same_again(data, tmp_path, capsys):
+    a, b = tmp_path / "a", tmp_path / "b"
+    assert main([str(data), "--output-dir", str(a)]) == 0
+    printed = capsys.readouterr()
+    assert "no intervals for some curves: records of data files have no detections" in printed.err
+    figures = {f"rate_{m}.{kind}" for m in ("AP", "AP50", "PSNR") for kind in ("svg", "png", "pdf")}
+    texts = {"table.csv", "bd.csv", "table.md", "table.tex", "points.json", "records.jsonl"}
+    assert {path.name for path in a.iterdir()} == figures | texts
+    assert str(a) in printed.out
+    assert all(name in printed.out for name in figures | texts)
+    assert cv2.imread(str(a / "rate_AP.png")) is not None
+    points = json.loads((a / "points.json").read_text())
+    assert [curve["label"] for curve in points["curves"]] == ["uncompressed", "baseline", "J-FT"]
+    with (a / "bd.csv").open(newline="") as file:
+        (row,) = (row for row in csv.DictReader(file) if row["metric"] == "AP")
+    assert float(row["rate_percent_value"]) == pytest.approx(-20)
+
+    assert main([str(a / "records.jsonl"), "--output-dir", str(b)]) == 0
+    for path in a.iterdir():
+        assert path.read_bytes() == (b / path.name).read_bytes()
+
+
+def test_metrics_and_anchor_are_chosen(data, tmp_path, capsys):
+    options = ["--metrics", "AP50", "--anchor", "J-FT", "--output-dir", str(tmp_path / "a")]
+    assert main([str(data), *options, "--bootstrap", "0", "--log-rate"]) == 0
+    printed = capsys.readouterr()
+    assert "Bjøntegaard deltas against J-FT" in printed.out
+    (row,) = (
+        line.split() for line in printed.out.splitlines() if line.startswith("baseline  AP50")
+    )
+    assert row[2] == "+25.0"
+    assert printed.err == ""
+    assert {path.stem for path in (tmp_path / "a").glob("*.svg")} == {"rate_AP50"}
+
+
+def test_uncompressed_results_alone_are_a_table(tmp_path, capsys):
+    data = write_data(tmp_path / "a.jsonl", record("baseline", 24.0, 60.0, codec="identity"))
+    assert main([str(data)]) == 0
+    assert "60.0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"dataset": "other_val"}, "different data sets"),
+        ({"rate_is": ESTIMATED}, "rates are of different kinds"),
+    ],
+)
+def test_what_does_not_compare_is_refused(data, tmp_path, capsys, other, message):
+    run = write_run(tmp_path / "run", record("T-FT", **other))
+    assert main([str(data), str(run), "--output-dir", str(tmp_path / "a")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert str(run) in error
+    assert not (tmp_path / "a").exists()
+
+
+def test_errors_name_the_culprit(data, tmp_path, capsys):
+    assert main([str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.startswith(f"error: '{tmp_path / 'none'}' does not exist")
+    assert main([str(data), "--anchor", "T-FT"]) == 2
+    assert "choose one of 'baseline', 'J-FT'" in capsys.readouterr().err
+    assert main([str(data), "--output-dir", str(data)]) == 2
+    assert "--output-dir" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([str(data), "--bootstrap", "-1"])
+    assert "-1 is negative" in capsys.readouterr().err

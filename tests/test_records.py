@@ -1,0 +1,106 @@
+import json
+import logging
+import math
+
+import pytest
+
+from codec_det.errors import CodecDetError
+from codec_det.records import check_comparable, read_results
+from tests.records import ESTIMATED, record, result, write_data, write_run
+
+
+def records_of(*paths, **options):
+    return [one.record for one in read_results(paths, **options)]
+
+
+def test_the_newest_record_of_each_run_counts_at_any_depth(tmp_path):
+    write_run(tmp_path / "sweep" / "a", record(ap=1.0), record(ap=2.0))
+    write_run(tmp_path / "sweep" / "deeper" / "b", record("T-FT"))
+    write_run(tmp_path / "sweep" / "a.old-1", record("C-FT"))
+    # Neither a run, nor named as data.
+    write_data(tmp_path / "sweep" / "records.jsonl", record("E-FT"))
+    results = read_results([tmp_path / "sweep"])
+    assert [one.record for one in results] == [record(ap=2.0), record("T-FT")]
+    folders = [tmp_path / "sweep" / "a", tmp_path / "sweep" / "deeper" / "b"]
+    assert [one.folder for one in results] == folders
+    # Named by itself, a folder that was set aside is wanted.
+    assert records_of(tmp_path / "sweep" / "a.old-1") == [record("C-FT")]
+
+
+def test_every_record_of_a_data_file_counts(tmp_path):
+    lines = [record(seed=1), record(seed=2), record(seed=3)]
+    path = write_data(tmp_path / "data.jsonl", *lines)
+    assert records_of(path) == lines
+    assert [one.folder for one in read_results([path])] == [None] * 3
+
+
+def test_a_runs_own_results_file_is_the_run(tmp_path):
+    folder = write_run(tmp_path / "a", record(ap=1.0), record(ap=2.0))
+    (one,) = read_results([folder / "results.jsonl"])
+    assert one.record == record(ap=2.0)
+    assert one.folder == folder
+
+
+def test_a_record_met_twice_counts_once_and_with_its_detections(tmp_path):
+    data = write_data(tmp_path / "data.jsonl", record(seed=1), record(seed=1))
+    folder = write_run(tmp_path / "a", record(seed=1))
+    for order in ([data, folder], [folder, data, tmp_path]):
+        (one,) = read_results(order)
+        assert one.folder == folder
+
+
+@pytest.mark.parametrize("damage", [json.dumps(record())[:-9], "[1]", '{"regime": "J-FT"}'])
+def test_lines_that_are_no_record_are_skipped_with_a_warning(tmp_path, caplog, damage):
+    folder = write_run(tmp_path, record(ap=1.0), damage, record(ap=2.0), damage)
+    with caplog.at_level(logging.WARNING):
+        assert records_of(folder) == [record(ap=2.0)]
+    for line in (2, 4):
+        assert f"{folder / 'results.jsonl'}: line {line} is no record" in caplog.text
+
+
+def test_codecs_trained_alone_are_left_out_with_a_note(tmp_path, caplog):
+    write_run(tmp_path / "codec", record(ap=None))
+    write_run(tmp_path / "run", record())
+    with caplog.at_level(logging.WARNING):
+        assert records_of(tmp_path) == [record()]
+    assert f"no box AP: {tmp_path / 'codec'}" in caplog.text
+    with pytest.raises(CodecDetError, match="no result has a box AP"):
+        read_results([tmp_path / "codec"])
+
+
+def test_one_of_several_test_sets_is_chosen(tmp_path):
+    other = record(ap=50.0, dataset="other_val")
+    write_run(tmp_path, record(ap=1.0), other, record(ap=2.0))
+    assert records_of(tmp_path) == [record(ap=2.0), other]
+    assert records_of(tmp_path, dataset="other_val") == [other]
+    with pytest.raises(CodecDetError, match="'third_val': they are of other_val, some_val"):
+        read_results([tmp_path], dataset="third_val")
+
+
+def test_paths_without_results_are_named(tmp_path):
+    with pytest.raises(CodecDetError, match=r"/none' does not exist"):
+        read_results([tmp_path / "none"])
+    with pytest.raises(CodecDetError, match=r"no results in '.*'.* tools/train_net\.py"):
+        read_results([tmp_path])
+    with pytest.raises(CodecDetError, match="no complete record: evaluate again"):
+        read_results([write_run(tmp_path / "cut", '{"regime')])
+
+
+def test_figures_that_a_record_lacks_are_nan():
+    assert result(ap=31.5).figure("AP50") == 41.5
+    assert math.isnan(result("baseline", 24.0, codec="identity").figure("PSNR"))
+
+
+def test_results_of_different_data_sets_do_not_compare():
+    results = [result(), result(dataset="other_val", seed=7)]
+    with pytest.raises(CodecDetError, match=r"other_val: a record of runs/J-FT-0.1-7.*--dataset"):
+        check_comparable(results)
+
+
+def test_estimated_and_real_rates_do_not_compare():
+    estimated = result(bpp=0.3, rate_is=ESTIMATED)
+    # Uncompressed pictures have a rate of no kind.
+    level = result("baseline", 24.0, codec="identity", rate_is=ESTIMATED)
+    check_comparable([result(), level])
+    with pytest.raises(CodecDetError, match=r"estimated: a record of runs/J-FT-0.3-0.*BITSTREAM"):
+        check_comparable([result(), level, estimated])
