@@ -24,17 +24,20 @@ def headline(curves: Sequence[Curve]) -> str:
     if not compressed:
         return f"Uncompressed pictures give a box AP of {with_range(curves[0].points[0], 'AP')}."
     reference = _reference(compressed)
-    rivals = [curve for curve in compressed if curve.codec == reference.codec]
+    codec = reference.codec
+    rivals = [curve for curve in compressed if curve.codec == codec]
     best = max(rivals, key=lambda curve: curve.points[0].mean("AP"))
-    sentence = f"At the lowest rate, {best.label} has a box AP of {_at_rate(best.points[0])}"
+    of_codec = "" if len(rivals) == len(compressed) else f" of {codec}"
+    name = best.label.replace(f", {codec}", "")
+    sentence = f"At the lowest rate{of_codec}, {name} has a box AP of {_at_rate(best.points[0])}"
     if best is not reference:
         gain = best.points[0].mean("AP") - reference.points[0].mean("AP")
         sentence += (
-            f": {text(gain, DIGITS['AP'])} more than {reference.label}, with "
-            f"{_at_rate(reference.points[0])}"
+            f": {text(gain, DIGITS['AP'])} more than {reference.label.replace(f', {codec}', '')}, "
+            f"with {_at_rate(reference.points[0])}"
         )
     elif len(rivals) > 1:
-        sentence += f", the best of {len(rivals)} regimes"
+        sentence += f", the best of {len(rivals)} curves"
     levels = [curve for curve in curves if curve.is_level]
     if levels:
         ap = text(levels[0].points[0].mean("AP"), DIGITS["AP"])

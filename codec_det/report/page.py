@@ -32,7 +32,7 @@ from .points import DIGITS, point_entries, run_name, series_entries, table_rows
 from .reproduction import environment, run_entries
 from .training import training_runs, training_section
 
-SCRIPTS = ("page.js", "curves.js", "pictures.js", "training.js")
+SCRIPTS = ("page.js", "curves.js", "pictures.js", "training.js", "print.js")
 
 _COLUMN_NAMES = {"AP": "box AP", "PSNR": "PSNR (dB)"}
 
@@ -110,7 +110,7 @@ def _data(
     kinds = dict.fromkeys(curve.kind_of_rate for curve in curves if curve.kind_of_rate)
     return {
         "dataset": results[0].dataset,
-        "rateIs": " ".join([*kinds, "bits per pixel of the original pictures"]),
+        "rateIs": " ".join([*kinds, "bits per pixel"]),
         "series": series_entries(curves),
         "points": point_entries(curves, root),
         "records": {run_name(result, root): result.record for result in results},

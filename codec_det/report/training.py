@@ -124,6 +124,7 @@ def _ranks(runs: Sequence[dict[str, Any]], curves: Sequence[Curve]) -> list[tupl
     ranks = []
     for rank in sorted({int(run["point"]) for run in runs}):
         points = [c.points[rank - 1] for c in curves if not c.is_level and len(c.points) >= rank]
+        points = [point for point in points if point.is_trained]
         rates = [point.mean("bpp") for point in points]
         extremes = dict.fromkeys(text(rate, 3) for rate in (min(rates), max(rates)))
         lowest = " (lowest rate)" if rank == 1 else ""

@@ -45,6 +45,7 @@ function curveTrace(series, metric) {
     customdata: points.map((point) => point.key),
     text: points.map((point) => hoverText(point, metric)),
     hovertemplate: "%{text}<extra></extra>",
+    hoverlabel: { bordercolor: series.colour },
     line: { color: series.colour, dash: series.dash, width: 2 },
     marker: { color: series.colour, symbol: series.symbol, size: 10, line: { width: 0 } },
     showlegend: points.length > 0,
@@ -65,6 +66,7 @@ function levelTrace(series, metric, highest) {
     customdata: steps.map(() => key),
     text: steps.map(() => hoverText(point, metric)),
     hovertemplate: "%{text}<extra></extra>",
+    hoverlabel: { bordercolor: series.colour },
     line: { color: series.colour, dash: "dash", width: 1.5 },
     showlegend: steps.length > 0,
   };
@@ -84,7 +86,7 @@ function drawCurves(metric) {
     yaxis: axisLayout(METRICS[metric].axis, { zeroline: false }),
     legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom" },
     hovermode: "closest",
-    margin: { l: 8, r: 12, t: 34, b: 8 },
+    margin: { l: 8, r: TOUCH ? 12 : 40, t: 34, b: 8 },
   });
   return Plotly.react(curvesBox, traces, layout, PLOTLY_OPTIONS);
 }

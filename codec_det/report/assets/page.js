@@ -26,10 +26,17 @@ function plotlyText(text) {
   return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
+// Fingers scroll the page over a plot, and so cannot draw a box to zoom into.
+const TOUCH = matchMedia("(pointer: coarse)").matches;
+
 const PLOTLY_OPTIONS = {
   responsive: true,
   displaylogo: false,
+  displayModeBar: TOUCH ? false : "hover",
   modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+  // This page sends nothing anywhere.
+  showSendToCloud: false,
+  plotlyServerURL: "",
 };
 
 function axisLayout(title, more = {}) {
@@ -42,7 +49,8 @@ function plotLayout(more) {
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     hoverlabel: { align: "left", font: { size: 13 } },
-    modebar: { bgcolor: "rgba(0,0,0,0)", color: "#8a8a8a", activecolor: "#3d83c0" },
+    dragmode: TOUCH ? false : "zoom",
+    modebar: { orientation: "v", bgcolor: "rgba(0,0,0,0)", color: "#8a8a8a", activecolor: "#3d83c0" },
     ...more,
   };
 }
@@ -135,18 +143,27 @@ for (const button of document.querySelectorAll("[data-point]")) {
 const tip = element("div", "", { class: "tip", role: "tooltip", id: "tip", hidden: "" });
 document.body.append(tip);
 
-function showTip(event) {
-  const target = event.currentTarget;
-  tip.textContent = document.getElementById(target.getAttribute("aria-describedby")).textContent;
-  tip.hidden = false;
-  const place = target.getBoundingClientRect();
+let tipTarget = null;
+
+function placeTip() {
+  if (tipTarget === null) return;
+  const place = tipTarget.getBoundingClientRect();
   const left = Math.min(place.left, document.documentElement.clientWidth - tip.offsetWidth - 16);
   const above = place.top - tip.offsetHeight - 8;
   tip.style.left = `${Math.max(16, left)}px`;
   tip.style.top = `${above > 8 ? above : place.bottom + 8}px`;
 }
 
+function showTip(event) {
+  tipTarget = event.currentTarget;
+  const reason = document.getElementById(tipTarget.getAttribute("aria-describedby"));
+  tip.textContent = reason.textContent;
+  tip.hidden = false;
+  placeTip();
+}
+
 function hideTip() {
+  tipTarget = null;
   tip.hidden = true;
 }
 
@@ -154,7 +171,8 @@ for (const target of document.querySelectorAll(".refusal")) {
   for (const kind of ["mouseenter", "focus", "click"]) target.addEventListener(kind, showTip);
   for (const kind of ["mouseleave", "blur"]) target.addEventListener(kind, hideTip);
 }
-window.addEventListener("scroll", hideTip, { passive: true });
+// Capturing: tables scroll in their own boxes.
+window.addEventListener("scroll", placeTip, { passive: true, capture: true });
 document.addEventListener("keydown", (event) => event.key === "Escape" && hideTip());
 
 // Copying and downloads.
@@ -192,8 +210,3 @@ offerDownload(
 for (const link of document.querySelectorAll("a.config")) {
   offerDownload(link, link.closest("details").querySelector("pre.yaml").textContent, "text/yaml");
 }
-
-// Paper has no folds.
-window.addEventListener("beforeprint", () => {
-  for (const details of document.querySelectorAll("details")) details.open = true;
-});

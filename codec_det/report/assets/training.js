@@ -27,7 +27,7 @@ function drawTraining(box) {
     showlegend: false,
     hovermode: "closest",
     xaxis: axisLayout("iteration", { zeroline: false, nticks: 5 }),
-    yaxis: axisLayout("", { zeroline: false, nticks: 5, type: box.dataset.scale }),
+    yaxis: axisLayout("", { zeroline: false, nticks: 5, type: box.dataset.scale, rangemode: "nonnegative" }),
     margin: { l: 8, r: 8, t: 6, b: 8 },
   });
   const traces = runs.map((run) => trainingTrace(run, box.dataset.key));

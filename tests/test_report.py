@@ -1,0 +1,360 @@
+"""The report's parts, and tools/report.py as called from a shell; tests/test_report_page.py has
+what a browser makes of its page."""
+
+import base64
+import io
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codec_det.checkpoint import ChainCheckpointer
+from codec_det.curves import curves_of
+from codec_det.records import read_results
+from codec_det.report.gallery import Gallery, data_uri
+from codec_det.report.headline import facts, headline
+from codec_det.report.matrices import bd_tables
+from codec_det.report.page import render_page
+from codec_det.report.points import point_entries, series_entries, table_rows
+from codec_det.report.reproduction import environment, run_entries
+from codec_det.report.training import (
+    MAX_POINTS,
+    read_metrics,
+    training_lines,
+    training_runs,
+    training_section,
+)
+from codec_det.report.wording import DASH, MINUS
+from codec_det.trainer import load_chain
+from tests.report_study import make_gallery, make_record, write_run, write_study
+from tools import report as tool
+
+
+def read(root):
+    results = read_results([root])
+    return results, curves_of(results)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return write_study(tmp_path_factory.mktemp("report") / "study", ("baseline", "T-FT", "J-FT"))
+
+
+# What the figures are made into
+
+
+def two_runs(root, aps=(40.0, 42.0), **more):
+    for seed, ap in enumerate(aps, start=1):
+        write_run(root / f"j-{seed}", make_record("J-FT", 0.1 * seed, seed, ap, 20.0, **more))
+    return read(root)
+
+
+def test_points_have_mean_range_and_the_runs_behind_them(tmp_path):
+    _, curves = two_runs(tmp_path, target_bpp=0.084)
+    (point,) = point_entries(curves, tmp_path)
+    assert point["AP"] == {"mean": 41.0, "low": 40.0, "high": 42.0}
+    assert point["bpp"] == {"mean": 0.15, "low": 0.1, "high": 0.2}
+    assert point["runs"] == ["j-1", "j-2"]
+    details = dict(point["details"])
+    assert details["seed: box AP"] == "1: 40.0; 2: 42.0"
+    assert details["target"] == "0.084 bpp"
+    assert details["iteration"] == "150"
+    assert details["rate"] == "real bits"
+    assert re.fullmatch(r"[0-9a-f]{12}, [0-9a-f]{12}", details["weights"])
+
+
+def test_a_regime_that_cannot_change_the_rate_has_no_beta_or_target(tmp_path):
+    write_run(tmp_path / "t", make_record("T-FT", 0.1, 1, 30.0, 20.0, beta=4.0))
+    _, curves = read(tmp_path)
+    (point,) = point_entries(curves, tmp_path)
+    assert {"β", "target"}.isdisjoint(dict(point["details"]))
+
+
+def test_uncompressed_pictures_are_a_level_without_psnr(study):
+    _, curves = read(study)
+    series = series_entries(curves)
+    assert [s["level"] for s in series] == [True, False, False, False]
+    level = point_entries(curves, study)[series[0]["points"][0]]
+    assert level["PSNR"] == {"mean": None, "low": None, "high": None}
+    assert level["AP"]["mean"] == 55.3
+    # Every point is in one series, under its own key.
+    assert [key for s in series for key in s["points"]] == list(range(13))
+
+
+def test_table_rows_sort_by_exact_values_and_show_ranges(tmp_path):
+    _, curves = two_runs(tmp_path)
+    (row,) = table_rows(curves)
+    assert row["seeds"] == "1, 2"
+    ap = row["figures"][0]
+    assert (ap["value"], ap["mean"], ap["spread"]) == ("41.0", "41.0", f"40.0{DASH}42.0")
+
+
+def test_the_headline_holds_the_best_regime_against_tft(study):
+    results, curves = read(study)
+    t_ft, j_ft = (next(c for c in curves if c.regime == name) for name in ("T-FT", "J-FT"))
+    gain = j_ft.points[0].mean("AP") - t_ft.points[0].mean("AP")
+    assert headline(curves).startswith("At the lowest rate, J-FT has a box AP of ")
+    assert f": {gain:.1f} more than T-FT, with " in headline(curves)
+    assert headline(curves).endswith("Uncompressed pictures give 55.3.")
+    assert dict(facts(results, curves))["Seeds"] == 3
+
+
+def test_the_headline_names_the_codec_where_there_are_several(study, tmp_path):
+    record = make_record("baseline", 0.01, 0, 54.0, 20.0)
+    record["codec"] = {"name": "jpeg", "quality": 2}
+    write_run(tmp_path / "jpeg", record)
+    curves = curves_of(read_results([study, tmp_path]))
+    # JPEG's accuracy at JPEG's lowest rate is not held against the learned codec's at its own.
+    assert headline(curves).startswith("At the lowest rate of bmshj2018-hyperprior, J-FT has ")
+
+
+def test_a_headline_of_uncompressed_pictures_alone(tmp_path):
+    write_study(tmp_path, regimes=())
+    _, curves = read(tmp_path)
+    assert headline(curves) == "Uncompressed pictures give a box AP of 55.3."
+
+
+def test_bd_tables_have_signs_tones_and_reasons(study):
+    _, curves = read(study)
+    (rate, ap), reasons = bd_tables(curves)
+    assert rate["names"] == ["baseline", "T-FT", "J-FT"]
+    against_baseline = rate["rows"][0]["cells"][1]
+    assert against_baseline["text"].startswith(MINUS)
+    assert against_baseline["tone"] == "better"
+    gained = ap["rows"][0]["cells"][1]
+    assert gained["text"].startswith("+")
+    assert gained["tone"] == "better"
+    assert ap["rows"][1]["cells"][0]["tone"] == "worse"
+    assert rate["rows"][0]["cells"][0]["tone"] == "self"
+    refused = [cell for row in rate["rows"] for cell in row["cells"] if cell["tone"] == "refused"]
+    assert all(1 <= cell["reason"] <= len(reasons) for cell in refused)
+
+
+def test_too_few_points_are_explained_once(tmp_path):
+    write_study(tmp_path, ("baseline", "T-FT"), rates=(0.1, 0.2), seeds=(1,))
+    _, curves = read(tmp_path)
+    (rate, _), reasons = bd_tables(curves)
+    assert rate["rows"][0]["cells"][1] == {"text": "n/a", "tone": "refused", "reason": 1}
+    assert reasons == ["the anchor has 2 of the 4 points that are needed: add rates"]
+
+
+def test_training_lines_are_thinned_and_leave_evaluations_out(tmp_path):
+    path = tmp_path / "metrics.json"
+    lines = [
+        {"iteration": i, "total_loss": i / 3, "beta": math.nan, "rate/bpp": 1.0}
+        for i in range(0, 2000, 2)
+    ]
+    path.write_text("\n".join(json.dumps(x) for x in [*lines, {"iteration": 2000, "bbox/AP": 3}]))
+    shown = training_lines(read_metrics(path))
+    assert len(shown["iteration"]) == MAX_POINTS
+    assert (shown["iteration"][0], shown["iteration"][-1]) == (0, 1998)
+    assert shown["values"]["total_loss"][-1] == 666.0
+    assert set(shown["values"]) == {"total_loss"}
+
+
+def test_a_resumed_run_counts_once_and_cut_lines_are_passed_over(tmp_path):
+    path = tmp_path / "metrics.json"
+    lines = ['{"iteration": 1, "total_loss": 9}', '{"iteration": 1, "total_loss": 5}', '{"iter']
+    path.write_text("\n".join(lines))
+    shown = training_lines(read_metrics(path))
+    assert shown == {"iteration": [1], "values": {"total_loss": [5.0]}}
+
+
+def test_training_panels_and_operating_points(study):
+    _, curves = read(study)
+    runs = training_runs(curves, study)
+    assert len(runs) == 24
+    section = training_section(runs, curves)
+    assert [panel["title"] for panel in section["panels"]] == [
+        *("total loss", "bits per pixel", "β", "PSNR (dB)", "loss rate")
+    ]
+    assert [rank for rank, _ in section["operating_points"]] == ["1", "2", "3", "4"]
+    assert section["operating_points"][0][1].startswith("1 (lowest rate): 0.09")
+
+
+def test_reproduction_has_every_config_and_command(tmp_path):
+    two_runs(tmp_path)
+    write_run(tmp_path / "of $HOME", make_record("baseline", 0.1, 0, 30.0, 20.0))
+    results, _ = read(tmp_path)
+    entries = run_entries(results, tmp_path)
+    assert [entry["name"] for entry in entries] == ["j-1", "j-2", "of $HOME"]
+    assert entries[0]["command"] == (
+        "tools/train_net.py --config-file j-1.yaml OUTPUT_DIR output/again/j-1"
+    )
+    # A shell must take none of a name for anything else.
+    assert entries[2]["command"] == (
+        "tools/train_net.py --config-file of_HOME.yaml --eval-only OUTPUT_DIR output/again/of_HOME"
+    )
+    assert entries[0]["config"] == "SEED: 1\nOUTPUT_DIR: j-1\n"
+
+
+def test_versions_that_differ_say_how_many_runs_had_each(tmp_path):
+    two_runs(tmp_path)
+    other = make_record("T-FT", 0.1, 1, 30.0, 20.0, versions={"torch": "2.15.0"})
+    write_run(tmp_path / "t", other)
+    found = dict(environment(read(tmp_path)[0]))
+    assert found["torch"] == "2.14.1 (2 runs), 2.15.0 (1 runs)"
+    assert found["device"] == "x86_64 CPU, 1 threads"
+
+
+def test_small_pictures_are_kept_exact_and_large_ones_reduced():
+    def decode(uri):
+        return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+
+    noise = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    assert np.array_equal(np.array(decode(data_uri(noise)).convert("RGB")), noise)
+    assert decode(data_uri(np.zeros((100, 2000, 3), np.uint8))).size == (640, 32)
+
+
+# The page
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text outside scripts and styles."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.text, self._inside = [], "", ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+
+    def handle_endtag(self, tag):
+        self._inside = ""
+
+    def handle_data(self, data):
+        if self._inside not in ("script", "style"):
+            self.text += data
+
+
+def test_the_page_loads_nothing(study):
+    results, curves = read(study)
+    page = Page(render_page(study, results, curves, make_gallery(), ["beware"]))
+    for tag, attributes in page.tags:
+        assert not re.match(r"(https?:)?//", attributes.get("src") or ""), tag
+        if tag != "a":
+            assert not re.match(r"(https?:)?//", attributes.get("href") or ""), tag
+    policy = next(a["content"] for t, a in page.tags if "http-equiv" in a)
+    assert policy.startswith("default-src 'none';")
+    assert "beware" in page.text
+    assert "A note on <runs>." in page.text
+
+
+def test_names_and_configs_are_shown_as_text(tmp_path):
+    evil = "<script>document.title='x'<&\""
+    folder = write_run(tmp_path / evil, make_record("J-FT", 0.1, 1, 40.0, 20.0, device=evil))
+    (folder / "config.yaml").write_text("</pre></script><script>alert(1)</script>")
+    record = make_record(f"T-FT {evil}", 0.2, 1, 40.0, 20.0)
+    write_run(tmp_path / "other", {**record, "dataset": "shapes_val"})
+    results, curves = read(tmp_path)
+    html = render_page(tmp_path, results, curves, Gallery(), [evil])
+    own = ("page.js", "curves.js", "pictures.js", "training.js", "print.js")
+    assert sum(tag == "script" for tag, _ in Page(html).tags) == 2 + len(own)
+    assert "alert(1)" in Page(html).text
+    assert Page(html).text.count(evil) >= 4
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    assert set(json.loads(data[1])["records"]) == {evil, "other"}
+
+
+def test_without_training_or_pictures_the_page_says_so(tmp_path):
+    write_study(tmp_path, ("baseline",))
+    results, curves = read(tmp_path)
+    text = Page(render_page(tmp_path, results, curves, Gallery(notes=["None made."]), [])).text
+    assert "No run here has logged any training." in text
+    assert "None made." in text
+
+
+# The tool
+
+
+def test_it_writes_the_page_beside_the_results(tmp_path, capsys):
+    root = write_study(tmp_path, ("baseline", "J-FT"), rates=(0.1,), seeds=(1,))
+    cut = root / "baseline-rate_1-seed_0" / "results.jsonl"
+    cut.write_text(cut.read_text() + '{"time": "2026')
+    assert tool.main([str(root), "--pictures", "0"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{root / 'report.html'} (")
+    assert "line 2 is no record" in err
+    page = (root / "report.html").read_text()
+    assert "line 2 is no record" in Page(page).text
+    assert "--pictures 0" in Page(page).text
+
+
+def test_runs_that_cannot_be_shown_are_named(tmp_path):
+    root = write_study(tmp_path, ("J-FT",), rates=(0.1,), seeds=(1,))
+    output = tmp_path / "elsewhere" / "page.html"
+    assert tool.main([str(root), "--pictures", "1", "--output", str(output)]) == 0
+    text = Page(output.read_text()).text
+    assert re.search(r"Without J-FT: .*j-ft-rate_1-seed_1.*", text)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": "coco_2017_val"}, "different data sets"),
+        ({"rate_is": "estimated bits per pixel"}, "different kinds"),
+    ],
+)
+def test_results_that_do_not_compare_are_refused(tmp_path, capsys, change, message):
+    write_run(tmp_path / "a", make_record("T-FT", 0.1, 1, 30.0, 20.0))
+    write_run(tmp_path / "b", make_record("J-FT", 0.1, 1, 30.0, 20.0, **change))
+    assert tool.main([str(tmp_path), "--pictures", "0"]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_one_of_several_data_sets_can_be_chosen(tmp_path):
+    write_run(tmp_path / "a", make_record("T-FT", 0.1, 1, 30.0, 20.0))
+    write_run(tmp_path / "b", make_record("J-FT", 0.1, 1, 31.0, 20.0, dataset="other_val"))
+    assert tool.main([str(tmp_path), "--pictures", "0", "--dataset", "other_val"]) == 0
+    assert "J-FT has a box AP of 31.0" in Page((tmp_path / "report.html").read_text()).text
+
+
+def test_a_folder_without_results_is_refused(tmp_path, capsys):
+    assert tool.main([str(tmp_path)]) == 2
+    assert f"no results in '{tmp_path}'" in capsys.readouterr().err
+    assert tool.main([str(tmp_path / "absent")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_work(tmp_path, capsys):
+    root = write_study(tmp_path / "study", ("baseline",))
+    (tmp_path / "file").touch()
+    output = tmp_path / "file" / "page.html"
+    assert tool.main([str(root), "--output", str(output)]) == 2
+    assert "--output" in capsys.readouterr().err
+
+
+def test_pictures_of_real_runs(tmp_path, tiny_cfg, tiny_set):
+    trainable = ("MODEL.CODEC.TRAINABLE", ["encoder", "decoder"], "MODEL.DETECTOR.TRAINABLE", True)
+    records = {}
+    for name, regime, opts in (("base", "baseline", ()), ("jft", "J-FT", trainable)):
+        cfg = tiny_cfg("OUTPUT_DIR", str(tmp_path / name), *tiny_set, *opts)
+        records[name] = make_record(regime, 0.1, 0, 30.0, 20.0, dataset="tiny")
+        folder = write_run(tmp_path / name, records[name])
+        (folder / "config.yaml").write_text(cfg.dump())
+    ChainCheckpointer(load_chain(cfg), cfg.OUTPUT_DIR).save("model_final")
+    assert tool.main([str(tmp_path), "--pictures", "2"]) == 0
+    html = (tmp_path / "report.html").read_text()
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    pictures = json.loads(data[1])["pictures"]
+    assert [(p["width"], p["height"]) for p in pictures] == [(64, 64), (64, 64)]
+    layers = {"original", "picture0", "picture1", "bits0", "bits1"}
+    assert all(set(picture["layers"]) == layers for picture in pictures)
+    assert re.fullmatch(
+        rf"\d\.\d{{3}} bpp · \d+\.\d dB · AP (\d+\.\d|{DASH})",
+        pictures[0]["layers"]["picture1"]["caption"],
+    )
+
+
+def test_help_names_what_it_writes(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        tool.main(["--help"])
+    assert exit_.value.code == 0
+    assert "default: RESULTS_DIR/report.html" in capsys.readouterr().out
