@@ -84,6 +84,17 @@ def test_two_processes_against_one(tmp_path):
     assert section["notes"]["efficiency"] == pytest.approx(0.5 / row["ratio"], abs=1e-3)
 
 
+@pytest.mark.slow
+def test_imports_are_compared_and_the_slowest_help_is_named(tmp_path):
+    section = run(tmp_path, "--sections", "startup")["startup"]
+    package, slowest = section["comparisons"]
+    assert package["what"] == "import codec_det"
+    beyond = section["notes"]["seconds of codec_det beyond detectron2"]
+    assert beyond == pytest.approx(package["own"] - package["reference"], abs=1e-3)
+    assert slowest["what"].endswith(".py --help, the slowest")
+    assert 0 < slowest["own"] < slowest["reference"]
+
+
 @pytest.mark.parametrize("name", [*steps.REGIMES, *steps.PEERS])
 def test_a_step_changes_exactly_what_it_trains(settings, name, monkeypatch):
     chains = []
@@ -186,6 +197,7 @@ def test_short_changes_what_is_not_given():
     short = tool.read_settings(parser.parse_args(["--short", "--size", "96", "128"]))
     assert short.rounds == 3
     assert short.size == short.codec_size == (96, 128)
+    assert short.memory_of == (steps.JFT, *steps.PEERS, steps.CHECKPOINTED)
     assert short.config("MODEL.CODEC.N", 8).INPUT.MIN_SIZE_TRAIN == (96,)
     full = tool.read_settings(parser.parse_args([]))
     assert full.rounds == 10
@@ -243,4 +255,5 @@ def test_offers_only_codecs_with_a_bitstream():
     choices = next(a.choices for a in tool.build_parser()._actions if a.dest == "codecs")
     assert set(choices) < set(LEARNED)
     assert "mbt2018" not in choices
-    assert set(Settings("").codecs) <= set(choices)
+    # As --help says.
+    assert set(Settings("").codecs) == set(choices) - {"bmshj2018-factorized-relu"}

@@ -8,6 +8,7 @@ Sections:
   evaluation  with real bits, with estimated bits, and of the detector alone
   growth      of coding and training with pixels, and of evaluation with pictures
   parallel    training by two processes against one
+  startup     importing codec_det against importing detectron2; the slowest --help of the tools
 
 The sides of a section take turns. Reported are medians, and the ratio of the first side to the
 second with its quartiles: below 1, less time or memory.
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from codec_det.benchmarks.settings import Settings
 
 # Modules of codec_det.benchmarks; each has measure(settings).
-SECTIONS = ("codec", "training", "evaluation", "growth", "parallel")
+SECTIONS = ("codec", "training", "evaluation", "growth", "parallel", "startup")
 
 CONFIG = str(Path(__file__).parent.parent / "configs" / "shapes" / "jft.yaml")
 
@@ -80,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar=("H", "W"),
         help="of pictures (default: 512 768 for the section codec, else 480 640)",
     )
-    chain = parser.add_argument_group("all sections but codec")
+    chain = parser.add_argument_group("all sections but codec and startup")
     chain.add_argument(
         "--config-file",
         default=CONFIG,

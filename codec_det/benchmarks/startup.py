@@ -1,0 +1,51 @@
+"""How long a user waits before anything is done: for imports, and for the help of the tools."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..timing import compare, in_turn
+from .result import Result, Row
+from .settings import Settings
+
+CHECKOUT = Path(__file__).parents[2]
+IMPORT = "import codec_det"
+# The modules of detectron2 that codec_det registers with, and what they import.
+DETECTRON2 = "import detectron2.config, detectron2.modeling"
+
+
+def measure(settings: Settings) -> Result:
+    """Seconds of processes: two that import, and one for the --help of each tool of the checkout.
+
+    Only ``settings.rounds`` counts.
+    """
+    sides = {line: _process("-c", line) for line in (IMPORT, DETECTRON2)}
+    for path in sorted((CHECKOUT / "tools").glob("*.py")):
+        if path.stem != "command_line":
+            sides[f"tools/{path.name} --help"] = _process(str(path), "--help")
+    seconds = in_turn(sides, settings.rounds, label="startup")
+    own, reference = seconds.pop(IMPORT), seconds.pop(DETECTRON2)
+    slowest = max(seconds, key=lambda name: np.median(seconds[name]))
+    rows = [
+        Row(IMPORT, "import detectron2", compare(own, reference)),
+        Row(f"{slowest}, the slowest", "import detectron2", compare(seconds[slowest], reference)),
+    ]
+    beyond = round(float(np.median(own - reference)), 3)
+    return Result(rows, notes={"seconds of codec_det beyond detectron2": beyond})
+
+
+def _process(*arguments: str) -> Callable[[], object]:
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+
+    def run() -> object:
+        return subprocess.run(
+            [sys.executable, *arguments], env=environment, check=True, capture_output=True
+        )
+
+    return run
