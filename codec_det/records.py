@@ -35,7 +35,9 @@ METRICS = {
     "PSNR": ("rate", "psnr"),
     "bpp": ("rate", "bpp"),
 }
-"""Where a record's results have each figure: box AP in percent, PSNR in dB, bits per pixel."""
+"""Where a record's results have each figure."""
+
+UNITS = {"AP": "%", "AP50": "%", "PSNR": "dB", "bpp": "bits per pixel"}
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,19 @@
-"""Tables of rate–accuracy curves: rounded for people, and with all digits in CSV.
-
-Rounded, a spread or an interval follows its figure in the same cell; in CSV each has a column.
-"""
+"""Tables of rate–accuracy curves, for terminals, Markdown and LaTeX."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tabulate import tabulate
 
 from .bootstrap import LEVEL, Interval, Resamples, interval
 from .comparisons import Comparison, Figure
 from .curves import UNCOMPRESSED, Curve, Point
-from .records import METRICS
+from .records import UNITS
 
 ABSENT = "-"
-UNITS = {"AP": "%", "AP50": "%", "PSNR": "dB", "bpp": "bits per pixel"}
 _DIGITS = {"AP": 1, "AP50": 1, "PSNR": 2, "bpp": 4}
 
 
@@ -95,7 +88,7 @@ def points_table(curves: Sequence[Curve], resamples: Resamples | None) -> Table:
     if any(len(point.results) > 1 for _, point in points):
         notes.append("Of several seeds: mean (least to greatest).")
     if resamples is not None and with_interval:
-        notes.append(_explain(resamples))
+        notes.append(f"{_explain(resamples)} Pictures that repeat raise AP a little, in all alike.")
     title = f"Box AP on {curves[0].dataset} (%) and rate"
     return Table(title, (*columns, "rate"), tuple(rows), 3, tuple(notes))
 
@@ -220,55 +213,3 @@ def _partial_notes(name: str, one: Comparison, figure: Figure) -> list[str]:
             + ("; too many for an interval." if math.isnan(over_sets.low) else ".")
         )
     return notes
-
-
-def points_csv(data: dict[str, Any]) -> str:
-    """Every operating point of what :func:`codec_det.comparisons.describe` gives."""
-    rows = [
-        {
-            "dataset": data["dataset"],
-            "curve": curve["label"],
-            "regime": curve["regime"],
-            "codec": curve["codec"],
-            "details": ", ".join(curve["details"]),
-            "rate": curve["kind_of_rate"],
-            "operating_point": point["name"],
-            "runs": len(point["runs"]),
-            "seeds": " ".join(map(str, point["seeds"])),
-            **_flatten({metric: point[metric] for metric in METRICS}),
-        }
-        for curve in data["curves"]
-        for point in curve["points"]
-    ]
-    return _csv(rows)
-
-
-def bd_csv(data: dict[str, Any]) -> str:
-    """Every Bjøntegaard delta of what :func:`codec_det.comparisons.describe` gives."""
-    return _csv([_flatten(one) for one in data["bjontegaard_deltas"]])
-
-
-def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings and intervals as single columns; by_seed as text."""
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        if key == "by_seed":
-            flat[prefix + key] = " ".join(f"{seed}:{one}" for seed, one in value.items())
-        elif isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}_")
-        elif key.startswith("interval"):
-            low, high = value or (None, None)
-            flat |= {f"{prefix}{key}_low": low, f"{prefix}{key}_high": high}
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def _csv(rows: Iterable[dict[str, Any]]) -> str:
-    rows = list(rows)
-    file = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return file.getvalue()
