@@ -19,7 +19,7 @@ REGIMES = {
     "eft": (["encoder"], False),
     "dft": (["synthesis"], False),
 }
-NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
+THEN = datetime(2020, 1, 1, tzinfo=timezone.utc)
 
 # What tools/train_net.py leaves, in no time: results are those that the test has put into results/,
 # and files in failures/ say how often a point fails, with which exit status.
@@ -41,7 +41,8 @@ if failures.exists():
 results = (here / "results" / f"{folder.name}.json").read_text()
 (folder / "results.jsonl").write_text(results + chr(10))
 (folder / "model_final.pth").touch()
-(folder / "log.txt").write_text("[12/31 23:59:30] Rank of current process: 0\\n[01/01 00:00:10] end\\n")
+log = "[12/31 23:59:30] Rank of current process: 0", "[01/01 00:00:10] end", ""
+(folder / "log.txt").write_text(chr(10).join(log))
 """
 
 
@@ -111,9 +112,9 @@ def points_of(path, overrides=(), num_gpus=None):
 
 
 def record_of(point, minutes=0, **changes):
-    """What a finished run of ``point`` leaves, so many minutes after NOW."""
+    """What a finished run of ``point`` leaves, so many minutes after THEN."""
     record = {
-        "time": (NOW + timedelta(minutes=minutes)).isoformat(),
+        "time": (THEN + timedelta(minutes=minutes)).isoformat(),
         "dataset": "tiny",
         "iteration": None if point.evaluates else point.cfg.SOLVER.MAX_ITER,
         "config": changed_keys(point.cfg),

@@ -1,13 +1,14 @@
 """What the results on disk say of points."""
 
 import json
+import os
 
 import pytest
 
 from codec_det.sweep.duration import estimated_seconds, measured_seconds
 from codec_det.sweep.progress import Progress
 from codec_det.sweep.state import PLACES_AND_SPEED, Status, make_room, states_of
-from tests.sweeps import finish, interrupt, make_configs, points_of, study_of, write_study
+from tests.sweeps import THEN, finish, interrupt, make_configs, points_of, study_of, write_study
 
 
 @pytest.fixture
@@ -59,7 +60,14 @@ def test_a_training_that_was_evaluated_on_its_way(points):
     finish(points["tft-low-seed_1"], iteration=1)
     assert states(points)["tft-low-seed_1"] == "missing"
     interrupt(points["tft-low-seed_1"])
-    # Its folder is of this moment, and codec's results are of 2030.
+    assert states(points)["tft-low-seed_1"] == "interrupted"
+
+
+def test_an_interrupted_point_older_than_what_it_starts_from_is_stale(points):
+    finish(points["codec"])
+    interrupt(points["tft-low-seed_1"])
+    began = THEN.timestamp() - 60
+    os.utime(points["tft-low-seed_1"].folder / "config.yaml", (began, began))
     assert states(points)["tft-low-seed_1"] == "stale (codec)"
 
 
