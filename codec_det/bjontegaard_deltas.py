@@ -121,7 +121,8 @@ def _refuse_falling(curves: Sequence[np.ndarray]) -> str:
             i = falls[0]
             return (
                 f"{name} does not rise from {bpp[i]:.4f} to {bpp[i + 1]:.4f} bpp "
-                f"({quality[i]:.2f} to {quality[i + 1]:.2f}): a quality has more than one rate"
+                f"({quality[i]:.2f} to {quality[i + 1]:.2f}): a quality would have more "
+                "than one rate; leave out a point, or compare at equal rate"
             )
     return ""
 

@@ -95,7 +95,8 @@ def read_results(paths: Iterable[str | Path], dataset: str | None = None) -> lis
     Of a run folder, the newest complete record of each test set counts; of a data file, every one.
     Folders that were set aside (NAME.old-...) are not looked into. Lines that are no record, such
     as one cut short by a crash, are skipped with a warning, and so are records without box AP (of
-    codecs trained alone). A record that is met twice counts once.
+    codecs trained alone). A record that is met twice counts once. Runs that are not finished count,
+    with a warning.
 
     Args:
         dataset: take the records of this test set alone; None: of all.
@@ -122,7 +123,17 @@ def read_results(paths: Iterable[str | Path], dataset: str | None = None) -> lis
     if not chosen:
         there = ", ".join(sorted({result.dataset for result in results}))
         raise CodecDetError(f"no result is of the data set '{dataset}': they are of {there}")
+    _warn_of_unfinished(chosen)
     return chosen
+
+
+def _warn_of_unfinished(results: Sequence[Result]) -> None:
+    for result in results:
+        done = result.record.get("iteration")
+        wanted = result.record.get("config", {}).get("SOLVER.MAX_ITER")
+        if done is not None and wanted is not None and done < wanted:
+            origin = describe_origin(result)
+            logger.warning("not trained to its end (%d of %d iterations): %s", done, wanted, origin)
 
 
 def describe_origin(result: Result) -> str:

@@ -68,6 +68,18 @@ def test_codecs_trained_alone_are_left_out_with_a_note(tmp_path, caplog):
         read_results([tmp_path / "codec"])
 
 
+def test_runs_that_are_not_finished_count_with_a_warning(tmp_path, caplog):
+    config = {"SOLVER.MAX_ITER": 900}
+    early, late = (record(iteration=i, seed=i, config=config) for i in (300, 900))
+    data = write_data(tmp_path / "data.jsonl", early, late, record(config=config))
+    with caplog.at_level(logging.WARNING):
+        assert len(read_results([data])) == 3
+    (message,) = caplog.messages
+    assert (
+        "not trained to its end (300 of 900 iterations): a record of runs/J-FT-0.1-300" in message
+    )
+
+
 def test_one_of_several_test_sets_is_chosen(tmp_path):
     other = record(ap=50.0, dataset="other_val")
     write_run(tmp_path, record(ap=1.0), other, record(ap=2.0))

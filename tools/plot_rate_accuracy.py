@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command_line import not_negative
+from command_line import INTERRUPTED, not_negative
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
@@ -165,6 +165,9 @@ def main(argv: list[str] | None = None) -> int:
     except CodecDetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted: what is in --output-dir may be of different results", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 
