@@ -286,12 +286,12 @@ def test_it_writes_the_page_beside_the_results(tmp_path, capsys):
     assert "--pictures 0" in Page(page).text
 
 
-def test_runs_that_cannot_be_shown_are_named(tmp_path):
+def test_runs_that_cannot_be_shown_are_named(tmp_path, capsys):
     root = write_study(tmp_path, ("J-FT",), rates=(0.1,), seeds=(1,))
     output = tmp_path / "elsewhere" / "page.html"
     assert tool.main([str(root), "--pictures", "1", "--output", str(output)]) == 0
-    text = Page(output.read_text()).text
-    assert re.search(r"Without J-FT: .*j-ft-rate_1-seed_1.*", text)
+    named = re.search(r"Without J-FT: .*j-ft-rate_1-seed_1.*", Page(output.read_text()).text)
+    assert named[0] in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_pictures_of_real_runs(tmp_path, tiny_cfg, tiny_set):
     layers = {"original", "picture0", "picture1", "bits0", "bits1"}
     assert all(set(picture["layers"]) == layers for picture in pictures)
     assert re.fullmatch(
-        rf"\d\.\d{{3}} bpp · \d+\.\d dB · AP (\d+\.\d|{DASH})",
+        rf"\d\.\d{{3}}\xa0bpp · \d+\.\d\xa0dB · AP\xa0(\d+\.\d|{DASH})",
         pictures[0]["layers"]["picture1"]["caption"],
     )
 

@@ -244,7 +244,9 @@ def test_the_divider_follows_the_keyboard_and_says_where_it_is(page):
 def test_other_layers_can_be_chosen(page):
     left, right = (page.locator(f".layer.{side} img").first for side in ("left", "right"))
     was = left.get_attribute("src"), right.get_attribute("src")
-    assert page.locator(".figures.left").first.text_content() == "0.100 bpp · lossless · AP 40.0"
+    assert (
+        page.locator(".figures.left").first.text_content() == "0.100\xa0bpp · lossless · AP\xa040.0"
+    )
     page.select_option("#left-layer", label="original")
     page.select_option("#right-layer", label="J-FT: bits")
     assert left.get_attribute("src") not in was

@@ -90,6 +90,8 @@ def write_report(args: argparse.Namespace) -> Path:
     curves = curves_of(results)
     make_folder(output.parent, "--output")
     gallery = make_gallery(curves, args.pictures, by_difference=args.by_disagreement)
+    for note in gallery.notes:
+        print(note, file=sys.stderr)
     write_page(render_page(root, results, curves, gallery, warned.messages), output)
     return output
 

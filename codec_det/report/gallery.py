@@ -58,6 +58,7 @@ class Gallery:
             "left": "picture0" if len(self.names) > 1 else "original",
             "right": f"picture{self.aps.index(max(self.aps))}",
             "threshold": THRESHOLD,
+            "scale": self._scale_legend(),
             "classes": [
                 (class_name(self.class_names, number), _css(colour))
                 for number, colour in sorted(self._colours().items())
@@ -69,13 +70,17 @@ class Gallery:
         }
 
     def _note(self) -> str:
+        note = "AP below a picture is of that picture alone."
+        if self._has_maps():
+            note += " Maps of bits have one scale, and the decoded picture in grey behind them."
+        return note
+
+    def _scale_legend(self) -> dict[str, str] | None:
         if not self._has_maps():
-            return "AP below a picture is of that picture alone."
-        return (
-            "AP below a picture is of that picture alone. Maps of bits go from 0 (violet) to "
-            f"{self._scale().high:.2f} bits per pixel (yellow) in all pictures and runs, over the "
-            "picture in grey."
-        )
+            return None
+        scale = self._scale()
+        colours = scale.colours(np.linspace(scale.low, scale.high, 9)).tolist()
+        return {"colours": ", ".join(map(_css, colours)), "high": f"{scale.high:.2f}"}
 
     def _groups(self) -> list[tuple[str, list[dict[str, str]]]]:
         pictures = [{"key": "original", "name": "original"}]
@@ -181,7 +186,7 @@ class _Drawing:
         return name if truth else f"{name} {score:.2f}"
 
 
-def _css(colour: Colour) -> str:
+def _css(colour: Sequence[int]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
@@ -189,7 +194,9 @@ def caption(coded: Coded) -> str:
     """Rate, distortion and accuracy of one picture."""
     psnr = f"{coded.psnr:.1f} dB" if math.isfinite(coded.psnr) else "lossless"
     ap = DASH if math.isnan(coded.ap) else f"{coded.ap:.1f}"
-    return f"{coded.bpp:.3f} bpp · {psnr} · AP {ap}"
+    parts = (f"{coded.bpp:.3f} bpp", psnr, f"AP {ap}")
+    # Lines break between the parts alone.
+    return " · ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts)
 
 
 def data_uri(picture: np.ndarray) -> str:

@@ -58,7 +58,7 @@ def render_page(
     figures = [(_COLUMN_NAMES.get(metric, metric), True) for metric in DIGITS]
     columns = [(name, False) for name in names] + figures
     return _template().render(
-        title=f"{root.resolve().name}: bits for machines",
+        title=f"{root.resolve().name}: rate and accuracy",
         version=__version__,
         dataset=results[0].dataset,
         created=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),

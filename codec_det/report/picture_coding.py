@@ -35,7 +35,7 @@ def make_gallery(curves: Sequence[Curve], count: int, *, by_difference: bool = F
         by_difference: instead those whose box AP differs most between the page's first two layers.
     """
     if count == 0:
-        return Gallery(notes=["Made without pictures (--pictures 0)."])
+        return Gallery(notes=["Without pictures, as --pictures 0 asks for."])
     notes: list[str] = []
     shown = [each for curve in curves for each in _open(curve, notes)]
     if not shown:
