@@ -29,7 +29,9 @@ REGIME_STYLES = {
 OTHER_STYLE = ("#7F7F7F", "*")
 GREY = "#7F7F7F"
 
-CODEC_LINES = ("-", ":", "-.", (0, (7, 2)))  # line styles of the first, second, ... codec
+# Line, and which side of the markers is filled, of the first, second, ... codec.
+CODEC_LINES = ("-", ":", "-.", (0, (7, 2)))
+CODEC_FILLS = ("full", "none", "left", "bottom")
 PLOT_INCHES, PLOT_DPI = (7.5, 4.5), 150
 FORMATS = ("svg", "png", "pdf")
 
@@ -61,8 +63,7 @@ def rate_accuracy_figure(curves: Sequence[Curve], metric: str, *, log_rate: bool
     # Codecs in order of appearance: each has its line style, with any regime.
     codecs = list(dict.fromkeys((curve.codec, curve.details) for curve in lines))
     for curve in lines:
-        style = CODEC_LINES[codecs.index((curve.codec, curve.details)) % len(CODEC_LINES)]
-        _draw_curve(axes, curve, metric, style)
+        _draw_curve(axes, curve, metric, codecs.index((curve.codec, curve.details)))
     _dress(axes, lines, metric, log_rate)
     return figure
 
@@ -82,20 +83,23 @@ def _draw_level(axes: Axes, curve: Curve, metric: str) -> None:
         axes.axhline(level, color=colour, linestyle="--", linewidth=1.2, label=label)
 
 
-def _draw_curve(axes: Axes, curve: Curve, metric: str, style: str | tuple) -> None:
+def _draw_curve(axes: Axes, curve: Curve, metric: str, codec: int) -> None:
     colour, marker = REGIME_STYLES.get(curve.regime, OTHER_STYLE)
     points = [curve.points[i] for i in _places(curve, metric)]
     # T-FT leaves rate and PSNR as they are: what is below must show.
     is_below = curve.regime == "baseline"
+    fill = CODEC_FILLS[codec % len(CODEC_FILLS)]
     places = ([point.mean(name) for point in points] for name in ("bpp", metric))
     axes.plot(
         *places,
         color=colour,
         marker=marker,
         markersize=10 if is_below else 7.5,
-        markeredgecolor="white",
-        markeredgewidth=0.6,
-        linestyle=style,
+        fillstyle=fill,
+        markerfacecoloralt="white",
+        markeredgecolor="white" if fill == "full" else colour,
+        markeredgewidth=0.6 if fill == "full" else 1.4,
+        linestyle=CODEC_LINES[codec % len(CODEC_LINES)],
         linewidth=2.6 if is_below else 1.6,
         label=curve.label,
         zorder=3,
@@ -145,6 +149,7 @@ def _dress(axes: Axes, curves: Sequence[Curve], metric: str, log_rate: bool) -> 
         bbox_to_anchor=(1.01, 1.0),
         borderaxespad=0,
         frameon=False,
+        handlelength=3.4,
         alignment="left",
     )
     legend.get_title().set_fontsize("small")

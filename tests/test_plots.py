@@ -103,6 +103,7 @@ def test_codecs_of_one_regime_are_not_joined():
     first, second = (lines_of(axes)[f"J-FT, {name}"] for name in names)
     assert len(first.get_xdata()) == len(second.get_xdata()) == 2
     assert first.get_linestyle() != second.get_linestyle()
+    assert first.get_fillstyle() != second.get_fillstyle()
     assert first.get_color() == second.get_color()
 
 
