@@ -10,10 +10,12 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from codec_det.checkpoint import ChainCheckpointer
 from codec_det.curves import curves_of
+from codec_det.data.shapes import generate
 from codec_det.records import read_results
 from codec_det.report.gallery import Gallery, data_uri
 from codec_det.report.headline import facts, headline
@@ -331,19 +333,36 @@ def test_an_output_that_cannot_be_written_is_refused_before_work(tmp_path, capsy
     assert "--output" in capsys.readouterr().err
 
 
-def test_pictures_of_real_runs(tmp_path, tiny_cfg, tiny_set):
+@pytest.fixture
+def real_runs(tmp_path, tiny_cfg):
+    """A folder of two runs of a tiny chain, one of them trained, on four generated pictures."""
+    # Registered for the whole process, so no two tests may use the same name.
+    name = f"report_{tmp_path.name}"
+    json_file = generate(tmp_path / "set", 4, (64, 64), progress=False)
+    own = ("MODEL.ROI_HEADS.NUM_CLASSES", 6, "DATASETS.TEST", (name,))
+    own += ("DATASETS.COCO_FORMAT", [[name, str(json_file), str(tmp_path / "set/images")]])
     trainable = ("MODEL.CODEC.TRAINABLE", ["encoder", "decoder"], "MODEL.DETECTOR.TRAINABLE", True)
-    records = {}
-    for name, regime, opts in (("base", "baseline", ()), ("jft", "J-FT", trainable)):
-        cfg = tiny_cfg("OUTPUT_DIR", str(tmp_path / name), *tiny_set, *opts)
-        records[name] = make_record(regime, 0.1, 0, 30.0, 20.0, dataset="tiny")
-        folder = write_run(tmp_path / name, records[name])
-        (folder / "config.yaml").write_text(cfg.dump())
+    for folder, regime, opts in (("base", "baseline", ()), ("jft", "J-FT", trainable)):
+        root = tmp_path / "runs" / folder
+        write_run(root, make_record(regime, 0.1, 0, 30.0, 20.0, dataset=name))
+        cfg = tiny_cfg("OUTPUT_DIR", str(root), *own, *opts)
+        (root / "config.yaml").write_text(cfg.dump())
     ChainCheckpointer(load_chain(cfg), cfg.OUTPUT_DIR).save("model_final")
-    assert tool.main([str(tmp_path), "--pictures", "2"]) == 0
-    html = (tmp_path / "report.html").read_text()
+    yield tmp_path / "runs"
+    if name in DatasetCatalog:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def data_of(root):
+    html = (root / "report.html").read_text()
     data = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
-    pictures = json.loads(data[1])["pictures"]
+    return json.loads(data[1])
+
+
+def test_pictures_of_real_runs(real_runs):
+    assert tool.main([str(real_runs), "--pictures", "2"]) == 0
+    pictures = data_of(real_runs)["pictures"]
     assert [(p["width"], p["height"]) for p in pictures] == [(64, 64), (64, 64)]
     layers = {"original", "picture0", "picture1", "bits0", "bits1"}
     assert all(set(picture["layers"]) == layers for picture in pictures)
@@ -351,6 +370,20 @@ def test_pictures_of_real_runs(tmp_path, tiny_cfg, tiny_set):
         rf"\d\.\d{{3}}\xa0bpp · \d+\.\d\xa0dB · AP\xa0(\d+\.\d|{DASH})",
         pictures[0]["layers"]["picture1"]["caption"],
     )
+
+
+def test_a_missing_picture_is_named_and_the_rest_is_written(real_runs, capsys):
+    missing = sorted((real_runs.parent / "set" / "images").iterdir())[0]
+    missing.unlink()
+    assert tool.main([str(real_runs)]) == 0
+    assert missing.name in capsys.readouterr().err
+    assert data_of(real_runs)["pictures"] == []
+    assert missing.name in Page((real_runs / "report.html").read_text()).text
+
+
+def test_disagreement_needs_saved_detections(real_runs, capsys):
+    assert tool.main([str(real_runs), "--pictures", "1", "--by-disagreement"]) == 0
+    assert "No pictures: " in capsys.readouterr().err
 
 
 def test_help_names_what_it_writes(capsys):

@@ -354,3 +354,13 @@ def test_it_fits_a_phone_and_fingers_move_the_divider(browser, page_file):
     assert split == pytest.approx(75, abs=2)
     assert visit.complaints == []
     visit.context.close()
+
+
+def test_on_paper_plots_scale_and_on_the_screen_they_do_not(page):
+    drawing = page.locator("#curves .main-svg").first
+    assert drawing.get_attribute("viewBox") is None
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    size = drawing.evaluate("e => [e.width.baseVal.value, e.height.baseVal.value]")
+    assert drawing.get_attribute("viewBox") == f"0 0 {size[0]:g} {size[1]:g}"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert drawing.get_attribute("viewBox") is None

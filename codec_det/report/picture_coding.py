@@ -28,7 +28,8 @@ class _Shown:
 def make_gallery(curves: Sequence[Curve], count: int, *, by_difference: bool = False) -> Gallery:
     """Code pictures with one run of each curve: the lowest seed at its lowest rate.
 
-    Runs and pictures that cannot be shown are named in the gallery's notes, not refused.
+    A run that cannot be shown is named in the gallery's notes, and so is a picture that is missing:
+    the rest of the page does not need them.
 
     Args:
         count: pictures, evenly spread over the test set.
@@ -45,9 +46,9 @@ def make_gallery(curves: Sequence[Curve], count: int, *, by_difference: bool = F
             register_datasets(each.run.cfg)
         check_datasets(shown[0].run.cfg, train=False)
         entries = _choose(shown, count, by_difference)
+        check_files(entries)
     except CodecDetError as error:
         return Gallery(notes=[*notes, f"No pictures: {error}"])
-    entries = [entry for entry in entries if _is_there(entry, notes)]
     return _code(shown, entries, notes)
 
 
@@ -73,15 +74,6 @@ def _choose(shown: Sequence[_Shown], count: int, by_difference: bool) -> list[En
         return evenly(shown[0].run.dataset, count)
     best = max(shown[1:], key=lambda each: each.ap)
     return by_disagreement(shown[0].run, best.run, count)
-
-
-def _is_there(entry: Entry, notes: list[str]) -> bool:
-    try:
-        check_files([entry])
-    except CodecDetError:
-        notes.append(f"Without image {entry['image_id']}: '{entry['file_name']}' is missing.")
-        return False
-    return True
 
 
 def _code(shown: Sequence[_Shown], entries: Sequence[Entry], notes: list[str]) -> Gallery:

@@ -41,7 +41,6 @@ def run_entries(results: Sequence[Result], root: Path) -> list[dict[str, Any]]:
 def _entry(result: Result, root: Path) -> dict[str, Any]:
     name = run_name(result, root)
     assert result.folder is not None, "runs are read from folders"
-    path = result.folder / CONFIG_FILE
     slug = re.sub(r"[^\w.,=+-]+", "_", name).strip("._") or "run"
     # A baseline trains nothing, so there is only its evaluation to repeat.
     only = "--eval-only " if result.regime == "baseline" else ""
@@ -51,5 +50,5 @@ def _entry(result: Result, root: Path) -> dict[str, Any]:
         "what": f"{result.regime}, seed {result.seed}, {result.record.get('device', '')}",
         "file": f"{slug}.yaml",
         "command": f"{command}OUTPUT_DIR output/again/{shlex.quote(slug)}",
-        "config": path.read_text(errors="replace") if path.is_file() else "",
+        "config": (result.folder / CONFIG_FILE).read_text(errors="replace"),
     }

@@ -14,7 +14,9 @@ function hoverText(point, metric) {
   const lines = point.details.map(([name, value]) => `${plotlyText(name)}: ${plotlyText(value)}`);
   const figure = `${label} ${withRange(point[metric], digits)}`;
   const rate = point.bpp.mean === null ? "" : ` at ${withRange(point.bpp, 4)} bpp`;
-  return `<b>${plotlyText(point.title)}</b><br>${figure}${rate}<br>${lines.join("<br>")}`;
+  const heading = `<b>${plotlyText(point.title)}</b><br>${figure}${rate}`;
+  // On a phone it would hide the plot; a tap shows the panel with all of it as well.
+  return TOUCH ? heading : `${heading}<br>${lines.join("<br>")}`;
 }
 
 /** From the least to the greatest of a point's runs. */
