@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from importlib import import_module
 from math import inf
 from pathlib import Path
@@ -82,8 +83,9 @@ class RayCluster:
         own = {"include_dashboard": False} if address == "local" else {}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
+            _call(address)
             self._ray.init(address=address, **quiet, **own)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise ConfigError(
                 f"--address {address}: there is no Ray cluster to connect to ({_line(error)}); "
                 "start one with `ray start --head` and, on the other machines, `ray start "
@@ -164,6 +166,13 @@ class RayCluster:
             return name, self._ray.get(task)
         except self._ray.exceptions.RayError as error:
             return name, Outcome(None, reason=_line(error))
+
+
+def _call(address: str) -> None:
+    """See whether anyone is at HOST:PORT, for whom Ray would wait minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def differing_file(contents: dict[str, bytes]) -> str | None:
