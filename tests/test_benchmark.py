@@ -95,6 +95,16 @@ def test_imports_are_compared_and_the_slowest_help_is_named(tmp_path):
     assert 0 < slowest["own"] < slowest["reference"]
 
 
+def test_box_ap_is_that_of_detectron2(tmp_path, monkeypatch):
+    monkeypatch.setitem(tool.SHORT, "detected", 5)
+    section = run(tmp_path, "--sections", "box_ap", "--short")["box_ap"]
+    (row,) = section["comparisons"]
+    assert row["what"] == "faster-coco-eval"
+    assert row["against"] in ("detectron2, compiled", "detectron2, pycocotools")
+    assert section["notes"]["pictures"] == 5
+    assert section["notes"]["largest difference"] < 1e-6
+
+
 @pytest.mark.parametrize("name", [*steps.REGIMES, *steps.PEERS])
 def test_a_step_changes_exactly_what_it_trains(settings, name, monkeypatch):
     chains = []

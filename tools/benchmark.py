@@ -8,6 +8,7 @@ Sections:
   evaluation  with real bits, with estimated bits, and of the detector alone
   growth      of coding and training with pixels, and of evaluation with pictures
   parallel    training by two processes against one
+  box_ap      of 5,000 pictures with 100 detections each, against detectron2's evaluator
   startup     importing codec_det against importing detectron2; the slowest --help of the tools
 
 The sides of a section take turns. Reported are medians, and the ratio of the first side to the
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from codec_det.benchmarks.settings import Settings
 
 # Modules of codec_det.benchmarks; each has measure(settings).
-SECTIONS = ("codec", "training", "evaluation", "growth", "parallel", "startup")
+SECTIONS = ("codec", "training", "evaluation", "growth", "parallel", "box_ap", "startup")
 
 CONFIG = str(Path(__file__).parent.parent / "configs" / "shapes" / "jft.yaml")
 
@@ -39,6 +40,7 @@ SHORT: dict[str, Any] = {
     "rounds": 3,
     "size": (240, 320),
     "pictures": 4,
+    "detected": 250,
     "sides": (128, 256, 512),
     "codecs": ("bmshj2018-hyperprior",),
     "memory_of": ("J-FT", "detectron2", "CompressAI", "J-FT, checkpointed"),
