@@ -21,8 +21,9 @@ from bjontegaard import bd_psnr, bd_rate
 
 from .curves import Curve
 
-# Bjøntegaard's method is defined for four, and published figures are of four or more.
-MIN_POINTS = 4
+# Bjøntegaard's own cubic needs four, PCHIP only two: but a straight line says nothing of the curve
+# between them. Published figures are of four or more.
+MIN_POINTS = 3
 # Shared by both curves, as a fraction of the range that either has. Below, a mean over what is
 # shared says little of the curves.
 MIN_OVERLAP = 0.25

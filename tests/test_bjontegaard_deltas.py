@@ -40,12 +40,12 @@ def test_the_order_of_points_does_not_matter():
 
 
 def test_too_few_points_are_refused():
-    both = deltas(RATES, ACCURACIES, RATES[:3], ACCURACIES[:3])
+    both = deltas(RATES, ACCURACIES, RATES[:2], ACCURACIES[:2])
     for delta in (both.rate, both.quality):
         assert delta.is_refused
         assert math.isnan(delta.value)
-        assert "the curve has 3 of the 4 points" in delta.refusal
-    assert "the anchor has 0 of the 4" in deltas([], [], RATES, ACCURACIES).rate.refusal
+        assert "the curve has 2 of the 3 points" in delta.refusal
+    assert "the anchor has 0 of the 3" in deltas([], [], RATES, ACCURACIES).rate.refusal
 
 
 def test_curves_that_share_too_little_are_refused_with_how_much():

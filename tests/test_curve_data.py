@@ -47,7 +47,7 @@ def test_csv_has_all_digits_and_the_data_no_nan(curves):
     assert [(row["curve"], row["metric"]) for row in rows] == [
         (curve, metric) for curve in ("T-FT", "J-FT") for metric in ("AP", "PSNR")
     ]
-    assert "2 of the 4 points" in rows[0]["rate_percent_refusal"]
+    assert "2 of the 3 points" in rows[0]["rate_percent_refusal"]
     assert math.isclose(float(rows[2]["rate_percent_value"]), comparisons[2].rate.delta.value)
     seeds = dict(pair.split(":") for pair in rows[2]["rate_percent_by_seed"].split())
     assert float(seeds["1"]) == pytest.approx(-20)

@@ -141,7 +141,7 @@ def test_too_few_points_are_explained_once(tmp_path):
     _, curves = read(tmp_path)
     (rate, _), reasons = bd_tables(curves)
     assert rate["rows"][0]["cells"][1] == {"text": "n/a", "tone": "refused", "reason": 1}
-    assert reasons == ["the anchor has 2 of the 4 points that are needed: add rates"]
+    assert reasons == ["the anchor has 2 of the 3 points that are needed: add rates"]
 
 
 def test_training_lines_are_thinned_and_leave_evaluations_out(tmp_path):
@@ -176,6 +176,14 @@ def test_training_panels_and_operating_points(study):
     ]
     assert [rank for rank, _ in section["operating_points"]] == ["1", "2", "3", "4"]
     assert section["operating_points"][0][1].startswith("1 (lowest rate): 0.09")
+
+
+def test_a_detector_trained_on_uncompressed_pictures_is_at_no_rate(tmp_path):
+    record = make_record("T-FT", 24.0, 1, 56.0, None, codec={"name": "identity"})
+    write_run(tmp_path / "detector", record, metrics=[{"iteration": 1, "total_loss": 2.0}])
+    _, curves = read(tmp_path)
+    runs = training_runs(curves, tmp_path)
+    assert training_section(runs, curves)["operating_points"] == [("1", "1: uncompressed")]
 
 
 def test_reproduction_has_every_config_and_command(tmp_path):

@@ -26,8 +26,12 @@ def find_browser():
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory):
-    """A page of three regimes and an evil one that has too few points for BD-rates."""
+    """A page of three regimes, an evil one that has too few points for BD-rates, and two levels."""
     root = write_study(tmp_path_factory.mktemp("page") / "study", REGIMES)
+    for weights in "ab":
+        level = make_record("T-FT", 24.0, 1, 56.0, None, codec={"name": "identity"})
+        level["config"]["MODEL.CODEC.WEIGHTS"] = weights
+        write_run(root / f"level-{weights}", level)
     evil = make_record("<script>bad()<", 0.3, 1, 40.0, 20.0)
     write_run(root / "<img src=x onerror=bad()>", evil)
     results = read_results([root])
@@ -198,7 +202,7 @@ def test_refusals_are_explained_by_focus_and_by_mouse(page):
     refusal.evaluate("e => e.scrollIntoView({block: 'center'})")
     refusal.focus()
     assert page.locator("#tip").text_content() == (
-        "the curve has 1 of the 4 points that are needed: add rates"
+        "the curve has 1 of the 3 points that are needed: add rates"
     )
     page.keyboard.press("Escape")
     assert page.locator("#tip").is_hidden()
@@ -360,7 +364,7 @@ def test_on_paper_plots_scale_and_on_the_screen_they_do_not(page):
     drawing = page.locator("#curves .main-svg").first
     assert drawing.get_attribute("viewBox") is None
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    size = drawing.evaluate("e => [e.width.baseVal.value, e.height.baseVal.value]")
-    assert drawing.get_attribute("viewBox") == f"0 0 {size[0]:g} {size[1]:g}"
+    shown = drawing.evaluate("e => [e.viewBox.baseVal.width, e.viewBox.baseVal.height]")
+    assert shown == drawing.evaluate("e => [e.width.baseVal.value, e.height.baseVal.value]")
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert drawing.get_attribute("viewBox") is None

@@ -54,7 +54,7 @@ def test_deltas_are_listed_with_the_range_over_seeds(curves):
     assert float(mean) < -20
     assert in_brackets.endswith("to -20.0)")
     assert float(quality.split(" ")[0]) > 1
-    assert "No BD of T-FT: the curve has 2 of the 4 points that are needed: add rates." in (
+    assert "No BD of T-FT: the curve has 2 of the 3 points that are needed: add rates." in (
         table.notes
     )
 
@@ -73,7 +73,7 @@ def test_a_table_of_refusals_alone_is_its_notes(curves):
     few = [curve for curve in curves if curve.label in ("baseline", "T-FT")]
     text = bd_table(compare(few, few[0], ["AP"], None), None).text()
     assert "BD-rate (%)" not in text
-    assert "No BD of T-FT: the curve has 2 of the 4 points" in text
+    assert "No BD of T-FT: the curve has 2 of the 3 points" in text
 
 
 def test_markdown_and_latex(curves):

@@ -12,7 +12,7 @@ figures and tables show) and records.jsonl (what RESULTS can be instead of the r
 
 BD-rate is the mean difference in bits at equal accuracy, BD-AP that in accuracy at equal rate, over
 what two curves share of their range. Both are refused, with the reason, for curves of fewer than
-four points or that share too little, and BD-rate for a curve whose accuracy falls anywhere. A 95 %
+three points or that share too little, and BD-rate for a curve whose accuracy falls anywhere. A 95 %
 interval comes from resampled test sets (--bootstrap), which need the runs' detections and the
 annotations of the data set, and about a minute for each run on COCO 2017 val.
 """
