@@ -26,12 +26,8 @@ def find_browser():
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory):
-    """A page of three regimes, an evil one that has too few points for BD-rates, and two levels."""
+    """A page of three regimes, an evil one that has too few points for BD-rates."""
     root = write_study(tmp_path_factory.mktemp("page") / "study", REGIMES)
-    for weights in "ab":
-        level = make_record("T-FT", 24.0, 1, 56.0, None, codec={"name": "identity"})
-        level["config"]["MODEL.CODEC.WEIGHTS"] = weights
-        write_run(root / f"level-{weights}", level)
     evil = make_record("<script>bad()<", 0.3, 1, 40.0, 20.0)
     write_run(root / "<img src=x onerror=bad()>", evil)
     results = read_results([root])

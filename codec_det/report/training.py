@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..curves import REGIMES, Curve
+from ..curves import REGIMES, UNCOMPRESSED, Curve
 from ..plots import OTHER_STYLE, REGIME_STYLES
 from .points import css_colour, run_name
 from .wording import text
@@ -121,12 +121,16 @@ def _ranks(runs: Sequence[dict[str, Any]], curves: Sequence[Curve]) -> list[tupl
 
     Operating points are called differently in different regimes; their order is what they share.
     """
-    ranks = []
-    for rank in sorted({int(run["point"]) for run in runs}):
-        points = [c.points[rank - 1] for c in curves if not c.is_level and len(c.points) >= rank]
-        points = [point for point in points if point.is_trained]
-        rates = [point.mean("bpp") for point in points]
-        extremes = dict.fromkeys(text(rate, 3) for rate in (min(rates), max(rates)))
-        lowest = " (lowest rate)" if rank == 1 else ""
-        ranks.append((str(rank), f"{rank}{lowest}: {' to '.join(extremes)} bpp"))
-    return ranks
+    return [
+        (str(rank), _rank_name(rank, curves))
+        for rank in sorted({int(run["point"]) for run in runs})
+    ]
+
+
+def _rank_name(rank: int, curves: Sequence[Curve]) -> str:
+    points = [c.points[rank - 1] for c in curves if not c.is_level and len(c.points) >= rank]
+    rates = [point.mean("bpp") for point in points if point.is_trained]
+    if not rates:
+        return f"{rank}: {UNCOMPRESSED}"
+    extremes = dict.fromkeys(text(rate, 3) for rate in (min(rates), max(rates)))
+    return f"{rank}{' (lowest rate)' if rank == 1 else ''}: {' to '.join(extremes)} bpp"
