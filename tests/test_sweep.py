@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from codec_det.sweep.lock import locked
 from codec_det.sweep.state import states_of
@@ -65,8 +66,8 @@ def test_all_points_run_in_order_and_once(study_file, stand_in, capsys):
     done = r"\[3/6\] tft-low-seed_1: done in 0:00:0\d, 36.5 box AP, 0.0945 bpp; elapsed 0:0"
     assert re.search(done, output)
     # Of five points, one T-FT is like one that is done; each takes 40 s by its log.
-    assert "left 0:00:40, not counting 2 points like none that has been done" in output
-    assert "left 0:00:00" in output
+    assert "time left 0:00:40, not counting 2 points like none that has been done" in output
+    assert "time left 0:00:00\n" in output
     out = study_file.parent / "out"
     assert output.endswith(
         f"6 of 6 points are done, in {out}\ncurves: tools/plot_rate_accuracy.py {out}\n"
@@ -222,6 +223,13 @@ def test_data_sets_are_checked_before_anything_runs(study_file, stand_in, capsys
     assert stand_in.calls() == []
 
 
+def test_more_gpus_than_there_are(study_file, stand_in, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert main([str(study_file), "--num-gpus", "2", "MODEL.DEVICE", "cuda"]) == 2
+    assert "error: --num-gpus 2, but this machine has 1 usable GPU" in capsys.readouterr().err
+    assert stand_in.calls() == []
+
+
 def test_without_ray(study_file, stand_in, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main([str(study_file), "--address", "auto"]) == 2
@@ -309,6 +317,6 @@ def test_stopped_in_the_middle_and_run_to_its_end(tmp_path, tiny_set):
     process.wait()
     wait_for(lambda: not alive(child), 10)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "jft-low-seed_1: resumed; console in" in done.stdout
+    assert "jft-low-seed_1: started, to be resumed; console in" in done.stdout
     assert statuses(study_file) == {"jft-low-seed_1": "done"}
     assert f"Starting training from iteration {last + 1}" in (folder / "log.txt").read_text()

@@ -110,12 +110,15 @@ def sweep(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace, progress: Progress, lock_file: Path) -> None:
     """Run what is left, here or on a cluster."""
+    from codec_det.config import check_devices
     from codec_det.sweep.machines import RayCluster, ThisMachine
     from codec_det.sweep.schedule import Schedule
 
     machines: RayCluster | ThisMachine = ThisMachine()
     if args.address:
         machines = RayCluster(args.address, args.num_gpus)
+    elif args.num_gpus:
+        check_devices(args.num_gpus, progress.left[0].cfg.MODEL.DEVICE)
     with machines:
         if isinstance(machines, RayCluster):
             configs = dict.fromkeys(Path(point.config_file) for point in progress.points)

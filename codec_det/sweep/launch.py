@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,11 +55,13 @@ class Outcome:
         status: exit status, negative for a signal; None if whoever waited for it was lost.
         where: name of the machine.
         reason: why it was lost.
+        seconds: that it ran.
     """
 
     status: int | None
     where: str = ""
     reason: str = ""
+    seconds: float = 0.0
 
 
 def job_of(point: Point, train_net: Path, *, num_gpus: int | None, resume: bool) -> Job:
@@ -90,8 +93,10 @@ def run(job: Job, environment: Mapping[str, str] = MappingProxyType({})) -> Outc
             stderr=subprocess.STDOUT,
             start_new_session=True,  # a terminal's Ctrl-C is for the sweep, which then stops it
         )
+    start = time.monotonic()
     try:
-        return Outcome(process.wait(), socket.gethostname())
+        status = process.wait()
+        return Outcome(status, socket.gethostname(), seconds=time.monotonic() - start)
     finally:
         _stop(process)
 

@@ -22,10 +22,15 @@ class Machines(Protocol):
 
     capacity: float
     """Jobs that may be submitted at a time."""
+    verb: str
+    """What happens to a job that is submitted."""
 
     def __enter__(self) -> Machines: ...
 
     def __exit__(self, *exception: Any) -> None: ...
+
+    def room(self) -> int:
+        """Jobs that run at a time."""
 
     def submit(self, name: str, job: Job) -> None:
         """Start a job, now or when there is room."""
@@ -38,9 +43,13 @@ class ThisMachine:
     """One job at a time, here."""
 
     capacity: float = 1
+    verb = "started"
 
     def __init__(self) -> None:
         self._submitted: list[tuple[str, Job]] = []
+
+    def room(self) -> int:
+        return 1
 
     def __enter__(self) -> ThisMachine:
         return self
@@ -70,6 +79,7 @@ class RayCluster:
     """
 
     capacity: float = inf
+    verb = "handed to Ray"
 
     def __init__(self, address: str, num_gpus: int | None) -> None:
         self._ray = _import_ray()
@@ -123,6 +133,14 @@ class RayCluster:
         if tasks:
             self._ray.wait(tasks, num_returns=len(tasks), timeout=launch.GRACE_SECONDS + 5)
         self._ray.shutdown()
+
+    def room(self) -> int:
+        resources = [node["Resources"] for node in self._nodes()]
+        rooms = [
+            min(each.get("CPU", 0), each.get("GPU", 0) / self._gpus if self._gpus else inf)
+            for each in resources
+        ]
+        return sum(int(room) for room in rooms)
 
     def check_files(self, files: list[Path]) -> None:
         """Check that every machine sees the same files as this one.

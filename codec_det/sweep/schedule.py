@@ -46,7 +46,7 @@ class Schedule:
         self._retries = retries
         self._say = say
         self._points = {point.name: point for point in progress.points}
-        self._running: dict[str, float] = {}
+        self._running: set[str] = set()
         self._attempts: Counter[str] = Counter()
 
     def run(self) -> None:
@@ -55,8 +55,8 @@ class Schedule:
         self._submit()
         while self._running:
             name, outcome = self._machines.next_ended()
-            seconds = time.monotonic() - self._running.pop(name)
-            self._judge(self._points[name], outcome, seconds)
+            self._running.remove(name)
+            self._judge(self._points[name], outcome)
             self._submit()
 
     def _submit(self) -> None:
@@ -78,9 +78,9 @@ class Schedule:
         resume = state.status is Status.INTERRUPTED
         job = job_of(point, self._train_net, num_gpus=self._num_gpus, resume=resume)
         self._attempts[point.name] += 1
-        self._running[point.name] = time.monotonic()
+        self._running.add(point.name)
         self._machines.submit(point.name, job)
-        notes = ["resumed" if resume else "started"]
+        notes = [self._machines.verb, *(["to be resumed"] if resume else [])]
         if self._attempts[point.name] > 1:
             notes.append(f"attempt {self._attempts[point.name]}")
         if moved:
@@ -91,15 +91,16 @@ class Schedule:
         number = list(self._points).index(point.name) + 1
         return f"[{number}/{len(self._points)}] {point.name}"
 
-    def _judge(self, point: Point, outcome: Outcome, seconds: float) -> None:
+    def _judge(self, point: Point, outcome: Outcome) -> None:
         state = state_of(point, self._progress.states)
         elapsed = in_words(time.monotonic() - self._start)
-        if outcome.status == 0 and state.done:
+        # Whatever came after its results, the next sweep would find it done, too.
+        if state.done:
             self._progress.states[point.name] = state
-            at_a_time = max(len(self._running), 1)
+            at_a_time = max(min(self._machines.room(), len(self._progress.left)), 1)
             self._say(
-                f"{self._place(point)}: done in {in_words(seconds)}{_figures(point)}; elapsed "
-                f"{elapsed}, left {self._progress.time_left(at_a_time)}"
+                f"{self._place(point)}: done in {in_words(outcome.seconds)}{_figures(point)}; "
+                f"elapsed {elapsed}, time left {self._progress.time_left(at_a_time)}"
             )
             return
         reason = _reason(point, outcome, state)
