@@ -131,5 +131,6 @@ def make_gallery(names=("baseline", "J-FT"), count=2, side=(48, 64)) -> Gallery:
             for place in range(len(names))
         ]
         rows.append((Original(number + 1, picture, truth), coded))
-    aps = [30.0 + place for place in range(len(names))]
-    return Gallery(names, aps, rows, ["disc", "<i>square</i>"], ["A note on <runs>."])
+    return Gallery(
+        names, (0, len(names) - 1), rows, ["disc", "<i>square</i>"], ["A note on <runs>."]
+    )

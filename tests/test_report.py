@@ -13,6 +13,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
+from codec_det.bjontegaard_deltas import MIN_POINTS
 from codec_det.checkpoint import ChainCheckpointer
 from codec_det.curves import curves_of
 from codec_det.data.shapes import generate
@@ -141,7 +142,7 @@ def test_too_few_points_are_explained_once(tmp_path):
     _, curves = read(tmp_path)
     (rate, _), reasons = bd_tables(curves)
     assert rate["rows"][0]["cells"][1] == {"text": "n/a", "tone": "refused", "reason": 1}
-    assert reasons == ["the anchor has 2 of the 3 points that are needed: add rates"]
+    assert reasons == [f"the anchor has 2 of the {MIN_POINTS} points that are needed: add rates"]
 
 
 def test_training_lines_are_thinned_and_leave_evaluations_out(tmp_path):
@@ -183,7 +184,7 @@ def test_a_detector_trained_on_uncompressed_pictures_is_at_no_rate(tmp_path):
     write_run(tmp_path / "detector", record, metrics=[{"iteration": 1, "total_loss": 2.0}])
     _, curves = read(tmp_path)
     runs = training_runs(curves, tmp_path)
-    assert training_section(runs, curves)["operating_points"] == [("1", "1: uncompressed")]
+    assert training_section(runs, curves)["operating_points"] == [("0", "uncompressed")]
 
 
 def test_reproduction_has_every_config_and_command(tmp_path):

@@ -10,6 +10,7 @@ import shutil
 
 import pytest
 
+from codec_det.bjontegaard_deltas import MIN_POINTS
 from codec_det.curves import curves_of
 from codec_det.records import read_results
 from codec_det.report.page import render_page, write_page
@@ -198,7 +199,7 @@ def test_refusals_are_explained_by_focus_and_by_mouse(page):
     refusal.evaluate("e => e.scrollIntoView({block: 'center'})")
     refusal.focus()
     assert page.locator("#tip").text_content() == (
-        "the curve has 1 of the 3 points that are needed: add rates"
+        f"the curve has 1 of the {MIN_POINTS} points that are needed: add rates"
     )
     page.keyboard.press("Escape")
     assert page.locator("#tip").is_hidden()

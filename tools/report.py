@@ -62,7 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--by-disagreement",
         action="store_true",
-        help="rather pictures whose box AP differs most between the first and the best run shown",
+        help="rather those whose box AP differs most between the two runs that the page opens with: "
+        "the first regime's and the best other's",
     )
     return parser
 

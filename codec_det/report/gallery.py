@@ -36,14 +36,14 @@ class Gallery:
 
     Attributes:
         names: of the runs, each once.
-        aps: their box AP on the whole test set.
+        first: places of the two runs that the page opens with, left and right of the divider.
         rows: of every picture, the original and what each run makes of it, in the runs' order.
         class_names: by contiguous class.
         notes: what was left out, and why.
     """
 
     names: Sequence[str] = ()
-    aps: Sequence[float] = ()
+    first: tuple[int, int] = (0, 0)
     rows: Sequence[tuple[Original, Sequence[Coded]]] = ()
     class_names: Sequence[str] = ()
     notes: Sequence[str] = ()
@@ -52,11 +52,12 @@ class Gallery:
         """What the template shows around the pictures; None if there are none."""
         if not self.rows or not self.names:
             return None
+        left, right = self.first
         return {
             "note": self._note(),
             "groups": self._groups(),
-            "left": "picture0" if len(self.names) > 1 else "original",
-            "right": f"picture{self.aps.index(max(self.aps))}",
+            "left": f"picture{left}" if left != right else "original",
+            "right": f"picture{right}",
             "threshold": THRESHOLD,
             "scale": self._scale_legend(),
             "classes": [

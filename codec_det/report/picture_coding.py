@@ -18,11 +18,10 @@ from .gallery import Gallery
 
 @dataclass(frozen=True)
 class _Shown:
-    """A run that stands for a curve: the curve's name, and box AP on the whole test set."""
+    """A run that stands for a curve."""
 
-    name: str
+    curve: Curve
     run: Run
-    ap: float
 
 
 def make_gallery(curves: Sequence[Curve], count: int, *, by_difference: bool = False) -> Gallery:
@@ -33,7 +32,8 @@ def make_gallery(curves: Sequence[Curve], count: int, *, by_difference: bool = F
 
     Args:
         count: pictures, evenly spread over the test set.
-        by_difference: instead those whose box AP differs most between the page's first two layers.
+        by_difference: instead those whose box AP differs most between the two runs that the page
+            opens with.
     """
     if count == 0:
         return Gallery(notes=["Without pictures, as --pictures 0 asks for."])
@@ -66,14 +66,21 @@ def _open(curve: Curve, notes: list[str]) -> list[_Shown]:
     except CodecDetError as error:
         notes.append(f"Without {curve.label}: {error}.")
         return []
-    return [_Shown(curve.label, run, point.mean("AP"))]
+    return [_Shown(curve, run)]
+
+
+def _first(shown: Sequence[_Shown]) -> tuple[int, int]:
+    """Places of the two to look at first: of what is compressed, the first, and the best other."""
+    compressed = [i for i, each in enumerate(shown) if not each.curve.is_level] or [0]
+    left, *others = compressed
+    return left, max(others, key=lambda i: shown[i].curve.points[0].mean("AP"), default=left)
 
 
 def _choose(shown: Sequence[_Shown], count: int, by_difference: bool) -> list[Entry]:
-    if not by_difference or len(shown) < 2:
-        return evenly(shown[0].run.dataset, count)
-    best = max(shown[1:], key=lambda each: each.ap)
-    return by_disagreement(shown[0].run, best.run, count)
+    left, right = _first(shown)
+    if by_difference and left != right:
+        return by_disagreement(shown[left].run, shown[right].run, count)
+    return evenly(shown[0].run.dataset, count)
 
 
 def _code(shown: Sequence[_Shown], entries: Sequence[Entry], notes: list[str]) -> Gallery:
@@ -81,19 +88,19 @@ def _code(shown: Sequence[_Shown], entries: Sequence[Entry], notes: list[str]) -
     complete: list[tuple[_Shown, list[Coded]]] = []
     with tqdm(total=len(shown) * len(entries), unit="img") as progress:
         for each in shown:
-            progress.set_description(each.name)
+            progress.set_description(each.curve.label)
             pictures = []
             try:
                 for one in code_pictures(each.run, entries, bit_maps=True):
                     pictures.append(one)
                     progress.update()
             except CodecDetError as error:
-                notes.append(f"Without {each.name}: {error}.")
+                notes.append(f"Without {each.curve.label}: {error}.")
                 continue
             complete.append((each, pictures))
     return Gallery(
-        names=[each.name for each, _ in complete],
-        aps=[each.ap for each, _ in complete],
+        names=[each.curve.label for each, _ in complete],
+        first=_first([each for each, _ in complete]) if complete else (0, 0),
         rows=[
             (read_original(entry), [pictures[i] for _, pictures in complete])
             for i, entry in enumerate(entries)

@@ -84,7 +84,7 @@ def training_runs(curves: Sequence[Curve], root: Path) -> list[dict[str, Any]]:
                             "name": run_name(result, root),
                             "regime": curve.regime,
                             "colour": colour,
-                            "point": str(place),
+                            "point": str(0 if curve.is_level else place),
                             **lines,
                         }
                     )
@@ -120,17 +120,15 @@ def _ranks(runs: Sequence[dict[str, Any]], curves: Sequence[Curve]) -> list[tupl
     """Which points of their curves were trained, from the lowest rate, and at what rates they are.
 
     Operating points are called differently in different regimes; their order is what they share.
+    Rank 0 is of uncompressed pictures.
     """
-    return [
-        (str(rank), _rank_name(rank, curves))
-        for rank in sorted({int(run["point"]) for run in runs})
-    ]
+    ranks = sorted({int(run["point"]) for run in runs})
+    found = [(str(rank), _rank_name(rank, curves)) for rank in ranks if rank]
+    return found + ([("0", UNCOMPRESSED)] if 0 in ranks else [])
 
 
 def _rank_name(rank: int, curves: Sequence[Curve]) -> str:
     points = [c.points[rank - 1] for c in curves if not c.is_level and len(c.points) >= rank]
     rates = [point.mean("bpp") for point in points if point.is_trained]
-    if not rates:
-        return f"{rank}: {UNCOMPRESSED}"
     extremes = dict.fromkeys(text(rate, 3) for rate in (min(rates), max(rates)))
     return f"{rank}{' (lowest rate)' if rank == 1 else ''}: {' to '.join(extremes)} bpp"
