@@ -133,8 +133,8 @@ def test_changed_points_run_again_with_those_that_start_from_them(study_file, st
     assert names(stand_in.calls()) == ALL
     output = capsys.readouterr().out
     assert "6 points: 1 changed, 5 stale" in output
-    assert "[1/6] codec: started, earlier files, changed (MODEL.CODEC.BETA), moved to" in output
-    (moved,) = (study_file.parent / "out/replaced").glob("codec-*")
+    assert "[1/6] codec: started, earlier files, changed (MODEL.CODEC.BETA), kept in" in output
+    (moved,) = (study_file.parent / "out").glob("codec.old-*")
     assert (moved / "results.jsonl").read_text() == old
     assert len((study_file.parent / "out/codec/results.jsonl").read_text().splitlines()) == 1
 

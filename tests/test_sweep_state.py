@@ -2,9 +2,11 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
+from codec_det.records import read_results
 from codec_det.sweep.duration import estimated_seconds, measured_seconds
 from codec_det.sweep.progress import Progress
 from codec_det.sweep.state import PLACES_AND_SPEED, Status, make_room, states_of
@@ -149,11 +151,23 @@ def test_results_are_moved_and_never_lost(points):
     before = (codec.folder / "results.jsonl").read_text()
     state = states_of([codec])["codec"]
     moved = make_room(codec, state)
-    assert moved.parent == codec.folder.parent / "replaced"
+    assert moved.parent == codec.folder.parent
+    assert moved.name.startswith("codec.old-")
     assert (moved / "results.jsonl").read_text() == before
     assert (moved / "model_final.pth").read_text() == "weights"
     assert not codec.folder.exists()
     assert make_room(codec, state) is None
+
+
+def test_results_set_aside_are_not_among_those_of_the_study(points):
+    tft = points["tft-low-seed_1"]
+    for folder in (tft.folder, points["jft-low-seed_1"].folder):
+        finish(replace(tft, folder=folder), regime="T-FT", codec={"name": "x", "quality": 1})
+        (folder / "config.yaml").touch()
+    make_room(tft, states_of(list(points.values()))[tft.name])
+    assert [r.folder for r in read_results([tft.folder.parent])] == [
+        points["jft-low-seed_1"].folder
+    ]
 
 
 def test_an_interrupted_run_stays_where_it_is(points):

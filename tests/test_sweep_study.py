@@ -145,7 +145,7 @@ CIRCLE = {
         ("prepare/codec/config", "CONFIGS/x.yaml", "prepare.codec.config: there is no file '"),
         ("prepare/codec/config", "CONFIGS/baseline.yaml", "prepare.codec: nothing trains"),
         ("prepare", CIRCLE, "a <- b <- a start from each other"),
-        ("prepare/replaced", {"config": "CONFIGS/codec.yaml"}, "not 'replaced'"),
+        ("prepare/a.old-b", {"config": "CONFIGS/codec.yaml"}, "not '.old-'"),
         ("seeds", [1, 1], "seeds: [1, 1] has one twice"),
         ("seeds", [-1], "seeds[0]: -1 is no whole number"),
         ("num_gpus", "two", "num_gpus: 'two' is no whole number"),

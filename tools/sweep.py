@@ -5,7 +5,7 @@ Each point is one run of tools/train_net.py, in a folder of its own below the st
 its console is there in console.txt. Points that are done are not run again, so that the same
 command goes on after an interruption, in the middle of a training from its last checkpoint. A point
 whose config has changed, or that starts from weights newer than it, is run again, and its earlier
-folder is moved to replaced/ in output_dir. All configs are checked before the first point runs.
+folder is renamed to <point>.old-<time>. All configs are checked before the first point runs.
 Points that fail are tried again, and reported at the end; the others run all the same, and the exit
 status is then 1. codec_det/sweep/study.py says what the YAML may have.
 

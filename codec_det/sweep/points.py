@@ -20,8 +20,8 @@ from ..regimes import Regime
 from .study import REGIME, Entry, OperatingPoint, Settings, Study, did_you_mean
 
 FINAL_WEIGHTS = "model_final.pth"
-REPLACED = "replaced"
-"""Folder, beside those of the points, of results that are no longer those of the study."""
+SET_ASIDE = ".old-"
+"""In the names of folders whose results are no longer those of the study: <point>.old-<time>."""
 
 _REFERENCE = re.compile(r"\$\{(.*?)\}")
 _NAME = re.compile(r"\w[\w.+-]*")
@@ -251,10 +251,10 @@ def _check_names(study: Study, points: Sequence[Point]) -> None:
     by_name: dict[str, Point] = {}
     for point in points:
         place = f"{study.file}: {point.key}"
-        if not _NAME.fullmatch(point.name) or point.name == REPLACED:
+        if not _NAME.fullmatch(point.name) or SET_ASIDE in point.name:
             raise ConfigError(
                 f"{place}: '{point.name}' cannot name a folder of results: use letters, digits, "
-                f"'_', '.', '+' and '-', and not '{REPLACED}'"
+                f"'_', '.', '+' and '-', and not '{SET_ASIDE}'"
             )
         other = by_name.setdefault(point.name, point)
         if other is not point:

@@ -84,7 +84,7 @@ class Schedule:
         if self._attempts[point.name] > 1:
             notes.append(f"attempt {self._attempts[point.name]}")
         if moved:
-            notes.append(f"earlier files, {state}, moved to {moved}")
+            notes.append(f"earlier files, {state}, kept in {moved}")
         self._say(f"{self._place(point)}: {', '.join(notes)}; console in {point.folder / CONSOLE}")
 
     def _place(self, point: Point) -> str:

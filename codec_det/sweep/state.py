@@ -19,7 +19,7 @@ from ..config import flatten, load_config
 from ..errors import CodecDetError
 from ..results import RESULTS_FILE, changed_keys
 from ..runs import CHECKPOINT_TAG, CONFIG_FILE
-from .points import FINAL_WEIGHTS, REPLACED, Point
+from .points import FINAL_WEIGHTS, SET_ASIDE, Point
 
 Record = dict[str, Any]
 
@@ -185,10 +185,10 @@ def _some(keys: set[str], limit: int = 3) -> str:
 
 
 def make_room(point: Point, state: State) -> Path | None:
-    """Move a point's folder away, if it has weights or results that a new run would mix with.
+    """Rename a point's folder, if it has weights or results that a new run would mix with.
 
     Returns:
-        Where it is now; None where there was nothing to move.
+        What it is called now; None where there was nothing to keep.
     """
     worth_keeping = (RESULTS_FILE, CHECKPOINT_TAG, FINAL_WEIGHTS)
     if state.status is Status.INTERRUPTED or not any(
@@ -196,6 +196,4 @@ def make_room(point: Point, state: State) -> Path | None:
     ):
         return None
     now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
-    target = point.folder.parent / REPLACED / f"{point.name}-{now}"
-    target.parent.mkdir(exist_ok=True)
-    return point.folder.rename(target)
+    return point.folder.rename(f"{point.folder}{SET_ASIDE}{now}")
