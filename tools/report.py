@@ -62,8 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--by-disagreement",
         action="store_true",
-        help="rather those whose box AP differs most between the two runs that the page opens with: "
-        "the first regime's and the best other's",
+        help="rather those whose box AP differs most between the two runs that the page opens with",
     )
     return parser
 
