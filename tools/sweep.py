@@ -12,7 +12,8 @@ status is then 1. codec_det/sweep/study.py says what the YAML may have.
 With --address, points run on the machines of a Ray cluster, as many at a time as there is room for:
 one GPU each (or num_gpus) and one core. Points of a lost machine are run on others. The current
 folder, output_dir and the data sets must be on a file system that all machines share, under the
-same paths, and each machine needs this package with its libraries.
+same paths, and each machine needs this package with its libraries. A cluster that checks tokens
+(`ray start --head` says so) is reached by HOST:PORT with RAY_AUTH_MODE=token in the environment.
 """
 
 from __future__ import annotations

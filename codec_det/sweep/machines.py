@@ -99,7 +99,8 @@ class RayCluster:
             raise ConfigError(
                 f"--address {address}: there is no Ray cluster to connect to ({_line(error)}); "
                 "start one with `ray start --head` and, on the other machines, `ray start "
-                "--address HOST:PORT`, or give --address local"
+                "--address HOST:PORT`, or give --address local; to one that checks tokens, Ray "
+                "shows its own if the environment has RAY_AUTH_MODE=token"
             ) from None
 
     def _choose_gpus(self, wanted: int | None) -> int:
