@@ -88,6 +88,18 @@ def test_uncompressed_pictures_are_a_level_without_psnr(study):
     assert [key for s in series for key in s["points"]] == list(range(13))
 
 
+def test_codecs_differ_by_line_and_marker_and_regimes_by_colour(tmp_path):
+    for name in ("bmshj2018-hyperprior", "jpeg"):
+        for regime in ("baseline", "T-FT"):
+            record = make_record(regime, 0.1, 1, 40.0, 20.0, codec={"name": name, "quality": 1})
+            write_run(tmp_path / f"{regime}-{name}", record)
+    series = {entry["name"]: entry for entry in series_entries(read(tmp_path)[1])}
+    learned, jpeg = series["T-FT, bmshj2018-hyperprior"], series["T-FT, jpeg"]
+    assert (learned["symbol"], learned["dash"]) == ("square", "solid")
+    assert (jpeg["symbol"], jpeg["dash"]) == ("square-open", "dot")
+    assert learned["colour"] == jpeg["colour"] != series["baseline, jpeg"]["colour"]
+
+
 def test_table_rows_sort_by_exact_values_and_show_ranges(tmp_path):
     _, curves = two_runs(tmp_path)
     (row,) = table_rows(curves)

@@ -70,10 +70,14 @@ def _open(curve: Curve, notes: list[str]) -> list[_Shown]:
 
 
 def _first(shown: Sequence[_Shown]) -> tuple[int, int]:
-    """Places of the two to look at first: of what is compressed, the first, and the best other."""
-    compressed = [i for i, each in enumerate(shown) if not each.curve.is_level] or [0]
-    left, *others = compressed
-    return left, max(others, key=lambda i: shown[i].curve.points[0].mean("AP"), default=left)
+    """Places of the two to look at first: the first that is compressed, and the best other.
+
+    The other has the same codec, if there is one that has.
+    """
+    left, *others = [i for i, each in enumerate(shown) if not each.curve.is_level] or [0]
+    same = [i for i in others if shown[i].curve.codec == shown[left].curve.codec]
+    best = max(same or others, key=lambda i: shown[i].curve.points[0].mean("AP"), default=left)
+    return left, best
 
 
 def _choose(shown: Sequence[_Shown], count: int, by_difference: bool) -> list[Entry]:

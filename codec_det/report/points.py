@@ -30,7 +30,8 @@ _SYMBOLS = {
     "X": "x",
     "*": "star",
 }
-_DASHES = ("solid", "dot", "dashdot", "longdash")  # of the first, second, ... codec
+# Dashes, and what is added to the symbol, of the first, second, ... codec.
+_CODEC_STYLES = (("solid", ""), ("dot", "-open"), ("dashdot", "-open-dot"), ("longdash", "-dot"))
 _LEVEL_COLOUR = "#7F7F7F"
 
 
@@ -151,14 +152,15 @@ def _series(curve: Curve, keys: list[int], codecs: list[str]) -> dict[str, Any]:
     colour, marker = REGIME_STYLES.get(curve.regime, OTHER_STYLE)
     if curve.is_level and curve.regime == "baseline":
         colour = _LEVEL_COLOUR
-    dash = "dash" if curve.is_level else _DASHES[codecs.index(curve.codec) % len(_DASHES)]
+    place = 0 if curve.is_level else codecs.index(curve.codec) % len(_CODEC_STYLES)
+    dash, variant = _CODEC_STYLES[place]
     return {
         "name": curve.label,
         "level": curve.is_level,
         "points": keys,
         "colour": colour,
-        "symbol": _SYMBOLS[marker],
-        "dash": dash,
+        "symbol": _SYMBOLS[marker] + variant,
+        "dash": "dash" if curve.is_level else dash,
     }
 
 

@@ -49,7 +49,12 @@ function curveTrace(series, metric) {
     hovertemplate: "%{text}<extra></extra>",
     hoverlabel: { bordercolor: series.colour },
     line: { color: series.colour, dash: series.dash, width: 2 },
-    marker: { color: series.colour, symbol: series.symbol, size: 10, line: { width: 0 } },
+    marker: {
+      color: series.colour,
+      symbol: series.symbol,
+      size: 10,
+      line: { width: series.symbol.includes("open") ? 2 : 0 },
+    },
     showlegend: points.length > 0,
   };
 }
