@@ -1,5 +1,6 @@
 """The whole tool, with a stand-in for what runs points, and with tools/train_net.py itself."""
 
+import contextlib
 import json
 import os
 import re
@@ -255,9 +256,15 @@ def test_help_teaches(capsys):
     assert "file system that all machines share" in text
 
 
-def children(pid):
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in path.read_text().split()] if path.exists() else []
+def run_of(pid):
+    """Process ids of the runs that a sweep has started: none or one."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        # Libraries, too, start programs while they are imported.
+        with contextlib.suppress(OSError):
+            if b"train_net.py" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(int(child))
+    return found
 
 
 def alive(pid):
@@ -275,7 +282,9 @@ def wait_for(condition, seconds=120):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes by /proc")
+@pytest.mark.skipif(
+    not Path(f"/proc/self/task/{os.getpid()}/children").exists(), reason="finds processes by /proc"
+)
 def test_stopped_in_the_middle_and_run_to_its_end(tmp_path, tiny_set):
     options = {"SOLVER.MAX_ITER": 12, "SOLVER.CHECKPOINT_PERIOD": 1}
     make_configs(tmp_path / "configs", tiny_set, **options)
@@ -293,8 +302,8 @@ def test_stopped_in_the_middle_and_run_to_its_end(tmp_path, tiny_set):
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
-        wait_for(lambda: children(process.pid) and (folder / "metrics.json").exists())
-        (child,) = children(process.pid)
+        wait_for(lambda: run_of(process.pid) and (folder / "metrics.json").exists())
+        (child,) = run_of(process.pid)
         wait_for((folder / "last_checkpoint").exists)
         process.send_signal(number)
         _, messages = process.communicate(timeout=60)
@@ -311,8 +320,8 @@ def test_stopped_in_the_middle_and_run_to_its_end(tmp_path, tiny_set):
     last = int(re.search(r"\d+", stopped_at)[0])
     assert 0 <= last < 11
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    wait_for(lambda: children(process.pid))
-    (child,) = children(process.pid)
+    wait_for(lambda: run_of(process.pid))
+    (child,) = run_of(process.pid)
     process.kill()
     process.wait()
     wait_for(lambda: not alive(child), 10)
