@@ -187,7 +187,7 @@ no time
 """
 
 
-def test_time_of_all_sessions_without_that_between_them(tmp_path):
+def test_time_of_all_stretches_without_that_between_them(tmp_path):
     (tmp_path / "log.txt").write_text(LOG)
     assert measured_seconds(tmp_path) == 30 + 60
     assert measured_seconds(tmp_path / "nowhere") is None

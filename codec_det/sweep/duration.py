@@ -16,25 +16,25 @@ _TIME = re.compile(r"\[(\d\d/\d\d \d\d:\d\d:\d\d)\]")
 
 
 def measured_seconds(folder: Path) -> float | None:
-    """Seconds that a run took by its log, all its sessions together; None where it has no log.
+    """Seconds that a run took by its log, all its stretches together; None where it has no log.
 
     Loading the libraries, before the first line, is not in it.
     """
-    sessions: list[list[datetime]] = []
+    stretches: list[list[datetime]] = []
     try:
         with (folder / LOG_FILE).open(encoding="utf-8", errors="replace") as file:
             for line in file:
                 found = _TIME.match(line)
                 if not found:
                     continue
-                if _START in line or not sessions:
-                    sessions.append([])
+                if _START in line or not stretches:
+                    stretches.append([])
                 # Logs leave out the year; this one has a 29th of February.
-                sessions[-1].append(datetime.strptime(f"2000/{found[1]}", "%Y/%m/%d %H:%M:%S"))
+                stretches[-1].append(datetime.strptime(f"2000/{found[1]}", "%Y/%m/%d %H:%M:%S"))
     except FileNotFoundError:
         return None
     year = timedelta(days=366)
-    return sum(((times[-1] - times[0]) % year).total_seconds() for times in sessions) or None
+    return sum(((times[-1] - times[0]) % year).total_seconds() for times in stretches) or None
 
 
 def estimated_seconds(
