@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from .errors import DatasetError
+from .pictures.visualization import Sheet, class_colours
 from .runs import Coded, Objects, Original
-from .visualization import Sheet, class_colours
 
 
 def choose_image_ids(

@@ -29,7 +29,7 @@ from .errors import CodecDetError
 from .evaluation import distortion
 from .files import atomic_file
 from .pixels import to_uint8
-from .plots import PLOT_DPI, PLOT_INCHES
+from .rate_accuracy.plots import PLOT_DPI, PLOT_INCHES
 
 
 class Row(NamedTuple):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 import platform
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -22,14 +24,33 @@ from .codec import Codec
 from .codec.conventional import ConventionalCodec
 from .codec.names import CONVENTIONAL
 from .config import flatten, get_codec_det_cfg
+from .errors import CodecDetError
 from .meta_arch import CodecDetector
 
+logger = logging.getLogger(__name__)
+
 RESULTS_FILE = "results.jsonl"
+SET_ASIDE = ".old-"
+"""In the names of run folders whose results were replaced: <run>.old-<time>."""
+
+PLACES_AND_SPEED = frozenset(
+    {
+        *("OUTPUT_DIR", "DATASETS.ROOT", "MODEL.CODEC.CACHE", "MODEL.CODEC.CACHE_GB"),
+        *("MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "CUDNN_BENCHMARK"),
+        "MODEL.CODEC.CHECKPOINT_ACTIVATIONS",
+    }
+)
+"""Config keys whose values make no other results."""
+
+Record = dict[str, Any]
+
+# What a record has at least.
+_NEEDED = {"regime", "codec", "dataset", "results"}
 
 
 def build_record(
     cfg: CfgNode, model: CodecDetector, dataset: str, results: dict[str, Any]
-) -> dict[str, Any]:
+) -> Record:
     """Describe one evaluation.
 
     Args:
@@ -98,7 +119,7 @@ def _iteration(cfg: CfgNode) -> int | None:
     return min(get_event_storage().iter + 1, cfg.SOLVER.MAX_ITER)
 
 
-def append_record(path: Path, record: dict[str, Any]) -> None:
+def append_record(path: Path, record: Record) -> None:
     """Append one line to a results file in a single write, so that writers at once do not mix."""
     line = json.dumps(record, allow_nan=False) + "\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -106,6 +127,32 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
         os.write(descriptor, line.encode())
     finally:
         os.close(descriptor)
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """The records of a results file, oldest first; lines that are none are warned of.
+
+    Raises:
+        CodecDetError: if the file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise CodecDetError(f"cannot read '{path}': {error.strerror}") from None
+    for number, line in enumerate(lines, start=1):
+        record = _parse(line)
+        if record is not None:
+            yield record
+        elif line.strip():
+            logger.warning("%s: line %d is no record (cut short?); skipped", path, number)
+
+
+def _parse(line: str) -> Record | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and record.keys() >= _NEEDED else None
 
 
 def state_sha256(model: nn.Module) -> str:

@@ -22,14 +22,14 @@ from .data.mapper import CodecDetectorMapper
 from .errors import CodecDetError
 from .evaluation import distortion
 from .meta_arch import CodecDetector
-from .picture_ap import box_ap
+from .pictures.picture_ap import box_ap
 from .pixels import to_codec
 from .regimes import Regime
 from .results import RESULTS_FILE
 from .trainer import as_evaluated, load_chain
 
 if TYPE_CHECKING:
-    from .bit_map import BitMap
+    from .pictures.bit_map import BitMap
 
 CONFIG_FILE, CHECKPOINT_TAG = "config.yaml", "last_checkpoint"
 
@@ -240,7 +240,7 @@ def _code(
 
 def _map_bits(model: CodecDetector, picture: torch.Tensor) -> BitMap | None:
     # Imported here because CompressAI takes seconds to import, and only learned codecs need it.
-    from .bit_map import map_bits
+    from .pictures.bit_map import map_bits
 
     return map_bits(model.codec, picture.to(model.device))
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 
+from codec_det.codec import precision
 from codec_det.config import load_config
 from codec_det.data.shapes import generate
 
@@ -35,6 +36,12 @@ TINY: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_bfloat16(monkeypatch) -> None:
+    """What tools write does not depend on the processor, unless a test wants it to."""
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: False)
 
 
 @pytest.fixture

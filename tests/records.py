@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from codec_det.records import Result
+from codec_det.rate_accuracy.records import Result
 
 REAL, ESTIMATED = "real bits per pixel", "estimated bits per pixel"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from codec_det.bit_map import BitMap
+from codec_det.pictures.bit_map import BitMap
 from codec_det.report.gallery import Gallery
 from codec_det.runs import Coded, Objects, Original
 

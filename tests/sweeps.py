@@ -118,6 +118,8 @@ def record_of(point, minutes=0, **changes):
         "dataset": "tiny",
         "iteration": None if point.evaluates else point.cfg.SOLVER.MAX_ITER,
         "config": changed_keys(point.cfg),
+        "regime": "J-FT",
+        "codec": {"name": "bmshj2018-hyperprior"},
         "results": {"bbox": {"AP": 36.53}, "rate": {"bpp": 0.09449}},
     }
     return {**record, **changes}

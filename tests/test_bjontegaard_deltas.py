@@ -2,9 +2,9 @@ import math
 
 import pytest
 
-from codec_det.bjontegaard_deltas import bd, bd_by_seed, bd_matrix, deltas
-from codec_det.curves import curves_of
-from codec_det.records import Result
+from codec_det.rate_accuracy.bjontegaard_deltas import bd, bd_by_seed, bd_matrix, deltas
+from codec_det.rate_accuracy.curves import curves_of
+from codec_det.rate_accuracy.records import Result
 from tests.records import curve_records
 
 RATES, ACCURACIES = [0.1, 0.2, 0.4, 0.8], [30.0, 38.0, 44.0, 46.0]

@@ -9,9 +9,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from codec_det.bootstrap import interval, resample
-from codec_det.curves import curves_of
-from codec_det.records import read_results
+from codec_det.rate_accuracy.bootstrap import interval, resample
+from codec_det.rate_accuracy.curves import curves_of
+from codec_det.rate_accuracy.records import read_results
 from tests.records import record, write_data, write_run
 
 NAME, COUNT = "tiny", 40

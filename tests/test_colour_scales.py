@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from codec_det.colour_scales import MIDDLE, BitScale, DifferenceScale, subtract
+from codec_det.pictures.colour_scales import MIDDLE, BitScale, DifferenceScale, subtract
 
 WHITE = np.full((4, 6, 3), 255, np.uint8)
 

@@ -6,10 +6,10 @@ from itertools import chain
 
 import pytest
 
-from codec_det.comparisons import compare
-from codec_det.curve_data import bd_csv, describe, points_csv
-from codec_det.curves import curves_of
-from codec_det.records import Result
+from codec_det.rate_accuracy.comparisons import compare
+from codec_det.rate_accuracy.curve_data import bd_csv, describe, points_csv
+from codec_det.rate_accuracy.curves import curves_of
+from codec_det.rate_accuracy.records import Result
 from tests.records import curve_records, record
 
 RATES, ACCURACIES = [0.1, 0.2, 0.4, 0.8], [30.0, 38.0, 44.0, 46.0]

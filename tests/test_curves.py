@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from codec_det.curves import curves_of, find_anchor
 from codec_det.errors import CodecDetError
+from codec_det.rate_accuracy.curves import curves_of, find_anchor
 from tests.records import ESTIMATED, result
 
 

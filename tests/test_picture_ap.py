@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from codec_det.picture_ap import box_ap
+from codec_det.pictures.picture_ap import box_ap
 from codec_det.runs import NOTHING, Objects
 
 

@@ -9,7 +9,13 @@ from PIL import Image
 from codec_det.data.register import register_datasets
 from codec_det.data.shapes import generate
 from codec_det.errors import CodecDetError, DatasetError
-from codec_det.picture_choice import at_random, by_disagreement, by_ids, check_files, evenly
+from codec_det.pictures.picture_choice import (
+    at_random,
+    by_disagreement,
+    by_ids,
+    check_files,
+    evenly,
+)
 from codec_det.runs import open_run
 
 

@@ -3,9 +3,9 @@ import itertools
 import cv2
 import pytest
 
-from codec_det.curves import curves_of
 from codec_det.errors import CodecDetError
-from codec_det.plots import (
+from codec_det.rate_accuracy.curves import curves_of
+from codec_det.rate_accuracy.plots import (
     PLOT_DPI,
     PLOT_INCHES,
     REGIME_STYLES,

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from codec_det.errors import CodecDetError
-from codec_det.records import check_comparable, read_results
+from codec_det.rate_accuracy.records import check_comparable, read_results
 from tests.records import ESTIMATED, record, result, write_data, write_run
 
 

@@ -13,11 +13,11 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from codec_det.bjontegaard_deltas import MIN_POINTS
 from codec_det.checkpoint import ChainCheckpointer
-from codec_det.curves import curves_of
 from codec_det.data.shapes import generate
-from codec_det.records import read_results
+from codec_det.rate_accuracy.bjontegaard_deltas import MIN_POINTS
+from codec_det.rate_accuracy.curves import curves_of
+from codec_det.rate_accuracy.records import read_results
 from codec_det.report.gallery import Gallery, data_uri
 from codec_det.report.headline import facts, headline
 from codec_det.report.matrices import bd_tables

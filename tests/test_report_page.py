@@ -10,9 +10,9 @@ import shutil
 
 import pytest
 
-from codec_det.bjontegaard_deltas import MIN_POINTS
-from codec_det.curves import curves_of
-from codec_det.records import read_results
+from codec_det.rate_accuracy.bjontegaard_deltas import MIN_POINTS
+from codec_det.rate_accuracy.curves import curves_of
+from codec_det.rate_accuracy.records import read_results
 from codec_det.report.page import render_page, write_page
 from tests.report_study import make_gallery, make_record, write_run, write_study
 

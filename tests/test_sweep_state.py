@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from codec_det.records import read_results
+from codec_det.rate_accuracy.records import read_results
 from codec_det.sweep.duration import estimated_seconds, measured_seconds
 from codec_det.sweep.progress import Progress
 from codec_det.sweep.state import PLACES_AND_SPEED, Status, make_room, states_of

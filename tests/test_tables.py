@@ -3,12 +3,12 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from codec_det.bootstrap import Resamples
-from codec_det.comparisons import compare
-from codec_det.curve_data import describe
-from codec_det.curves import curves_of
-from codec_det.records import Result
-from codec_det.tables import bd_table, points_table
+from codec_det.rate_accuracy.bootstrap import Resamples
+from codec_det.rate_accuracy.comparisons import compare
+from codec_det.rate_accuracy.curve_data import describe
+from codec_det.rate_accuracy.curves import curves_of
+from codec_det.rate_accuracy.records import Result
+from codec_det.rate_accuracy.tables import bd_table, points_table
 from tests.records import curve_records, record
 
 RATES, ACCURACIES = [0.1, 0.2, 0.4, 0.8], [30.0, 38.0, 44.0, 46.0]

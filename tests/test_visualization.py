@@ -9,11 +9,18 @@ from detectron2.data import DatasetCatalog
 from detectron2.structures import BoxMode
 from PIL import Image
 
-from codec_det.bit_map import BitMap
-from codec_det.cells import display_size
-from codec_det.colour_scales import BitScale, DifferenceScale, subtract
-from codec_det.drawing import BLACK, GREY, LINE, WHITE, scale_bar
 from codec_det.errors import CodecDetError, ConfigError
+from codec_det.pictures.bit_map import BitMap
+from codec_det.pictures.cells import display_size
+from codec_det.pictures.colour_scales import BitScale, DifferenceScale, subtract
+from codec_det.pictures.drawing import BLACK, GREY, LINE, WHITE, scale_bar
+from codec_det.pictures.visualization import (
+    GAP,
+    MARGIN,
+    Sheet,
+    class_colours,
+    save_sheet,
+)
 from codec_det.runs import (
     NOTHING,
     Coded,
@@ -23,13 +30,6 @@ from codec_det.runs import (
     column_headings,
     open_run,
     read_original,
-)
-from codec_det.visualization import (
-    GAP,
-    MARGIN,
-    Sheet,
-    class_colours,
-    save_sheet,
 )
 
 

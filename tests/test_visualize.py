@@ -15,7 +15,7 @@ from PIL import Image
 from codec_det.checkpoint import ChainCheckpointer
 from codec_det.data.register import register_datasets
 from codec_det.data.shapes import generate
-from codec_det.picture_choice import at_random, by_ids, evenly
+from codec_det.pictures.picture_choice import at_random, by_ids, evenly
 from codec_det.runs import code_pictures, open_run
 from codec_det.trainer import evaluate, load_chain
 from tools import visualize as tool

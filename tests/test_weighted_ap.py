@@ -10,7 +10,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from codec_det.weighted_ap import load_truth, match
+from codec_det.rate_accuracy.weighted_ap import load_truth, match
 
 IMAGES, CLASSES, BUSY, EMPTY = 14, 4, 2, 5
 

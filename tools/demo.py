@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     args = build_parser().parse_args(argv)
     from codec_det.errors import CodecDetError
-    from codec_det.records import read_results
+    from codec_det.rate_accuracy.records import read_results
 
     folders = {name: args.output_dir / name for name in ("baseline", "tft", "cft", "jft")}
 

@@ -112,9 +112,9 @@ class Detector:
         """
         from codec_det.detections import to_results
         from codec_det.errors import CodecDetError
+        from codec_det.pictures.visualization import save_sheet
         from codec_det.pixels import to_uint8
         from codec_det.runs import Objects
-        from codec_det.visualization import save_sheet
 
         data = path.read_bytes()
         try:

@@ -98,12 +98,16 @@ def open_encoder(path: Path, device: str, workers: int) -> Callable[[np.ndarray]
         import torch
 
         from codec_det.codec.deploy import load_encoder
+        from codec_det.codec.precision import BFLOAT16_NOTE, transforms_dtype
     except ImportError as error:
         raise CodecDetError(
             f"'{path}' needs {error.name}, which is not installed: install it, or give an encoder "
             "exported with tools/export_model.py --onnx"
         ) from None
-    encoder = load_encoder(path, device)
+    dtype = transforms_dtype(device)
+    encoder = load_encoder(path, device, dtype=dtype)
+    if dtype == torch.bfloat16:
+        print(BFLOAT16_NOTE)
     # Not of all cores: OMP_NUM_THREADS may say fewer.
     threads = max(torch.get_num_threads() // workers, 1)
 

@@ -31,11 +31,11 @@ from command_line import INTERRUPTED, not_negative
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from codec_det.bootstrap import Resamples
-    from codec_det.comparisons import Comparison
-    from codec_det.curves import Curve
-    from codec_det.records import Result
-    from codec_det.tables import Table
+    from codec_det.rate_accuracy.bootstrap import Resamples
+    from codec_det.rate_accuracy.comparisons import Comparison
+    from codec_det.rate_accuracy.curves import Curve
+    from codec_det.rate_accuracy.records import Result
+    from codec_det.rate_accuracy.tables import Table
 
 EPILOG = """
 examples:
@@ -88,11 +88,11 @@ def make(args: argparse.Namespace) -> None:
     Raises:
         CodecDetError: if results cannot be read or do not compare, or nothing can be written.
     """
-    from codec_det.comparisons import compare
-    from codec_det.curves import curves_of, find_anchor
     from codec_det.files import make_folder
-    from codec_det.records import read_results
-    from codec_det.tables import bd_table, points_table
+    from codec_det.rate_accuracy.comparisons import compare
+    from codec_det.rate_accuracy.curves import curves_of, find_anchor
+    from codec_det.rate_accuracy.records import read_results
+    from codec_det.rate_accuracy.tables import bd_table, points_table
 
     results = read_results(args.results, args.dataset)
     curves = curves_of(results)
@@ -112,7 +112,7 @@ def make(args: argparse.Namespace) -> None:
 
 def draw(results: Sequence[Result], args: argparse.Namespace) -> Resamples | None:
     """Resampled test sets, if they are wanted; says which runs have none and why."""
-    from codec_det.bootstrap import resample
+    from codec_det.rate_accuracy.bootstrap import resample
 
     default = 200 if args.output_dir else 0
     count = default if args.bootstrap is None else args.bootstrap
@@ -132,9 +132,9 @@ def write(
     tables: Sequence[Table],
 ) -> list[Path]:
     """Write everything to --output-dir; returns the files' paths."""
-    from codec_det.curve_data import bd_csv, describe, points_csv
     from codec_det.files import atomic_file
-    from codec_det.plots import write_figures
+    from codec_det.rate_accuracy.curve_data import bd_csv, describe, points_csv
+    from codec_det.rate_accuracy.plots import write_figures
 
     data = describe(curves, comparisons, resamples)
     records = [

@@ -73,9 +73,9 @@ def write_report(args: argparse.Namespace) -> Path:
     Raises:
         CodecDetError: if there are no results, they do not compare, or nothing can be written.
     """
-    from codec_det import records
-    from codec_det.curves import curves_of
     from codec_det.files import make_folder
+    from codec_det.rate_accuracy import records
+    from codec_det.rate_accuracy.curves import curves_of
     from codec_det.report.page import render_page, write_page
     from codec_det.report.picture_coding import make_gallery
 

@@ -130,7 +130,7 @@ def choose(runs: Sequence[Run], args: argparse.Namespace) -> list[dict[str, Any]
     Raises:
         CodecDetError: if they cannot be chosen, or have no files.
     """
-    from codec_det import picture_choice
+    from codec_det.pictures import picture_choice
 
     dataset = runs[0].dataset
     if args.images:
@@ -183,8 +183,8 @@ def write_sheets(
     """A sheet per picture and the overview; their paths."""
     from detectron2.data import MetadataCatalog
 
+    from codec_det.pictures.visualization import Sheet, class_colours, save_sheet
     from codec_det.runs import column_headings
-    from codec_det.visualization import Sheet, class_colours, save_sheet
 
     names = MetadataCatalog.get(runs[0].dataset).get("thing_classes", [])
     colours = class_colours(rows)

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..colour_scales import BitScale
-from ..drawing import Colour
+from ..pictures.colour_scales import BitScale
+from ..pictures.drawing import Colour
+from ..pictures.visualization import class_colours
 from ..runs import Coded, Objects, Original
-from ..visualization import class_colours
 from .wording import DASH, TIMES
 
 THRESHOLD = 0.5  # detections of lower scores are not drawn

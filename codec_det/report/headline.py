@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..curves import Curve, Point
-from ..records import Result
+from ..rate_accuracy.curves import Curve, Point
+from ..rate_accuracy.records import Result
 from .points import DIGITS, with_range
 from .wording import text
 

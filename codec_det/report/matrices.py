@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..bjontegaard_deltas import Delta, bd_matrix
-from ..curves import Curve
+from ..rate_accuracy.bjontegaard_deltas import Delta, bd_matrix
+from ..rate_accuracy.curves import Curve
 from .wording import text
 
 EXPLANATION = (

@@ -22,9 +22,9 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from .. import __version__
-from ..curves import Curve
 from ..files import atomic_file
-from ..records import Result
+from ..rate_accuracy.curves import Curve
+from ..rate_accuracy.records import Result
 from .gallery import Gallery
 from .headline import facts, headline
 from .matrices import EXPLANATION, bd_tables

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
-from ..curves import Curve
 from ..data.register import check_datasets, register_datasets
 from ..errors import CodecDetError
-from ..picture_choice import Entry, by_disagreement, check_files, evenly
+from ..pictures.picture_choice import Entry, by_disagreement, check_files, evenly
+from ..rate_accuracy.curves import Curve
 from ..runs import CHECKPOINT_TAG, Coded, Run, code_pictures, open_run, read_original
 from .gallery import Gallery
 

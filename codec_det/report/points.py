@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..curves import Curve, Point
-from ..plots import OTHER_STYLE, REGIME_STYLES
-from ..records import Result
+from ..rate_accuracy.curves import Curve, Point
+from ..rate_accuracy.plots import OTHER_STYLE, REGIME_STYLES
+from ..rate_accuracy.records import Result
 from .wording import DASH, TIMES, text
 
 # Digits after the point.

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..records import Result
+from ..rate_accuracy.records import Result
 from ..runs import CONFIG_FILE
 from .points import run_name
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..curves import REGIMES, UNCOMPRESSED, Curve
-from ..plots import OTHER_STYLE, REGIME_STYLES
+from ..rate_accuracy.curves import REGIMES, UNCOMPRESSED, Curve
+from ..rate_accuracy.plots import OTHER_STYLE, REGIME_STYLES
 from .points import css_colour, run_name
 from .wording import text
 

@@ -2,6 +2,6 @@
 
 A point is one run of tools/train_net.py in a folder of its own. :mod:`.study` reads the YAML,
 :mod:`.points` makes checked points of it, :mod:`.state` tells from the results on disk which are
-done, :mod:`.schedule` runs the others, one after the other here or, by :mod:`.ray_cluster`, on many
+done, :mod:`.schedule` runs the others, one after the other here or, by :mod:`.machines`, on many
 machines.
 """

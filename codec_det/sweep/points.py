@@ -17,11 +17,10 @@ from ..config import check_config, load_config
 from ..data.register import check_datasets, register_datasets
 from ..errors import CodecDetError, ConfigError
 from ..regimes import Regime
+from ..results import SET_ASIDE
 from .study import REGIME, Entry, OperatingPoint, Settings, Study, did_you_mean
 
 FINAL_WEIGHTS = "model_final.pth"
-SET_ASIDE = ".old-"
-"""In the names of folders whose results are no longer those of the study: <point>.old-<time>."""
 
 _REFERENCE = re.compile(r"\$\{(.*?)\}")
 _NAME = re.compile(r"\w[\w.+-]*")

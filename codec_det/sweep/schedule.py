@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..files import make_folder
+from ..results import RESULTS_FILE, read_records
 from .duration import in_words
 from .launch import CONSOLE, Outcome, job_of
 from .machines import Machines
 from .points import Point
 from .progress import Progress
-from .state import State, Status, make_room, read_records, state_of
+from .state import State, Status, make_room, state_of
 
 WRONG_INPUT = 2
 """Exit status of tools/train_net.py for what a second attempt cannot mend."""
@@ -113,7 +114,7 @@ class Schedule:
 
 
 def _figures(point: Point) -> str:
-    results = read_records(point.folder)[-1]["results"]
+    results = list(read_records(point.folder / RESULTS_FILE))[-1]["results"]
     found = [
         (name, form, results.get(group, {}).get(key))
         for group, key, name, form in (

@@ -17,20 +17,16 @@ from typing import Any
 
 from ..config import flatten, load_config
 from ..errors import CodecDetError
-from ..results import RESULTS_FILE, changed_keys
-from ..runs import CHECKPOINT_TAG, CONFIG_FILE
-from .points import FINAL_WEIGHTS, SET_ASIDE, Point
-
-Record = dict[str, Any]
-
-PLACES_AND_SPEED = frozenset(
-    {
-        *("OUTPUT_DIR", "DATASETS.ROOT", "MODEL.CODEC.CACHE", "MODEL.CODEC.CACHE_GB"),
-        *("MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "CUDNN_BENCHMARK"),
-        "MODEL.CODEC.CHECKPOINT_ACTIVATIONS",
-    }
+from ..results import (
+    PLACES_AND_SPEED,
+    RESULTS_FILE,
+    SET_ASIDE,
+    Record,
+    changed_keys,
+    read_records,
 )
-"""Config keys whose values make no other results."""
+from ..runs import CHECKPOINT_TAG, CONFIG_FILE
+from .points import FINAL_WEIGHTS, Point
 
 
 class Status(str, Enum):
@@ -131,28 +127,11 @@ def _newest_records(point: Point) -> list[Record]:
     Of a point that trains, evaluations alone do not count: they may be of other weights.
     """
     newest: dict[str, Record] = {}
-    for record in read_records(point.folder):
+    path = point.folder / RESULTS_FILE
+    for record in read_records(path) if path.exists() else ():
         if point.evaluates or record["iteration"] is not None:
             newest[record["dataset"]] = record
     return [newest[name] for name in dict.fromkeys(point.cfg.DATASETS.TEST) if name in newest]
-
-
-def read_records(folder: Path) -> list[Record]:
-    """The complete records of a run, oldest first."""
-    try:
-        lines = (folder / RESULTS_FILE).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    records = []
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            # Cut short: the run was killed, or the disk was full.
-            continue
-        if {"time", "dataset", "iteration", "config", "results"} <= record.keys():
-            records.append(record)
-    return records
 
 
 def _differences(wanted: dict[str, Any], found: dict[str, Any]) -> set[str]:

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from ..errors import CodecDetError
+from ..files import atomic_file
 from .curves import Curve, Point
-from .errors import CodecDetError
-from .files import atomic_file
 
 # In the study's order. Colours are those of Okabe and Ito, which the colour-blind can tell apart;
 # markers differ too, for print in grey.

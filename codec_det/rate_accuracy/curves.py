@@ -13,8 +13,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .codec.names import LEARNED
-from .errors import CodecDetError
+from ..codec.names import LEARNED
+from ..errors import CodecDetError
 from .operating_points import configuration, name_points, operating_point
 from .records import Result, check_comparable
 

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .codec import Codec
-from .codec.bitstream_codec import BitstreamCodec
-from .codec.learned import LearnedCodec
+from ..codec import Codec
+from ..codec.bitstream_codec import BitstreamCodec
+from ..codec.learned import LearnedCodec
 
 
 @dataclass(frozen=True)

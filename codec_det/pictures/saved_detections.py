@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from detectron2.data import MetadataCatalog
 
-from .errors import CodecDetError
-from .runs import CONFIG_FILE, Objects, Run
+from ..errors import CodecDetError
+from ..runs import CONFIG_FILE, Objects, Run
 
 # detectron2's COCOEvaluator writes the first, our RateEvaluator the second.
 DETECTIONS_FILE, PICTURES_FILE = "coco_instances_results.json", "per_image.csv"

@@ -23,13 +23,13 @@ from detectron2.data import MetadataCatalog
 from pycocotools.coco import COCO
 from tqdm import tqdm
 
+from ..data.register import register_datasets
+from ..data.shapes import SPLITS, ensure_shapes
+from ..errors import CodecDetError, DatasetError
+from ..runs import open_run
 from .bjontegaard_deltas import deltas
 from .curves import Curve, Point
-from .data.register import register_datasets
-from .data.shapes import SPLITS, ensure_shapes
-from .errors import CodecDetError, DatasetError
 from .records import Result
-from .runs import open_run
 from .weighted_ap import Matches, load_truth, match
 
 LEVEL = 95

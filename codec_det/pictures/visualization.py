@@ -28,6 +28,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..files import atomic_file
+from ..runs import Coded, Objects, Original
 from .cells import Cell, bit_row, difference_row, display_size
 from .drawing import (
     BLACK,
@@ -47,8 +49,6 @@ from .drawing import (
     transform,
     write_centred,
 )
-from .files import atomic_file
-from .runs import Coded, Objects, Original
 
 # Bright, for black letters on them and for any picture behind them.
 CLASS_COLOURS: tuple[Colour, ...] = (

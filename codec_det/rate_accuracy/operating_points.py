@@ -6,24 +6,17 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from .codec.names import LEARNED
+from ..codec.names import LEARNED
+from ..results import PLACES_AND_SPEED
 from .records import Result
 
 _CODEC = "MODEL.CODEC."
 # Where and how a run was made, which nothing that is measured follows from.
-_CIRCUMSTANCES = {
+_CIRCUMSTANCES = PLACES_AND_SPEED | {
     "SEED",
-    "OUTPUT_DIR",
-    "CUDNN_BENCHMARK",
     "VIS_PERIOD",
-    "DATASETS.ROOT",
     "DATASETS.COCO_FORMAT",
     "DATASETS.TEST",
-    "DATALOADER.NUM_WORKERS",
-    "MODEL.DEVICE",
-    "MODEL.CODEC.CACHE",
-    "MODEL.CODEC.CACHE_GB",
-    "MODEL.CODEC.CHECKPOINT_ACTIVATIONS",
     "SOLVER.CHECKPOINT_PERIOD",
     "TEST.EVAL_PERIOD",
 }

@@ -14,20 +14,12 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from .errors import CodecDetError
-from .results import RESULTS_FILE
-from .runs import CONFIG_FILE
+from ..errors import CodecDetError
+from ..results import RESULTS_FILE, SET_ASIDE, Record, read_records
+from ..runs import CONFIG_FILE
 
 logger = logging.getLogger(__name__)
-
-Record = dict[str, Any]
-
-# What a record has at least.
-_NEEDED = {"regime", "codec", "dataset", "results"}
-# In the names of folders that were set aside for a run made anew.
-_SET_ASIDE = ".old-"
 
 METRICS = {
     "AP": ("bbox", "AP"),
@@ -148,7 +140,7 @@ def _read(path: Path) -> list[Result]:
     if not path.exists():
         raise CodecDetError(f"'{path}' does not exist: give folders of runs, or files of records")
     if path.is_file() and not _is_run(path.parent, path.name):
-        results = [Result(record) for record in _records(path)]
+        results = [Result(record) for record in read_records(path)]
     else:
         folders = [path.parent] if path.is_file() else sorted(_run_folders(path))
         if not folders:
@@ -159,7 +151,7 @@ def _read(path: Path) -> list[Result]:
         results = [
             Result(record, folder)
             for folder in folders
-            for record in _newest(_records(folder / RESULTS_FILE))
+            for record in _newest(read_records(folder / RESULTS_FILE))
         ]
     if not results:
         raise CodecDetError(
@@ -176,7 +168,7 @@ def _newest(records: Iterable[Record]) -> Iterable[Record]:
 
 def _run_folders(root: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if _SET_ASIDE not in name]
+        folders[:] = [name for name in folders if SET_ASIDE not in name]
         if {CONFIG_FILE, RESULTS_FILE} <= set(files):
             yield Path(place)
 
@@ -184,28 +176,6 @@ def _run_folders(root: Path) -> Iterator[Path]:
 def _is_run(folder: Path, file_name: str) -> bool:
     """Whether a file is the results file of a run folder."""
     return file_name == RESULTS_FILE and (folder / CONFIG_FILE).is_file()
-
-
-def _records(path: Path) -> Iterator[Record]:
-    try:
-        lines = path.read_text(errors="replace").splitlines()
-    except OSError as error:
-        raise CodecDetError(f"cannot read '{path}': {error.strerror}") from None
-    for number, line in enumerate(lines, start=1):
-        record = _parse(line)
-        if record is not None:
-            yield record
-        elif line.strip():
-            logger.warning("%s: line %d is no record (cut short?); skipped", path, number)
-
-
-def _parse(line: str) -> Record | None:
-    """A line's record; None where it is none."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) and record.keys() >= _NEEDED else None
 
 
 def check_comparable(results: Sequence[Result]) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 from detectron2.data import DatasetCatalog
 from tqdm import tqdm
 
-from .errors import CodecDetError, DatasetError
+from ..errors import CodecDetError, DatasetError
+from ..runs import Run, ground_truth
 from .picture_ap import box_ap
-from .runs import Run, ground_truth
 from .saved_detections import read_saved_detections, some
 
 Entry = dict[str, Any]

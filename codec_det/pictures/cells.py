@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..runs import NOTHING, Coded, Objects, Original
 from .colour_scales import BitScale, DifferenceScale, subtract
 from .drawing import scale_bar, text_panel
-from .runs import NOTHING, Coded, Objects, Original
 
 NO_MAP = "no map: rate of a whole file"
 
