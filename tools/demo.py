@@ -2,7 +2,7 @@
 """The whole pipeline on generated pictures: fine-tune three regimes at one rate and compare them.
 
 Fine-tunes detector (T-FT), codec (C-FT) and both (J-FT) from the weights that come with the
-package, evaluates them and the off-the-shelf chain, prints a table and draws a plot and a picture.
+package, evaluates them and the off-the-shelf chain, and ends with curves, pictures and a report.
 Some minutes on two cores. Every step is a run of another tool, shown with its full command line.
 """
 
@@ -94,6 +94,7 @@ def main(argv: list[str] | None = None) -> int:
         runs = [str(folder) for folder in folders.values()]
         run_tool("visualize", *runs, "--output-dir", str(args.output_dir / "pictures"))
         run_tool("plot_rate_accuracy", *runs, "--output-dir", str(args.output_dir / "curves"))
+        run_tool("report", str(args.output_dir))
     except CodecDetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
