@@ -199,7 +199,7 @@ def test_overrides_that_cannot_be():
         read_overrides(["SEED", "1"])
 
 
-@pytest.mark.parametrize(("name", "count"), [("shapes", 1 + 4 + 3 * 4 * 6), ("bccd", 66)])
+@pytest.mark.parametrize(("name", "count"), [("shapes", 1 + 4 + 3 * 4 * 6 + 1), ("bccd", 67)])
 def test_published_studies(name, count, monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
     points = points_of(CONFIGS / f"study/{name}.yaml")
@@ -210,3 +210,11 @@ def test_published_studies(name, count, monkeypatch):
     assert jft.SEED == 3
     first_beta = jft.MODEL.CODEC.BETA
     assert first_beta == {"shapes": 1.0, "bccd": 4.0}[name]
+
+
+def test_published_study_of_coco(monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)
+    points = points_of(CONFIGS / "study/coco.yaml")
+    assert len(points) == 4 + 4 + 1 + 6 * 4 + 4
+    assert points["jft-quality_3-seed_1"].cfg.MODEL.CODEC.QUALITY == 3
+    assert not points["tft-quality_3-seed_1"].cfg.MODEL.CODEC.TARGET_BPP
