@@ -28,6 +28,7 @@ from .bitstream.entropy import EntropyModel
 from .bitstream.model_file import ModelFile, load_model, save_model
 from .codec.bitstream_codec import PictureDecoder
 from .codec.deploy import codec_metadata, load_arrays, move, to_arrays
+from .codec.fast_transforms import set_inner_dtype
 from .codec.learned import LearnedCodec
 from .config import check_config, get_codec_det_cfg
 from .errors import ConfigError, DatasetError, WeightsError
@@ -99,11 +100,17 @@ def save_receiver(
     save_model(path, "receiver", entropy, parts, metadata)
 
 
-def load_receiver(path: Path, device: str = "cpu", max_pixels: int = MAX_PIXELS) -> Receiver:
+def load_receiver(
+    path: Path,
+    device: str = "cpu",
+    max_pixels: int = MAX_PIXELS,
+    dtype: torch.dtype = torch.float32,
+) -> Receiver:
     """The receiver in a file of :func:`save_receiver`.
 
     Args:
         max_pixels: limit on the pictures it is willing to decode.
+        dtype: of the decoder's inner convolutions (:mod:`codec_det.codec.precision`).
 
     Raises:
         WeightsError: if the file is missing, damaged or no receiver, or needs a detector that this
@@ -118,6 +125,7 @@ def load_receiver(path: Path, device: str = "cpu", max_pixels: int = MAX_PIXELS)
     chain = _build_chain(file)
     codec: LearnedCodec = chain.codec  # type: ignore[assignment]
     load_arrays(codec.model.g_s, file, "g_s")
+    set_inner_dtype(codec.model.g_s, dtype)
     load_arrays(chain.detector, file, "detector")
     move(chain, device)
     return Receiver(PictureDecoder(codec.model.g_s, file.entropy, max_pixels), categories, chain)

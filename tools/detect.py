@@ -140,7 +140,10 @@ def detect_files(args: argparse.Namespace) -> int:
     Raises:
         CodecDetError: if something is wrong with anything but a file.
     """
+    import torch
+
     from codec_det.bitstream.container import MAX_PIXELS
+    from codec_det.codec.precision import BFLOAT16_NOTE, transforms_dtype
     from codec_det.detections import choose_image_ids
     from codec_det.errors import WeightsError
     from codec_det.file_batch import describe_failures, find_files, process
@@ -149,7 +152,8 @@ def detect_files(args: argparse.Namespace) -> int:
 
     paths = find_files(args.files, frozenset({".cdet"}), "coded pictures", distinct_names=True)
     image_ids, source = choose_image_ids(paths, args.annotations)
-    receiver = load_receiver(args.model, args.device, args.max_pixels or MAX_PIXELS)
+    dtype = transforms_dtype(args.device)
+    receiver = load_receiver(args.model, args.device, args.max_pixels or MAX_PIXELS, dtype)
     if not receiver.has_detector:
         raise WeightsError(
             f"'{args.model}' has no detector, only a decoder: export a run that has one, or use "
@@ -165,6 +169,8 @@ def detect_files(args: argparse.Namespace) -> int:
         partial.write_text(json.dumps(results), encoding="utf-8")
     print(describe(list(found.values()), seconds))
     print(f"image ids: {source}")
+    if dtype == torch.bfloat16:
+        print(BFLOAT16_NOTE)
     print(args.output_dir / DETECTIONS)
     if failures:
         print(describe_failures(failures, len(paths)), file=sys.stderr)

@@ -5,7 +5,9 @@ The encoder is a file of tools/export_model.py. encoder.safetensors runs in PyTo
 ONNX Runtime, where neither PyTorch, CompressAI nor detectron2 need be installed: codec_det, numpy,
 Pillow, constriction, onnxruntime, safetensors and tqdm are enough (install codec_det with pip's
 --no-deps, and these by name). The receiver that was exported with the encoder decodes what either
-writes (tools/decode.py, tools/detect.py), on any machine.
+writes (tools/decode.py, tools/detect.py), on any machine. Where the processor has AVX512_BF16,
+PyTorch computes inner layers in bfloat16, which is faster and may round a latent otherwise; the
+tool says so.
 
 Pictures are of any size, in any format with 8 bits per channel that Pillow reads; they are turned
 upright as their EXIF says, and transparency is dropped. Of a folder, those directly in it are

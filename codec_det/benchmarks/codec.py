@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from compressai.registry import MODELS
 from ..checkpoint import load_codec_weights, read_checkpoint
 from ..codec import build_codec
 from ..codec.bitstream_codec import BitstreamCodec
+from ..codec.fast_transforms import set_inner_dtype
+from ..codec.precision import transforms_dtype
 from ..codec.state import codec_weights
 from ..config import load_config
 from ..data.scenes import render_scene
@@ -50,8 +54,9 @@ def build_sides(settings: Settings, name: str) -> tuple[BitstreamCodec, Compress
 def measure(settings: Settings) -> Result:
     """Every codec of ``settings.codecs`` on a generated picture.
 
-    The notes have lengths in bytes, and the largest difference of the two reconstructions in 8-bit
-    levels.
+    In bfloat16, too, where deployed tools choose it. The notes have lengths in bytes, and the
+    largest difference of two reconstructions in 8-bit levels: ours from CompressAI's, and ours in
+    bfloat16 from ours in float32.
 
     Raises:
         WeightsError: as of :func:`build_sides`.
@@ -79,25 +84,46 @@ def _measure_codec(settings: Settings, name: str) -> Result:
     def peer_decode() -> torch.Tensor:
         return peer.decompress(**coded)["x_hat"][0, :, :height, :width]
 
+    def encode(dtype: torch.dtype = torch.float32) -> bytes:
+        set_inner_dtype(ours.codec, dtype)
+        return ours.encoder.encode(picture)
+
+    def decode(dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        set_inner_dtype(ours.codec, dtype)
+        return ours.decoder.decode(data)
+
+    sides: dict[str, Callable[[], object]] = {"encode": encode, "decode": decode}
+    lower = transforms_dtype(settings.device) == torch.bfloat16
+    if lower:
+        sides["encode in bfloat16"] = partial(encode, torch.bfloat16)
+        sides["decode in bfloat16"] = partial(decode, torch.bfloat16)
     with torch.inference_mode():
-        data, coded = ours.encoder.encode(picture), peer_encode()
-        sides = {
-            "encode": lambda: ours.encoder.encode(picture),
-            "peer_encode": peer_encode,
-            "decode": lambda: ours.decoder.decode(data),
-            "peer_decode": peer_decode,
-        }
+        data, coded = encode(), peer_encode()
         seconds = in_turn(
-            sides, settings.rounds, synchronize=settings.synchronize, label=f"codec {name}"
+            {**sides, "peer_encode": peer_encode, "peer_decode": peer_decode},
+            settings.rounds,
+            synchronize=settings.synchronize,
+            label=f"codec {name}",
         )
-        difference = (ours.decoder.decode(data) - peer_decode()).abs().max().item()
+        notes = {
+            "bytes": len(data),
+            "peer_bytes": sum(len(stream) for kind in coded["strings"] for stream in kind),
+            "max_difference": _levels(decode(), peer_decode()),
+        }
+        if lower:
+            notes["bfloat16_bytes"] = len(encode(torch.bfloat16))
+            notes["bfloat16_max_difference"] = _levels(decode(torch.bfloat16), decode())
     rows = [
-        Row(f"{name}, {stage}", "CompressAI", compare(seconds[stage], seconds[f"peer_{stage}"]))
-        for stage in ("encode", "decode")
+        Row(
+            f"{name}, {side}",
+            "CompressAI",
+            compare(seconds[side], seconds[f"peer_{side.split()[0]}"]),
+        )
+        for side in sides
     ]
-    notes = {
-        "bytes": len(data),
-        "peer_bytes": sum(len(stream) for kind in coded["strings"] for stream in kind),
-        "max_difference": 255 * difference,
-    }
     return Result(rows, notes=notes)
+
+
+def _levels(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest difference of pictures in [0, 1], in 8-bit levels."""
+    return 255 * (one - other).abs().max().item()

@@ -33,6 +33,7 @@ from ..bitstream.onnx_encoder import load_onnx_encoder
 from ..errors import CodecDetError, WeightsError
 from ..files import atomic_file
 from .bitstream_codec import PictureDecoder
+from .fast_transforms import set_inner_dtype
 from .learned import LearnedCodec
 from .transforms import Analysis, run_analysis
 
@@ -102,12 +103,15 @@ def save_onnx_encoder(path: Path, codec: LearnedCodec, entropy: EntropyModel) ->
         program.save(unfinished, external_data=False)
 
 
-def load_encoder(path: Path, device: str = "cpu", threads: int = 0) -> PictureEncoder:
+def load_encoder(
+    path: Path, device: str = "cpu", threads: int = 0, dtype: torch.dtype = torch.float32
+) -> PictureEncoder:
     """The encoder in a file of :func:`save_encoder` or :func:`save_onnx_encoder` (``.onnx``).
 
     Args:
         device: of the transforms; ONNX files run on the CPU.
         threads: per picture, of ONNX files; 0: as many as there are cores.
+        dtype: of the inner convolutions (:mod:`codec_det.codec.precision`), not of ONNX files.
 
     Raises:
         WeightsError: if the file is missing, damaged or no encoder.
@@ -119,11 +123,21 @@ def load_encoder(path: Path, device: str = "cpu", threads: int = 0) -> PictureEn
     codec = build_codec(file)
     analysis = Analysis(codec.model, file.entropy)
     load_arrays(analysis, file, "analysis")
+    set_inner_dtype(analysis, dtype)
     return PictureEncoder(partial(run_analysis, move(analysis, device)), file.entropy)
 
 
-def load_decoder(path: Path, device: str = "cpu", max_pixels: int = MAX_PIXELS) -> PictureDecoder:
+def load_decoder(
+    path: Path,
+    device: str = "cpu",
+    max_pixels: int = MAX_PIXELS,
+    dtype: torch.dtype = torch.float32,
+) -> PictureDecoder:
     """The decoder in a receiver file; its detector is not read.
+
+    Args:
+        max_pixels: limit on the pictures it is willing to decode.
+        dtype: of the inner convolutions (:mod:`codec_det.codec.precision`).
 
     Raises:
         WeightsError: if the file is missing, damaged or no receiver.
@@ -132,6 +146,7 @@ def load_decoder(path: Path, device: str = "cpu", max_pixels: int = MAX_PIXELS) 
     file = load_model(path, "receiver", ("g_s",))
     g_s = build_codec(file).model.g_s
     load_arrays(g_s, file, "g_s")
+    set_inner_dtype(g_s, dtype)
     return PictureDecoder(move(g_s, device), file.entropy, max_pixels)
 
 
