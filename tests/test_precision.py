@@ -5,6 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from codec_det.benchmarks import codec as benchmark
+from codec_det.benchmarks.settings import Settings
 from codec_det.checkpoint import load_codec_weights
 from codec_det.codec import build_codec, fast_transforms, precision
 from codec_det.codec.bitstream_codec import PictureDecoder, picture_encoder
@@ -143,3 +145,15 @@ def test_it_is_set_where_it_is_asked_for(tmp_path, tiny_set):
         assert encoder.analysis.args[0].g_a.inner_dtype == dtype
         assert load_decoder(receiver, **options).g_s.inner_dtype == dtype
         assert load_receiver(receiver, **options).decoder.g_s.inner_dtype == dtype
+
+
+def test_the_benchmark_has_rows_of_both(monkeypatch):
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: True)
+    name = "bmshj2018-factorized"
+    settings = Settings("", codecs=(name,), codec_size=(64, 80), rounds=1)
+    result = benchmark.measure(settings)
+    stages = ("encode", "decode", "encode in bfloat16", "decode in bfloat16")
+    assert [row.what for row in result.rows] == [f"{name}, {stage}" for stage in stages]
+    notes = result.notes[name]
+    # Its decoder runs in bfloat16, and the float32 one is still CompressAI's.
+    assert notes["max_difference"] < 0.01 < notes["bfloat16_max_difference"] < 2

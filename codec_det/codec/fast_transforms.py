@@ -194,7 +194,7 @@ def _apply_last(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def _normalize_in_place(gdn: GDN, x: Tensor) -> Tensor:
-    """``gdn(x)`` of float32 or bfloat16, computed in float32."""
+    """``gdn(x)`` computed in float32, written over x (b, C, H, W), float32 or bfloat16."""
     beta, gamma = gdn.beta_reparam(gdn.beta), gdn.gamma_reparam(gdn.gamma)
     x = x.contiguous(memory_format=torch.channels_last)
     parts = [piece for (piece,) in pieces(x, values=PIECE_VALUES)]
