@@ -29,7 +29,8 @@ REGIMES = {
     "codec": "C-FT",
     "detector": "T-FT",
 }
-SHIPPED = sorted(CONFIGS.rglob("*.yaml"))
+# Those of sweeps are in tests/test_sweep_study.py.
+SHIPPED = sorted(set(CONFIGS.rglob("*.yaml")) - set(CONFIGS.glob("study/*.yaml")))
 FILE_IDS = [str(path.relative_to(CONFIGS)) for path in SHIPPED]
 
 

@@ -74,17 +74,17 @@ def write_report(args: argparse.Namespace) -> Path:
         CodecDetError: if there are no results, they do not compare, or nothing can be written.
     """
     from codec_det.files import make_folder
-    from codec_det.rate_accuracy import records
     from codec_det.rate_accuracy.curves import curves_of
+    from codec_det.rate_accuracy.records import read_results
     from codec_det.report.page import render_page, write_page
     from codec_det.report.picture_coding import make_gallery
 
     root, output = args.results_dir, args.output or args.results_dir / "report.html"
     warned = WarningList()
-    logger = logging.getLogger(records.__name__)
+    logger = logging.getLogger("codec_det")
     logger.addHandler(warned)
     try:
-        results = records.read_results([root], args.dataset)
+        results = read_results([root], args.dataset)
     finally:
         logger.removeHandler(warned)
     curves = curves_of(results)

@@ -14,7 +14,8 @@ from ..errors import ConfigError
 from . import launch
 from .launch import Job, Outcome
 
-START_SECONDS = 60
+# A machine's first task starts Python and loads PyTorch, from a file system that may be slow.
+START_SECONDS = 180
 
 
 class Machines(Protocol):
