@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import pytest
 
@@ -122,3 +124,16 @@ def test_the_matrix_has_all_pairs_but_levels():
     assert set(matrix) == {(names[0], names[1]), (names[1], names[0])}
     assert matrix[names[0], names[1]].rate.value == pytest.approx(-50)
     assert matrix[names[1], names[0]].rate.value == pytest.approx(100)
+
+
+def test_figures_of_points_need_no_detectron2():
+    program = """
+import sys
+sys.modules["detectron2"] = None
+from codec_det.rate_accuracy.bjontegaard_deltas import deltas
+both = deltas([1, 2, 4], [10, 20, 30], [0.8, 1.6, 3.2], [10, 20, 30])
+print(f"{both.rate.value:.6f}", "torch" in sys.modules)
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["-20.000000", "False"]

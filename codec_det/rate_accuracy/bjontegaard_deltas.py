@@ -15,11 +15,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from typing import TYPE_CHECKING
 
 import numpy as np
 from bjontegaard import bd_psnr, bd_rate
 
-from .curves import Curve
+# Curves are read with detectron2's configs, which the figures of points do not need.
+if TYPE_CHECKING:
+    from .curves import Curve
 
 # Bjøntegaard's own cubic needs four, PCHIP only two: but a straight line says nothing of the curve
 # between them. Published figures are of four or more.
