@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from codec_det.rate_accuracy.curves import Curve, curves_of
 from codec_det.rate_accuracy.records import Result
 
 REAL, ESTIMATED = "real bits per pixel", "estimated bits per pixel"
@@ -51,6 +52,20 @@ def curve_records(
     """A point for each rate, of quality 1, 2, ..."""
     points = enumerate(zip(rates, accuracies, strict=True), start=1)
     return [record(regime, bpp, ap, quality=i, **options) for i, (bpp, ap) in points]
+
+
+def some_curves() -> list[Curve]:
+    """Uncompressed, a baseline, J-FT of two seeds at 0.8 of its rates, and T-FT of two points."""
+    rates, accuracies = [0.1, 0.2, 0.4, 0.8], [30.0, 38.0, 44.0, 46.0]
+    less = [0.8 * rate for rate in rates]
+    records = [
+        record("baseline", 24.0, 60.0, codec="identity"),
+        *curve_records("baseline", rates, accuracies),
+        *curve_records("T-FT", rates[:2], accuracies[:2]),
+        *curve_records("J-FT", less, accuracies, seed=1),
+        *curve_records("J-FT", less, [ap + 2.0 for ap in accuracies], seed=2),
+    ]
+    return curves_of([Result(one) for one in records])
 
 
 def write_run(folder: Path, *lines: dict[str, Any] | str) -> Path:

@@ -2,31 +2,17 @@ import csv
 import io
 import json
 import math
-from itertools import chain
 
 import pytest
 
 from codec_det.rate_accuracy.comparisons import compare
 from codec_det.rate_accuracy.curve_data import bd_csv, describe, points_csv
-from codec_det.rate_accuracy.curves import curves_of
-from codec_det.rate_accuracy.records import Result
-from tests.records import curve_records, record
-
-RATES, ACCURACIES = [0.1, 0.2, 0.4, 0.8], [30.0, 38.0, 44.0, 46.0]
+from tests.records import some_curves
 
 
 @pytest.fixture
 def curves():
-    seeds = [
-        curve_records(
-            "J-FT", [0.8 * rate for rate in RATES], [ap + gain for ap in ACCURACIES], seed=s
-        )
-        for s, gain in ((1, 0.0), (2, 2.0))
-    ]
-    level = [record("baseline", 24.0, 60.0, codec="identity")]
-    few = curve_records("T-FT", RATES[:2], ACCURACIES[:2])
-    records = [*level, *curve_records("baseline", RATES, ACCURACIES), *few]
-    return curves_of([Result(one) for one in chain(records, *seeds)])
+    return some_curves()
 
 
 def test_csv_has_all_digits_and_the_data_no_nan(curves):

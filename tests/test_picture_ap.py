@@ -2,22 +2,11 @@
 
 import math
 
-import numpy as np
 import pytest
 
 from codec_det.pictures.picture_ap import box_ap
-from codec_det.runs import NOTHING, Objects
-
-
-def objects(boxes, classes, scores=None, crowd=None):
-    count = len(classes)
-    return Objects(
-        np.array(boxes, dtype=float).reshape(-1, 4),
-        np.array(classes, dtype=np.int64),
-        np.array(scores if scores is not None else [1.0] * count),
-        np.array(crowd if crowd is not None else [False] * count, dtype=bool),
-    )
-
+from codec_det.runs import NOTHING
+from tests.objects import objects
 
 LEFT, RIGHT = [0, 0, 40, 50], [60, 10, 100, 60]
 

@@ -1,5 +1,3 @@
-from itertools import chain
-
 import numpy as np
 import pytest
 
@@ -9,23 +7,12 @@ from codec_det.rate_accuracy.curve_data import describe
 from codec_det.rate_accuracy.curves import curves_of
 from codec_det.rate_accuracy.records import Result
 from codec_det.rate_accuracy.tables import bd_table, points_table
-from tests.records import curve_records, record
-
-RATES, ACCURACIES = [0.1, 0.2, 0.4, 0.8], [30.0, 38.0, 44.0, 46.0]
+from tests.records import record, some_curves
 
 
 @pytest.fixture
 def curves():
-    seeds = [
-        curve_records(
-            "J-FT", [0.8 * rate for rate in RATES], [ap + gain for ap in ACCURACIES], seed=s
-        )
-        for s, gain in ((1, 0.0), (2, 2.0))
-    ]
-    level = [record("baseline", 24.0, 60.0, codec="identity")]
-    few = curve_records("T-FT", RATES[:2], ACCURACIES[:2])
-    records = [*level, *curve_records("baseline", RATES, ACCURACIES), *few]
-    return curves_of([Result(one) for one in chain(records, *seeds)])
+    return some_curves()
 
 
 def test_points_are_listed_with_the_range_over_seeds(curves):

@@ -24,24 +24,13 @@ from codec_det.pictures.visualization import (
 from codec_det.runs import (
     NOTHING,
     Coded,
-    Objects,
     Original,
     check_same_dataset,
     column_headings,
     open_run,
     read_original,
 )
-
-
-def objects(boxes, classes, scores=None, crowd=None):
-    count = len(classes)
-    return Objects(
-        np.array(boxes, dtype=float).reshape(-1, 4),
-        np.array(classes, dtype=np.int64),
-        np.array(scores if scores is not None else [1.0] * count),
-        np.array(crowd if crowd is not None else [False] * count, dtype=bool),
-    )
-
+from tests.objects import objects
 
 LEFT = [0, 0, 40, 50]
 
