@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from .bitstream.ids import WITHOUT_BITSTREAM
-from .checkpoint import load_codec_weights
 from .codec import Codec, build_codec
 from .codec.conventional import ConventionalCodec
 from .codec.names import CONVENTIONAL, LEARNED, max_quality
@@ -21,6 +20,7 @@ from .config import load_config
 from .conventional import build_picture_codec
 from .errors import ConfigError, WeightsError
 from .results import state_sha256
+from .training.checkpoint import load_codec_weights
 
 REAL = "bits of whole files, headers included"
 ESTIMATED = "bits estimated from likelihoods; no file was made"

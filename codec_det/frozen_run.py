@@ -11,7 +11,7 @@ from .data.register import register_datasets
 from .errors import WeightsError
 from .meta_arch import CodecDetector
 from .runs import Run, open_run
-from .trainer import load_chain
+from .training.trainer import load_chain
 
 
 def open_deployable(folder: Path) -> Run:

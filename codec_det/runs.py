@@ -26,7 +26,7 @@ from .pictures.picture_ap import box_ap
 from .pixels import to_codec
 from .regimes import Regime
 from .results import RESULTS_FILE
-from .trainer import as_evaluated, load_chain
+from .training.trainer import as_evaluated, load_chain
 
 if TYPE_CHECKING:
     from .pictures.bit_map import BitMap

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from codec_det.checkpoint import ChainCheckpointer
 from codec_det.codec.deploy import load_encoder
 from codec_det.config import load_config
-from codec_det.trainer import load_chain
+from codec_det.training.checkpoint import ChainCheckpointer
+from codec_det.training.trainer import load_chain
 from tests.conftest import CONFIGS, TINY
 from tools import export_model
 

@@ -13,7 +13,7 @@ from codec_det.benchmarks.result import Curve, Result, Row, table
 from codec_det.benchmarks.settings import Settings, training_batch
 from codec_det.codec.names import LEARNED
 from codec_det.timing import Comparison
-from codec_det.trainer import load_chain
+from codec_det.training.trainer import load_chain
 from tests.conftest import CONFIGS, TINY
 from tools import benchmark as tool
 

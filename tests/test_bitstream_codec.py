@@ -19,7 +19,7 @@ from codec_det.data.register import register_datasets
 from codec_det.data.shapes import scenes
 from codec_det.errors import BitstreamError, ConfigError, WeightsError
 from codec_det.pixels import to_uint8
-from codec_det.trainer import evaluate
+from codec_det.training.trainer import evaluate
 from tests.test_train_net import command, equal, weights
 from tools.train_net import main
 

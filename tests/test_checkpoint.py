@@ -14,9 +14,9 @@ from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
 
 import codec_det
-from codec_det.checkpoint import ChainCheckpointer, load_codec_weights, read_checkpoint
 from codec_det.codec import build_codec
 from codec_det.errors import WeightsError
+from codec_det.training.checkpoint import ChainCheckpointer, load_codec_weights, read_checkpoint
 
 FACTORIZED = "bmshj2018-factorized"
 
@@ -456,7 +456,7 @@ def test_packaged_weights_are_found_in_the_package(chain, tmp_path, monkeypatch)
     source, target = chain(1), chain(2)
     (tmp_path / "weights").mkdir()
     write_chain(source, tmp_path / "weights" / "own")
-    monkeypatch.setattr("codec_det.checkpoint.__file__", str(tmp_path / "checkpoint.py"))
+    monkeypatch.setattr("codec_det.training.checkpoint.__file__", str(tmp_path / "checkpoint.py"))
     load(target, "codec_det://own.pth")
     assert_same(target, source.state_dict())
     with PathManager.open("codec_det://own.pth", "rb") as file:

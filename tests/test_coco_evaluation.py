@@ -15,7 +15,7 @@ from pycocotools import cocoeval
 from codec_det.coco_evaluation import FastCOCOEvaluator
 from codec_det.data.loader import build_test_loader
 from codec_det.data.register import register_datasets
-from codec_det.trainer import Trainer, load_chain
+from codec_det.training.trainer import Trainer, load_chain
 
 HEIGHT, WIDTH = 480, 640
 

@@ -75,7 +75,7 @@ def test_pictures_that_cannot_be_coded_are_named(webp_cfg, tmp_path):
 def test_evaluation_charges_files_and_a_second_one_encodes_nothing(webp_cfg):
     cfg = webp_cfg("MODEL.WEIGHTS", "")
     check_config(cfg)
-    from codec_det.trainer import Trainer
+    from codec_det.training.trainer import Trainer
 
     model = Trainer.build_model(cfg)
     first, second = (Trainer.test(cfg, model)["rate"] for _ in range(2))
@@ -93,7 +93,7 @@ def test_evaluation_charges_files_and_a_second_one_encodes_nothing(webp_cfg):
 
 def test_the_record_says_how_to_repeat_it(webp_cfg, tmp_path):
     from codec_det.results import build_record
-    from codec_det.trainer import Trainer
+    from codec_det.training.trainer import Trainer
 
     cfg = webp_cfg()
     record = build_record(cfg, Trainer.build_model(cfg), "tiny", {})
@@ -108,7 +108,7 @@ def test_the_record_says_how_to_repeat_it(webp_cfg, tmp_path):
 
 
 def test_detector_trains_on_decoded_pictures(webp_cfg, tmp_path):
-    from codec_det.trainer import Trainer
+    from codec_det.training.trainer import Trainer
 
     cfg = webp_cfg(
         *("MODEL.DETECTOR.TRAINABLE", True, "MODEL.WEIGHTS", "", "SOLVER.MAX_ITER", 2),

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from codec_det.checkpoint import ChainCheckpointer, load_codec_weights
-from codec_det.trainer import load_chain
+from codec_det.training.checkpoint import ChainCheckpointer, load_codec_weights
+from codec_det.training.trainer import load_chain
 from tools.export_codec import main
 
 

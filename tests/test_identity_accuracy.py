@@ -8,7 +8,7 @@ from codec_det.config import load_config
 from codec_det.data.loader import build_test_loader
 from codec_det.data.register import register_datasets
 from codec_det.data.shapes import generate
-from codec_det.trainer import load_chain
+from codec_det.training.trainer import load_chain
 from tests.conftest import CONFIGS
 
 

@@ -14,7 +14,7 @@ from codec_det.data.coco_format import register_coco_format
 from codec_det.data.register import register_datasets
 from codec_det.errors import BitstreamError, DatasetError, WeightsError
 from codec_det.receiver import dataset_categories, load_receiver, save_receiver
-from codec_det.trainer import load_chain, real_bits
+from codec_det.training.trainer import load_chain, real_bits
 from tests.deployed import lively, random_picture, tiny_config
 
 PICTURES = [random_picture(48, 64, 0), random_picture(70, 33, 1), random_picture(64, 64, 2)]

@@ -10,7 +10,7 @@ from detectron2.utils.events import EventStorage
 
 from codec_det.errors import ConfigError
 from codec_det.regimes import Regime
-from codec_det.solver import build_optimizer
+from codec_det.training.solver import build_optimizer
 
 REGIMES = {
     "T-FT": ([], True),

@@ -13,7 +13,6 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from codec_det.checkpoint import ChainCheckpointer
 from codec_det.data.shapes import generate
 from codec_det.rate_accuracy.bjontegaard_deltas import MIN_POINTS
 from codec_det.rate_accuracy.curves import curves_of
@@ -32,7 +31,8 @@ from codec_det.report.training import (
     training_section,
 )
 from codec_det.report.wording import DASH, MINUS
-from codec_det.trainer import load_chain
+from codec_det.training.checkpoint import ChainCheckpointer
+from codec_det.training.trainer import load_chain
 from tests.report_study import make_gallery, make_record, write_run, write_study
 from tools import report as tool
 

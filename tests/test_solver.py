@@ -4,7 +4,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from codec_det.errors import ConfigError
-from codec_det.solver import build_optimizer, parameter_groups
+from codec_det.training.solver import build_optimizer, parameter_groups
 
 JFT = ["MODEL.CODEC.TRAINABLE", "['encoder', 'decoder']", "MODEL.DETECTOR.TRAINABLE", True]
 

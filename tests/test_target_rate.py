@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from codec_det.target_rate import TargetRate
+from codec_det.training.target_rate import TargetRate
 
 
 class Plant:

@@ -12,12 +12,12 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from codec_det.checkpoint import ChainCheckpointer
 from codec_det.data.register import register_datasets
 from codec_det.data.shapes import generate
 from codec_det.pictures.picture_choice import at_random, by_ids, evenly
 from codec_det.runs import code_pictures, open_run
-from codec_det.trainer import evaluate, load_chain
+from codec_det.training.checkpoint import ChainCheckpointer
+from codec_det.training.trainer import evaluate, load_chain
 from tools import visualize as tool
 
 

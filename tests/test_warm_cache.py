@@ -116,7 +116,7 @@ def processes_with(text):
 
 def test_an_evaluation_afterwards_encodes_nothing(tiny_cfg, tiny_set, tmp_path, capsys):
     from codec_det.data.loader import build_train_loader
-    from codec_det.trainer import Trainer
+    from codec_det.training.trainer import Trainer
 
     opts = (*WEBP, *in_cache(tmp_path / "cache"), *tiny_set)
     assert run(*opts) == 0

@@ -76,9 +76,9 @@ def save_compressed(checkpoint: dict[str, Any], path: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     args = build_parser().parse_args(argv)
-    from codec_det.checkpoint import read_checkpoint
     from codec_det.errors import CodecDetError
     from codec_det.files import atomic_file
+    from codec_det.training.checkpoint import read_checkpoint
 
     try:
         weights = export(read_checkpoint(args.checkpoint), args.part, args.half)

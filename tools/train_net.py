@@ -94,7 +94,7 @@ def run(args: argparse.Namespace, cfg: CfgNode) -> None:
     from detectron2.utils.logger import setup_logger
 
     from codec_det.data.register import register_datasets
-    from codec_det.trainer import Trainer, evaluate
+    from codec_det.training.trainer import Trainer, evaluate
 
     register_datasets(cfg)
     default_setup(cfg, args)

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from compressai.models import CompressionModel
 from compressai.registry import MODELS
 
-from ..checkpoint import load_codec_weights, read_checkpoint
 from ..codec import build_codec
 from ..codec.bitstream_codec import BitstreamCodec
 from ..codec.fast_transforms import set_inner_dtype
@@ -22,6 +21,7 @@ from ..config import load_config
 from ..data.scenes import render_scene
 from ..errors import WeightsError
 from ..timing import compare, in_turn
+from ..training.checkpoint import load_codec_weights, read_checkpoint
 from .result import Result, Row
 from .settings import Settings
 

@@ -20,7 +20,7 @@ from ..evaluation import RateEvaluator
 from ..meta_arch import CodecDetector
 from ..regimes import Regime
 from ..timing import compare, in_turn
-from ..trainer import load_chain, real_bits
+from ..training.trainer import load_chain, real_bits
 from .result import Result, Row
 from .settings import Settings
 

@@ -13,7 +13,7 @@ from detectron2.utils.events import EventStorage
 from ..codec.bitstream_codec import BitstreamCodec
 from ..data.scenes import render_scene
 from ..timing import in_turn
-from ..trainer import load_chain, real_bits
+from ..training.trainer import load_chain, real_bits
 from .evaluation import evaluation, generated_set
 from .result import Curve, Result
 from .settings import Settings, training_batch

@@ -16,9 +16,9 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
 from ..config import check_devices
-from ..solver import build_optimizer
 from ..timing import compare
-from ..trainer import load_chain
+from ..training.solver import build_optimizer
+from ..training.trainer import load_chain
 from .result import Result, Row
 from .settings import Settings, training_batch
 from .steps import JFT, regime_config

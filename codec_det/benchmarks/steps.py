@@ -20,8 +20,8 @@ from ..codec.learned import LearnedCodec
 from ..errors import ConfigError
 from ..meta_arch import CodecDetector
 from ..pixels import to_codec
-from ..solver import build_optimizer
-from ..trainer import load_chain
+from ..training.solver import build_optimizer
+from ..training.trainer import load_chain
 from .settings import Settings, training_batch
 
 Step = Callable[[], None]
@@ -79,7 +79,7 @@ def build_step(settings: Settings, name: str) -> Step:
 
 
 def chain_step(chain: CodecDetector, cfg: CfgNode, batch: list[dict[str, Any]]) -> Step:
-    """Ours: forward, backward and optimizer of :class:`codec_det.trainer.Trainer`."""
+    """Ours: forward, backward and optimizer of :class:`codec_det.training.trainer.Trainer`."""
     return SimpleTrainer(chain, itertools.repeat(batch), build_optimizer(cfg, chain)).run_step
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from .meta_arch import CodecDetector
+from ..meta_arch import CodecDetector
 
 
 class TargetRate(HookBase):

@@ -10,8 +10,8 @@ from detectron2.solver.build import get_default_optimizer_params, maybe_add_grad
 from detectron2.utils.events import get_event_storage
 from torch import nn
 
-from .errors import ConfigError
-from .meta_arch import CodecDetector
+from ..errors import ConfigError
+from ..meta_arch import CodecDetector
 
 
 def parameter_groups(cfg: CfgNode, model: CodecDetector) -> list[dict[str, Any]]:

@@ -24,13 +24,13 @@ from detectron2.utils.events import EventWriter, get_event_storage, has_event_st
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..coco_evaluation import FastCOCOEvaluator
+from ..codec.names import LEARNED
+from ..data.loader import build_test_loader, build_train_loader
+from ..evaluation import RateEvaluator
+from ..meta_arch import CodecDetector
+from ..results import RESULTS_FILE, append_record, build_record
 from .checkpoint import ChainCheckpointer, load_codec_weights
-from .coco_evaluation import FastCOCOEvaluator
-from .codec.names import LEARNED
-from .data.loader import build_test_loader, build_train_loader
-from .evaluation import RateEvaluator
-from .meta_arch import CodecDetector
-from .results import RESULTS_FILE, append_record, build_record
 from .solver import build_optimizer
 from .target_rate import TargetRate
 
@@ -153,7 +153,7 @@ def real_bits(chain: CodecDetector) -> Iterator[None]:
     Raises:
         WeightsError: if the codec cannot be written to files.
     """
-    from .codec.bitstream_codec import BitstreamCodec
+    from ..codec.bitstream_codec import BitstreamCodec
 
     trained = chain.codec
     deployed: Any = copy.deepcopy(trained)

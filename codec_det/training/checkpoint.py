@@ -18,9 +18,9 @@ from fvcore.common.checkpoint import _IncompatibleKeys, _strip_prefix_if_present
 from iopath.common.file_io import PathHandler
 from torch import Tensor
 
-from .codec import Codec
-from .codec.names import LEARNED
-from .errors import WeightsError
+from ..codec import Codec
+from ..codec.names import LEARNED
+from ..errors import WeightsError
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class _PackagedWeights(PathHandler):
         return ["codec_det://"]
 
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
-        return str(Path(__file__).parent / "weights" / path.removeprefix("codec_det://"))
+        return str(Path(__file__).parents[1] / "weights" / path.removeprefix("codec_det://"))
 
     def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> Any:
         return Path(self._get_local_path(path)).open(mode, buffering)
@@ -210,7 +210,7 @@ def load_codec_weights(codec: Codec, cfg: CfgNode) -> None:
         weights = _zoo_weights(node.NAME, node.QUALITY, node.METRIC)
     else:
         # Imports CompressAI.
-        from .codec.state import codec_weights
+        from ..codec.state import codec_weights
 
         weights = codec_weights(read_checkpoint(node.WEIGHTS))
     try:
