@@ -19,7 +19,7 @@ from .codec.names import CONVENTIONAL, LEARNED, max_quality
 from .config import load_config
 from .conventional import build_picture_codec
 from .errors import ConfigError, WeightsError
-from .results import state_sha256
+from .evaluation.results import state_sha256
 from .training.checkpoint import load_codec_weights
 
 REAL = "bits of whole files, headers included"

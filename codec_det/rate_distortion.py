@@ -26,7 +26,7 @@ from .codec import Codec
 from .codec_choice import ESTIMATED, CodecChoice
 from .data.image_io import read_image
 from .errors import CodecDetError
-from .evaluation import distortion
+from .evaluation.rate import distortion
 from .files import atomic_file
 from .pixels import to_uint8
 from .rate_accuracy.plots import PLOT_DPI, PLOT_INCHES

@@ -20,12 +20,12 @@ from .config import load_config
 from .data.image_io import read_image
 from .data.mapper import CodecDetectorMapper
 from .errors import CodecDetError
-from .evaluation import distortion
+from .evaluation.picture_ap import box_ap
+from .evaluation.rate import distortion
+from .evaluation.results import RESULTS_FILE
 from .meta_arch import CodecDetector
-from .pictures.picture_ap import box_ap
 from .pixels import to_codec
 from .regimes import Regime
-from .results import RESULTS_FILE
 from .training.trainer import as_evaluated, load_chain
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from codec_det.results import changed_keys
+from codec_det.evaluation.results import changed_keys
 from codec_det.sweep.points import expand
 from codec_det.sweep.study import read_study
 from tests.conftest import CONFIGS, TINY

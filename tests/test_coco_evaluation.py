@@ -12,9 +12,9 @@ from detectron2.structures import Boxes, Instances
 from faster_coco_eval.core.faster_eval_api import COCOeval as FastCOCOeval
 from pycocotools import cocoeval
 
-from codec_det.coco_evaluation import FastCOCOEvaluator
 from codec_det.data.loader import build_test_loader
 from codec_det.data.register import register_datasets
+from codec_det.evaluation.coco import FastCOCOEvaluator
 from codec_det.training.trainer import Trainer, load_chain
 
 HEIGHT, WIDTH = 480, 640

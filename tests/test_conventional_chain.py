@@ -92,7 +92,7 @@ def test_evaluation_charges_files_and_a_second_one_encodes_nothing(webp_cfg):
 
 
 def test_the_record_says_how_to_repeat_it(webp_cfg, tmp_path):
-    from codec_det.results import build_record
+    from codec_det.evaluation.results import build_record
     from codec_det.training.trainer import Trainer
 
     cfg = webp_cfg()

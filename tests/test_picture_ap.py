@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from codec_det.pictures.picture_ap import box_ap
+from codec_det.evaluation.picture_ap import box_ap
 from codec_det.runs import NOTHING
 from tests.objects import objects
 

@@ -12,7 +12,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from codec_det.config import get_codec_det_cfg
-from codec_det.results import append_record, build_record, changed_keys, state_sha256
+from codec_det.evaluation.results import append_record, build_record, changed_keys, state_sha256
 
 RESULTS = {
     "rate": {"bpp": 0.125, "psnr": math.inf, "ms_ssim": math.nan, "images": np.int64(3)},

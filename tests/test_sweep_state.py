@@ -105,7 +105,7 @@ def _flat(cfg):
 
 
 def _changed(point):
-    from codec_det.results import changed_keys
+    from codec_det.evaluation.results import changed_keys
 
     return changed_keys(point.cfg)
 

@@ -17,7 +17,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.structures import Boxes, Instances
 
-from ..coco_evaluation import FastCOCOEvaluator
+from ..evaluation.coco import FastCOCOEvaluator
 from ..timing import compare, in_turn
 from .result import Result, Row
 from .settings import Settings

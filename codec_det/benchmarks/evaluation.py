@@ -16,7 +16,7 @@ from ..codec.identity import IdentityCodec
 from ..data.loader import build_test_loader
 from ..data.register import register_datasets
 from ..data.shapes import generate
-from ..evaluation import RateEvaluator
+from ..evaluation.rate import RateEvaluator
 from ..meta_arch import CodecDetector
 from ..regimes import Regime
 from ..timing import compare, in_turn

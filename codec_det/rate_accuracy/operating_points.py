@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ..codec.names import LEARNED
-from ..results import PLACES_AND_SPEED
+from ..evaluation.results import PLACES_AND_SPEED
 from .records import Result
 
 _CODEC = "MODEL.CODEC."

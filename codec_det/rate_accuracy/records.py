@@ -1,4 +1,4 @@
-"""Evaluated runs, read back: the records that :func:`codec_det.results.build_record` made.
+"""Evaluated runs, read back: the records that :func:`codec_det.evaluation.results.build_record` made.
 
 A run folder is what tools/train_net.py leaves: a config and a results file. A data file has records
 of any number of runs, one JSON object per line, such as those that tools/plot_rate_accuracy.py
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CodecDetError
-from ..results import RESULTS_FILE, SET_ASIDE, Record, read_records
+from ..evaluation.results import RESULTS_FILE, SET_ASIDE, Record, read_records
 from ..runs import CONFIG_FILE
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Result:
     """One evaluation.
 
     Attributes:
-        record: what :func:`codec_det.results.build_record` made.
+        record: what :func:`codec_det.evaluation.results.build_record` made.
         folder: of the run, where its detections are; None for a record of a data file.
     """
 

@@ -16,8 +16,8 @@ from detectron2.config import CfgNode
 from ..config import check_config, load_config
 from ..data.register import check_datasets, register_datasets
 from ..errors import CodecDetError, ConfigError
+from ..evaluation.results import SET_ASIDE
 from ..regimes import Regime
-from ..results import SET_ASIDE
 from .study import REGIME, Entry, OperatingPoint, Settings, Study, did_you_mean
 
 FINAL_WEIGHTS = "model_final.pth"

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from ..evaluation.results import RESULTS_FILE, read_records
 from ..files import make_folder
-from ..results import RESULTS_FILE, read_records
 from .duration import in_words
 from .launch import CONSOLE, Outcome, job_of
 from .machines import Machines

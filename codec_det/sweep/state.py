@@ -17,7 +17,7 @@ from typing import Any
 
 from ..config import flatten, load_config
 from ..errors import CodecDetError
-from ..results import (
+from ..evaluation.results import (
     PLACES_AND_SPEED,
     RESULTS_FILE,
     SET_ASIDE,

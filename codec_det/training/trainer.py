@@ -24,12 +24,12 @@ from detectron2.utils.events import EventWriter, get_event_storage, has_event_st
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..coco_evaluation import FastCOCOEvaluator
 from ..codec.names import LEARNED
 from ..data.loader import build_test_loader, build_train_loader
-from ..evaluation import RateEvaluator
+from ..evaluation.coco import FastCOCOEvaluator
+from ..evaluation.rate import RateEvaluator
+from ..evaluation.results import RESULTS_FILE, append_record, build_record
 from ..meta_arch import CodecDetector
-from ..results import RESULTS_FILE, append_record, build_record
 from .checkpoint import ChainCheckpointer, load_codec_weights
 from .solver import build_optimizer
 from .target_rate import TargetRate

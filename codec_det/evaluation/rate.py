@@ -13,8 +13,8 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from torch import Tensor
 
-from .files import atomic_file
-from .pixels import psnr, to_codec
+from ..files import atomic_file
+from ..pixels import psnr, to_codec
 
 logger = logging.getLogger(__name__)
 

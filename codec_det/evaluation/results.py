@@ -19,13 +19,13 @@ from detectron2.config import CfgNode
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import nn
 
-from . import __version__
-from .codec import Codec
-from .codec.conventional import ConventionalCodec
-from .codec.names import CONVENTIONAL
-from .config import flatten, get_codec_det_cfg
-from .errors import CodecDetError
-from .meta_arch import CodecDetector
+from .. import __version__
+from ..codec import Codec
+from ..codec.conventional import ConventionalCodec
+from ..codec.names import CONVENTIONAL
+from ..config import flatten, get_codec_det_cfg
+from ..errors import CodecDetError
+from ..meta_arch import CodecDetector
 
 logger = logging.getLogger(__name__)
 
