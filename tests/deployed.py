@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from codec_det.codec.deploy import load_encoder
 from codec_det.config import load_config
+from codec_det.deploy.model_files import load_encoder
 from codec_det.training.checkpoint import ChainCheckpointer
 from codec_det.training.trainer import load_chain
 from tests.conftest import CONFIGS, TINY

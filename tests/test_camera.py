@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 
 from codec_det.codec.bitstream_codec import PictureDecoder, picture_encoder
-from codec_det.codec.deploy import save_onnx_encoder
 from codec_det.codec.freeze import freeze_entropy_model
 from codec_det.codec.learned import LearnedCodec
 from codec_det.data.image_io import read_image
+from codec_det.deploy.model_files import save_onnx_encoder
 
 ROOT = Path(__file__).parent.parent
 # All that a camera installs, as the help of tools/encode.py says.
@@ -140,7 +140,9 @@ for name in {names}:
 
 
 def test_the_camera_imports_what_it_installed_from_there(camera):
-    program = "import sys, codec_det.bitstream, codec_det.file_batch, codec_det.data.image_io\n"
+    program = (
+        "import sys, codec_det.bitstream, codec_det.deploy.file_batch, codec_det.data.image_io\n"
+    )
     loaded = camera.run("-c", f"{program}print(sys.prefix, *sys.path, *sys.modules, sep='\\n')")
     lines = loaded.splitlines()
     assert Path(lines[0]) == camera.python.parent.parent

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codec_det.codec.deploy import load_decoder
+from codec_det.deploy.model_files import load_decoder
 from codec_det.pixels import to_uint8
 from tests.conftest import CONFIGS
 from tests.deployed import SIZES, encode, export, make_run

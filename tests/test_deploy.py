@@ -17,7 +17,9 @@ from safetensors import safe_open
 from codec_det.bitstream.entropy import EntropyModel
 from codec_det.bitstream.model_file import load_model, save_model
 from codec_det.codec.bitstream_codec import PictureDecoder, picture_encoder
-from codec_det.codec.deploy import (
+from codec_det.codec.freeze import freeze_entropy_model
+from codec_det.codec.learned import LearnedCodec
+from codec_det.deploy.model_files import (
     codec_metadata,
     load_decoder,
     load_encoder,
@@ -25,8 +27,6 @@ from codec_det.codec.deploy import (
     save_onnx_encoder,
     to_arrays,
 )
-from codec_det.codec.freeze import freeze_entropy_model
-from codec_det.codec.learned import LearnedCodec
 from codec_det.errors import CodecDetError, WeightsError
 
 NAMES = ("bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean")

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from codec_det.detections import DetectionSheet, choose_image_ids
+from codec_det.deploy.detections import DetectionSheet, choose_image_ids
+from codec_det.deploy.receiver import load_receiver
 from codec_det.errors import DatasetError
 from codec_det.pixels import to_uint8
-from codec_det.receiver import load_receiver
 from codec_det.runs import Objects
 from tests.deployed import SIZES, encode, export, make_run
 from tools import detect as tool

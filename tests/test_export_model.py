@@ -9,9 +9,9 @@ import torch
 
 from codec_det.bitstream.container import unpack
 from codec_det.bitstream.model_file import load_model
-from codec_det.codec.deploy import load_decoder, load_encoder
+from codec_det.deploy.model_files import load_decoder, load_encoder
+from codec_det.deploy.receiver import load_receiver
 from codec_det.errors import BitstreamError
-from codec_det.receiver import load_receiver
 from tests.deployed import encode, export, make_run, random_picture
 from tests.test_train_net import command
 from tools import export_model, train_net

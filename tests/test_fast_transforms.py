@@ -13,12 +13,12 @@ from torch import nn
 from codec_det.bitstream.ids import CODEC_IDS
 from codec_det.codec import fast_transforms
 from codec_det.codec.bitstream_codec import PictureDecoder, picture_encoder
-from codec_det.codec.deploy import load_encoder, save_encoder
 from codec_det.codec.fast_transforms import FastTransform, half_size_kernel, speed_up
 from codec_det.codec.freeze import freeze_entropy_model
 from codec_det.codec.learned import LearnedCodec
 from codec_det.codec.names import LEARNED
 from codec_det.data.scenes import render_scene
+from codec_det.deploy.model_files import load_encoder, save_encoder
 
 FAST = [name for name in LEARNED if not name.startswith("cheng2020")]
 HYPERPRIOR = "bmshj2018-hyperprior"

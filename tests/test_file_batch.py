@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
+from codec_det.deploy.file_batch import Failure, describe_failures, find_files, process
 from codec_det.errors import BitstreamError, CodecDetError
-from codec_det.file_batch import Failure, describe_failures, find_files, process
 
 SUFFIXES = frozenset({".png", ".jpg"})
 # Seconds after which something that must happen did not.

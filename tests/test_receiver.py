@@ -1,4 +1,4 @@
-"""codec_det/receiver.py: a chain's detector and decoder in a file, and back."""
+"""codec_det/deploy/receiver.py: a chain's detector and decoder in a file, and back."""
 
 import json
 
@@ -12,8 +12,8 @@ from codec_det.codec.bitstream_codec import picture_encoder
 from codec_det.codec.freeze import freeze_entropy_model
 from codec_det.data.coco_format import register_coco_format
 from codec_det.data.register import register_datasets
+from codec_det.deploy.receiver import dataset_categories, load_receiver, save_receiver
 from codec_det.errors import BitstreamError, DatasetError, WeightsError
-from codec_det.receiver import dataset_categories, load_receiver, save_receiver
 from codec_det.training.trainer import load_chain, real_bits
 from tests.deployed import lively, random_picture, tiny_config
 

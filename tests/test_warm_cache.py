@@ -14,9 +14,9 @@ import pytest
 
 from codec_det.cache_warmup import Totals, size_warning
 from codec_det.conventional import CodedCache, build_picture_codec
-from codec_det.cores import usable_cores
 from codec_det.data.image_io import read_image
 from codec_det.data.shapes import generate
+from codec_det.deploy.cores import usable_cores
 from tools import warm_cache as tool
 
 ROOT = Path(__file__).parent.parent

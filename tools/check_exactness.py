@@ -87,8 +87,8 @@ def read_crops(paths: list[Path], count: int, size: tuple[int, int]) -> np.ndarr
     import numpy as np
 
     from codec_det.data.image_io import SUFFIXES, read_image
+    from codec_det.deploy.file_batch import find_files
     from codec_det.errors import CodecDetError
-    from codec_det.file_batch import find_files
 
     height, width = size
     crops = []
@@ -127,9 +127,9 @@ def check_exactness(args: argparse.Namespace) -> int:
     import torch
 
     from codec_det.codec.exactness import all_settings, measure
-    from codec_det.cores import usable_cores
+    from codec_det.deploy.cores import usable_cores
+    from codec_det.deploy.frozen_run import load_frozen, open_deployable
     from codec_det.files import atomic_file, make_folder
-    from codec_det.frozen_run import load_frozen, open_deployable
 
     pictures = read_crops(args.images, args.count, tuple(args.size))
     if args.output:

@@ -116,10 +116,10 @@ def decode_files(args: argparse.Namespace) -> int:
     import torch
 
     from codec_det.bitstream.container import MAX_PIXELS
-    from codec_det.codec.deploy import load_decoder
     from codec_det.codec.precision import BFLOAT16_NOTE, transforms_dtype
-    from codec_det.cores import usable_cores
-    from codec_det.file_batch import describe_failures, find_files, process
+    from codec_det.deploy.cores import usable_cores
+    from codec_det.deploy.file_batch import describe_failures, find_files, process
+    from codec_det.deploy.model_files import load_decoder
     from codec_det.files import make_folder
 
     paths = find_files(args.files, frozenset({".cdet"}), "coded pictures", distinct_names=True)

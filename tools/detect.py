@@ -31,7 +31,7 @@ from command_line import INTERRUPTED, fraction, leave, positive
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
-    from codec_det.receiver import Receiver
+    from codec_det.deploy.receiver import Receiver
 
 DETECTIONS = "detections.json"
 # Without --score-threshold: box AP counts every detection, and people see too many.
@@ -99,7 +99,7 @@ class Detector:
     """
 
     def __init__(self, receiver: Receiver, threshold: float | None, drawings: Path | None) -> None:
-        from codec_det.detections import DetectionSheet
+        from codec_det.deploy.detections import DetectionSheet
 
         self.receiver = receiver
         self.threshold = threshold or 0.0
@@ -113,7 +113,7 @@ class Detector:
         Raises:
             CodecDetError: if it cannot be decoded, or nothing can be written.
         """
-        from codec_det.detections import to_results
+        from codec_det.deploy.detections import to_results
         from codec_det.errors import CodecDetError
         from codec_det.pictures.visualization import save_sheet
         from codec_det.pixels import to_uint8
@@ -147,11 +147,11 @@ def detect_files(args: argparse.Namespace) -> int:
 
     from codec_det.bitstream.container import MAX_PIXELS
     from codec_det.codec.precision import BFLOAT16_NOTE, transforms_dtype
-    from codec_det.detections import choose_image_ids
+    from codec_det.deploy.detections import choose_image_ids
+    from codec_det.deploy.file_batch import describe_failures, find_files, process
+    from codec_det.deploy.receiver import load_receiver
     from codec_det.errors import WeightsError
-    from codec_det.file_batch import describe_failures, find_files, process
     from codec_det.files import atomic_file, make_folder
-    from codec_det.receiver import load_receiver
 
     paths = find_files(args.files, frozenset({".cdet"}), "coded pictures", distinct_names=True)
     image_ids, source = choose_image_ids(paths, args.annotations)

@@ -89,7 +89,7 @@ def open_encoder(path: Path, device: str, workers: int) -> Callable[[np.ndarray]
 
     if path.suffix == ".onnx":
         from codec_det.bitstream.onnx_encoder import load_onnx_encoder
-        from codec_det.cores import usable_cores
+        from codec_det.deploy.cores import usable_cores
 
         if device != "cpu":
             raise CodecDetError(
@@ -99,8 +99,8 @@ def open_encoder(path: Path, device: str, workers: int) -> Callable[[np.ndarray]
     try:
         import torch
 
-        from codec_det.codec.deploy import load_encoder
         from codec_det.codec.precision import BFLOAT16_NOTE, transforms_dtype
+        from codec_det.deploy.model_files import load_encoder
     except ImportError as error:
         raise CodecDetError(
             f"'{path}' needs {error.name}, which is not installed: install it, or give an encoder "
@@ -132,9 +132,9 @@ def encode_files(args: argparse.Namespace) -> int:
         CodecDetError: if something is wrong with anything but a picture.
     """
     from codec_det.bitstream.container import MAX_PIXELS
-    from codec_det.cores import usable_cores
     from codec_det.data.image_io import SUFFIXES, read_image
-    from codec_det.file_batch import describe_failures, find_files, process
+    from codec_det.deploy.cores import usable_cores
+    from codec_det.deploy.file_batch import describe_failures, find_files, process
     from codec_det.files import atomic_file, make_folder
 
     paths = find_files(args.pictures, SUFFIXES, "pictures", distinct_names=True)

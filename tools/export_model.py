@@ -73,11 +73,11 @@ def export(run: Run, folder: Path, onnx: bool) -> str:
     Raises:
         CodecDetError: if something cannot be exported.
     """
-    from codec_det.codec.deploy import check_onnx_export, save_encoder, save_onnx_encoder
+    from codec_det.deploy.frozen_run import load_frozen
+    from codec_det.deploy.model_files import check_onnx_export, save_encoder, save_onnx_encoder
+    from codec_det.deploy.receiver import save_receiver
     from codec_det.files import make_folder
-    from codec_det.frozen_run import load_frozen
     from codec_det.meta_arch import NoDetector
-    from codec_det.receiver import save_receiver
 
     if onnx:
         check_onnx_export()
@@ -105,8 +105,8 @@ def export(run: Run, folder: Path, onnx: bool) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     args = build_parser().parse_args(argv)
+    from codec_det.deploy.frozen_run import open_deployable
     from codec_det.errors import CodecDetError
-    from codec_det.frozen_run import open_deployable
 
     try:
         print(export(open_deployable(args.run), args.output_dir, args.onnx))

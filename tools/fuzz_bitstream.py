@@ -198,7 +198,7 @@ def fuzz_bitstream(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from codec_det.bitstream.fuzzing import fuzz
-    from codec_det.cores import usable_cores
+    from codec_det.deploy.cores import usable_cores
     from codec_det.files import make_folder
 
     torch.set_num_threads(1)

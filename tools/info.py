@@ -223,7 +223,7 @@ def describe_files(args: argparse.Namespace) -> int:
         CodecDetError: if an input does not exist, or the model cannot be used.
     """
     from codec_det.bitstream.container import MAX_PIXELS
-    from codec_det.file_batch import describe_failures, find_files, process
+    from codec_det.deploy.file_batch import describe_failures, find_files, process
 
     paths = find_files(args.files, frozenset({CODED, *MODELS}), "coded files or models")
     entropy = read_model(args.model)[1] if args.model else None

@@ -33,7 +33,7 @@ from command_line import INTERRUPTED, leave, positive
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
     from codec_det.codec_choice import CodecChoice
-    from codec_det.file_batch import Failure
+    from codec_det.deploy.file_batch import Failure
     from codec_det.rate_distortion import Point, Row
 
 EPILOG = """
@@ -186,8 +186,8 @@ def measure(
     import torch
 
     from codec_det.codec_choice import ESTIMATED, describe_codec, open_codec
-    from codec_det.cores import usable_cores
-    from codec_det.file_batch import process
+    from codec_det.deploy.cores import usable_cores
+    from codec_det.deploy.file_batch import process
     from codec_det.files import make_folder
     from codec_det.rate_distortion import Point, measure_picture
 
@@ -248,7 +248,7 @@ def rate_distortion(args: argparse.Namespace, argv: Sequence[str]) -> int:
     """
     from codec_det.codec_choice import ESTIMATED
     from codec_det.data.image_io import SUFFIXES
-    from codec_det.file_batch import describe_failures, find_files
+    from codec_det.deploy.file_batch import describe_failures, find_files
     from codec_det.rate_distortion import format_table
 
     choice = choose_codec(args)

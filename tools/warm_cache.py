@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from codec_det.cache_warmup import Totals
     from codec_det.codec.conventional import Precoder
-    from codec_det.file_batch import Failure
+    from codec_det.deploy.file_batch import Failure
 
 SETS = ("train", "test")
 # Pictures by which the size of all is estimated.
@@ -148,8 +148,8 @@ def fill(
     from tqdm import tqdm
 
     from codec_det.cache_warmup import Totals, code_all, size_warning
+    from codec_det.deploy.file_batch import Failure
     from codec_det.errors import CodecDetError
-    from codec_det.file_batch import Failure
 
     assert precoder.cache is not None
     totals, failures, in_a_row = Totals(), [], 0
@@ -174,7 +174,7 @@ def fill(
 
 def describe(totals: Totals, failed: int, workers: int) -> str:
     """What the run did and took."""
-    from codec_det.cores import usable_cores
+    from codec_det.deploy.cores import usable_cores
 
     cores = min(workers, usable_cores())
     speed = totals.coded / totals.seconds / cores if totals.seconds else 0.0
@@ -193,9 +193,9 @@ def warm_cache(args: argparse.Namespace) -> int:
     """
     from codec_det.cache_warmup import picture_files
     from codec_det.codec.conventional import build_precoder
-    from codec_det.cores import usable_cores
+    from codec_det.deploy.cores import usable_cores
+    from codec_det.deploy.file_batch import describe_failures
     from codec_det.errors import ConfigError
-    from codec_det.file_batch import describe_failures
 
     cfg = open_config(args)
     precoder = build_precoder(cfg)

@@ -14,7 +14,7 @@ import torch
 from detectron2.utils.events import EventStorage
 from tqdm import tqdm
 
-from ..cores import usable_cores
+from ..deploy.cores import usable_cores
 from .settings import Settings
 from .steps import build_step
 

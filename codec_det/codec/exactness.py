@@ -26,9 +26,9 @@ from tqdm import tqdm
 from ..bitstream.encoder import PictureEncoder
 from ..bitstream.entropy import EntropyModel
 from ..bitstream.model_file import load_model, save_model
+from ..deploy.model_files import build_codec, codec_metadata, load_arrays, to_arrays
 from ..errors import BitstreamError
 from .bitstream_codec import picture_encoder
-from .deploy import build_codec, codec_metadata, load_arrays, to_arrays
 from .learned import LearnedCodec
 
 PATHS = ("exact", "float")

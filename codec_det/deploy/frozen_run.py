@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .bitstream.entropy import EntropyModel
-from .bitstream.ids import CODEC_IDS, WITHOUT_BITSTREAM
-from .codec.freeze import freeze_entropy_model
-from .data.register import register_datasets
-from .errors import WeightsError
-from .meta_arch import CodecDetector
-from .runs import Run, open_run
-from .training.trainer import load_chain
+from ..bitstream.entropy import EntropyModel
+from ..bitstream.ids import CODEC_IDS, WITHOUT_BITSTREAM
+from ..codec.freeze import freeze_entropy_model
+from ..data.register import register_datasets
+from ..errors import WeightsError
+from ..meta_arch import CodecDetector
+from ..runs import Run, open_run
+from ..training.trainer import load_chain
 
 
 def open_deployable(folder: Path) -> Run:

@@ -6,7 +6,7 @@
                                  └► picture
 
 The detector is rebuilt from the run's config, which the file holds as YAML, by detectron2's
-registry; codec_det.codec.deploy.load_decoder reads the decoder alone, without detectron2.
+registry; codec_det.deploy.model_files.load_decoder reads the decoder alone, without detectron2.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Instances
 from torch import Tensor
 
-from .bitstream.container import MAX_PIXELS
-from .bitstream.entropy import EntropyModel
-from .bitstream.model_file import ModelFile, load_model, save_model
-from .codec.bitstream_codec import PictureDecoder
-from .codec.deploy import codec_metadata, load_arrays, move, to_arrays
-from .codec.fast_transforms import set_inner_dtype
-from .codec.learned import LearnedCodec
-from .config import check_config, get_codec_det_cfg
-from .errors import ConfigError, DatasetError, WeightsError
-from .meta_arch import CodecDetector, NoDetector
+from ..bitstream.container import MAX_PIXELS
+from ..bitstream.entropy import EntropyModel
+from ..bitstream.model_file import ModelFile, load_model, save_model
+from ..codec.bitstream_codec import PictureDecoder
+from ..codec.fast_transforms import set_inner_dtype
+from ..codec.learned import LearnedCodec
+from ..config import check_config, get_codec_det_cfg
+from ..errors import ConfigError, DatasetError, WeightsError
+from ..meta_arch import CodecDetector, NoDetector
+from .model_files import codec_metadata, load_arrays, move, to_arrays
 
 # What of a config makes the detector, its input and its output; the rest is training, and paths of
 # the machine that trained.

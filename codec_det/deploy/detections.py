@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .errors import DatasetError
-from .pictures.visualization import Sheet, class_colours
-from .runs import Coded, Objects, Original
+from ..errors import DatasetError
+from ..pictures.visualization import Sheet, class_colours
+from ..runs import Coded, Objects, Original
 
 
 def choose_image_ids(
@@ -72,7 +72,7 @@ def to_results(objects: Objects, categories: Sequence[dict[str, Any]]) -> list[d
     """Detections in COCO's format, without the picture that they are of.
 
     Args:
-        categories: of a :class:`codec_det.receiver.Receiver`.
+        categories: of a :class:`codec_det.deploy.receiver.Receiver`.
     """
     return [
         {
@@ -90,7 +90,7 @@ class DetectionSheet(Sheet):
     """Draws one decoded picture at a time, with what was found in it: there is no original.
 
     Args:
-        categories: of a :class:`codec_det.receiver.Receiver`; each has one colour throughout.
+        categories: of a :class:`codec_det.deploy.receiver.Receiver`; each has one colour throughout.
         threshold: detections of lower scores are not drawn.
     """
 

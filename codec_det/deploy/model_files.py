@@ -1,7 +1,7 @@
 """Trained codecs as deployed models: written once from a checkpoint, then loaded to code pictures.
 
 An encoder has the analysis transforms, a receiver the synthesis transform (and, where
-:mod:`codec_det.receiver` wrote it, a detector). Both have the frozen entropy model.
+:mod:`codec_det.deploy.receiver` wrote it, a detector). Both have the frozen entropy model.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from ..bitstream.encoder import PictureEncoder
 from ..bitstream.entropy import EntropyModel
 from ..bitstream.model_file import VERSION, ModelFile, load_model, save_model
 from ..bitstream.onnx_encoder import load_onnx_encoder
+from ..codec.bitstream_codec import PictureDecoder
+from ..codec.fast_transforms import set_inner_dtype
+from ..codec.learned import LearnedCodec
+from ..codec.transforms import Analysis, run_analysis
 from ..errors import CodecDetError, WeightsError
 from ..files import atomic_file
-from .bitstream_codec import PictureDecoder
-from .fast_transforms import set_inner_dtype
-from .learned import LearnedCodec
-from .transforms import Analysis, run_analysis
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from tqdm import tqdm
 
-from .errors import CodecDetError
+from ..errors import CodecDetError
 
 Result = TypeVar("Result")
 
