@@ -102,7 +102,7 @@ def open_codec(choice: CodecChoice, quality: float, device: str = "cpu") -> Code
 
 def _open_learned(choice: CodecChoice, quality: float, device: str) -> Codec:
     # CompressAI takes seconds to import.
-    from .codec.bitstream_codec import BitstreamCodec
+    from .codec.learned.bitstream_codec import BitstreamCodec
     from .deploy.model_files import move
 
     highest = max_quality(choice.name)

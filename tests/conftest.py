@@ -8,7 +8,7 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 
-from codec_det.codec import precision
+from codec_det.codec.learned import precision
 from codec_det.config import load_config
 from codec_det.data.shapes import generate
 

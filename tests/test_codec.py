@@ -17,7 +17,7 @@ from torch import nn
 from codec_det.codec import CODEC_NAMES, Codec, build_codec
 from codec_det.codec.base import clamp_01
 from codec_det.codec.identity import IdentityCodec
-from codec_det.codec.learned import LearnedCodec
+from codec_det.codec.learned.learned_codec import LearnedCodec
 from codec_det.codec.names import CONVENTIONAL, LEARNED, max_quality
 from codec_det.config import check_config, load_config
 

@@ -16,9 +16,9 @@ from safetensors import safe_open
 
 from codec_det.bitstream.entropy import EntropyModel
 from codec_det.bitstream.model_file import load_model, save_model
-from codec_det.codec.bitstream_codec import PictureDecoder, picture_encoder
-from codec_det.codec.freeze import freeze_entropy_model
-from codec_det.codec.learned import LearnedCodec
+from codec_det.codec.learned.bitstream_codec import PictureDecoder, picture_encoder
+from codec_det.codec.learned.freeze import freeze_entropy_model
+from codec_det.codec.learned.learned_codec import LearnedCodec
 from codec_det.deploy.model_files import (
     codec_metadata,
     load_decoder,

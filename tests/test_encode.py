@@ -13,9 +13,9 @@ from PIL import Image
 
 from codec_det.bitstream import PictureEncoder
 from codec_det.bitstream.model_file import save_model
-from codec_det.codec.bitstream_codec import PictureDecoder, picture_encoder
-from codec_det.codec.freeze import freeze_entropy_model
-from codec_det.codec.learned import LearnedCodec
+from codec_det.codec.learned.bitstream_codec import PictureDecoder, picture_encoder
+from codec_det.codec.learned.freeze import freeze_entropy_model
+from codec_det.codec.learned.learned_codec import LearnedCodec
 from codec_det.data.image_io import read_image
 from codec_det.deploy.model_files import codec_metadata, save_encoder, to_arrays
 from tools import encode as tool

@@ -14,8 +14,8 @@ from codec_det.codec.exactness import (
     all_settings,
     measure,
 )
-from codec_det.codec.freeze import freeze_entropy_model
-from codec_det.codec.learned import LearnedCodec
+from codec_det.codec.learned.freeze import freeze_entropy_model
+from codec_det.codec.learned.learned_codec import LearnedCodec
 from tools import check_exactness as tool
 
 

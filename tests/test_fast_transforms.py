@@ -11,11 +11,11 @@ from compressai.registry import MODELS
 from torch import nn
 
 from codec_det.bitstream.ids import CODEC_IDS
-from codec_det.codec import fast_transforms
-from codec_det.codec.bitstream_codec import PictureDecoder, picture_encoder
-from codec_det.codec.fast_transforms import FastTransform, half_size_kernel, speed_up
-from codec_det.codec.freeze import freeze_entropy_model
-from codec_det.codec.learned import LearnedCodec
+from codec_det.codec.learned import fast_transforms
+from codec_det.codec.learned.bitstream_codec import PictureDecoder, picture_encoder
+from codec_det.codec.learned.fast_transforms import FastTransform, half_size_kernel, speed_up
+from codec_det.codec.learned.freeze import freeze_entropy_model
+from codec_det.codec.learned.learned_codec import LearnedCodec
 from codec_det.codec.names import LEARNED
 from codec_det.data.scenes import render_scene
 from codec_det.deploy.model_files import load_encoder, save_encoder

@@ -9,11 +9,11 @@ from torch import nn
 
 from codec_det.bitstream.fixed_point import EXACT
 from codec_det.bitstream.ids import CODEC_IDS, WITHOUT_BITSTREAM
-from codec_det.codec import freeze
-from codec_det.codec.bitstream_codec import PictureDecoder, picture_encoder
-from codec_det.codec.freeze import PRECISIONS, freeze_entropy_model
-from codec_det.codec.learned import LearnedCodec
-from codec_det.codec.state import codec_weights
+from codec_det.codec.learned import freeze
+from codec_det.codec.learned.bitstream_codec import PictureDecoder, picture_encoder
+from codec_det.codec.learned.freeze import PRECISIONS, freeze_entropy_model
+from codec_det.codec.learned.learned_codec import LearnedCodec
+from codec_det.codec.learned.state import codec_weights
 from codec_det.data.shapes import scenes
 from codec_det.errors import WeightsError
 from tests.conftest import CONFIGS

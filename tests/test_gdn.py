@@ -6,8 +6,8 @@ import pytest
 import torch
 from compressai.layers import GDN
 
-from codec_det.codec import gdn as module
-from codec_det.codec.gdn import set_gdn_gradients
+from codec_det.codec.learned import gdn as module
+from codec_det.codec.learned.gdn import set_gdn_gradients
 
 
 def make(inverse, channels=6, dtype=torch.float32):

@@ -16,9 +16,9 @@ import torch
 from compressai.utils.plot.__main__ import parse_json_file
 from PIL import Image
 
-from codec_det.codec.bitstream_codec import picture_encoder
-from codec_det.codec.freeze import freeze_entropy_model
-from codec_det.codec.learned import LearnedCodec
+from codec_det.codec.learned.bitstream_codec import picture_encoder
+from codec_det.codec.learned.freeze import freeze_entropy_model
+from codec_det.codec.learned.learned_codec import LearnedCodec
 from codec_det.conventional import build_picture_codec
 from codec_det.data.image_io import read_image
 from codec_det.data.scenes import render_scene

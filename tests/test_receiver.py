@@ -8,8 +8,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from safetensors import safe_open
 
 from codec_det.bitstream.model_file import load_model, save_model
-from codec_det.codec.bitstream_codec import picture_encoder
-from codec_det.codec.freeze import freeze_entropy_model
+from codec_det.codec.learned.bitstream_codec import picture_encoder
+from codec_det.codec.learned.freeze import freeze_entropy_model
 from codec_det.data.coco_format import register_coco_format
 from codec_det.data.register import register_datasets
 from codec_det.deploy.receiver import dataset_categories, load_receiver, save_receiver

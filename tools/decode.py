@@ -25,7 +25,7 @@ from command_line import INTERRUPTED, leave, positive
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
-    from codec_det.codec.bitstream_codec import PictureDecoder
+    from codec_det.codec.learned.bitstream_codec import PictureDecoder
 
 EPILOG = """
 examples:
@@ -116,7 +116,7 @@ def decode_files(args: argparse.Namespace) -> int:
     import torch
 
     from codec_det.bitstream.container import MAX_PIXELS
-    from codec_det.codec.precision import BFLOAT16_NOTE, transforms_dtype
+    from codec_det.codec.learned.precision import BFLOAT16_NOTE, transforms_dtype
     from codec_det.deploy.cores import usable_cores
     from codec_det.deploy.file_batch import describe_failures, find_files, process
     from codec_det.deploy.model_files import load_decoder

@@ -146,7 +146,7 @@ def detect_files(args: argparse.Namespace) -> int:
     import torch
 
     from codec_det.bitstream.container import MAX_PIXELS
-    from codec_det.codec.precision import BFLOAT16_NOTE, transforms_dtype
+    from codec_det.codec.learned.precision import BFLOAT16_NOTE, transforms_dtype
     from codec_det.deploy.detections import choose_image_ids
     from codec_det.deploy.file_batch import describe_failures, find_files, process
     from codec_det.deploy.receiver import load_receiver

@@ -99,7 +99,7 @@ def open_encoder(path: Path, device: str, workers: int) -> Callable[[np.ndarray]
     try:
         import torch
 
-        from codec_det.codec.precision import BFLOAT16_NOTE, transforms_dtype
+        from codec_det.codec.learned.precision import BFLOAT16_NOTE, transforms_dtype
         from codec_det.deploy.model_files import load_encoder
     except ImportError as error:
         raise CodecDetError(

@@ -98,9 +98,9 @@ def make_target(name: str) -> Target:
     from torch import nn
 
     from codec_det.bitstream.mutations import Target
-    from codec_det.codec.bitstream_codec import PictureDecoder, picture_encoder
-    from codec_det.codec.freeze import freeze_entropy_model
-    from codec_det.codec.learned import LearnedCodec
+    from codec_det.codec.learned.bitstream_codec import PictureDecoder, picture_encoder
+    from codec_det.codec.learned.freeze import freeze_entropy_model
+    from codec_det.codec.learned.learned_codec import LearnedCodec
 
     torch.manual_seed(0)
     codec = LearnedCodec(name, 1, n=8, m=12).eval()

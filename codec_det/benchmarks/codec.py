@@ -13,10 +13,10 @@ from compressai.models import CompressionModel
 from compressai.registry import MODELS
 
 from ..codec import build_codec
-from ..codec.bitstream_codec import BitstreamCodec
-from ..codec.fast_transforms import set_inner_dtype
-from ..codec.precision import transforms_dtype
-from ..codec.state import codec_weights
+from ..codec.learned.bitstream_codec import BitstreamCodec
+from ..codec.learned.fast_transforms import set_inner_dtype
+from ..codec.learned.precision import transforms_dtype
+from ..codec.learned.state import codec_weights
 from ..config import load_config
 from ..data.scenes import render_scene
 from ..errors import WeightsError

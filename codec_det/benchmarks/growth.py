@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from detectron2.utils.events import EventStorage
 
-from ..codec.bitstream_codec import BitstreamCodec
+from ..codec.learned.bitstream_codec import BitstreamCodec
 from ..data.scenes import render_scene
 from ..timing import in_turn
 from ..training.trainer import load_chain, real_bits

@@ -16,7 +16,7 @@ from detectron2.engine import SimpleTrainer
 from detectron2.solver import build_optimizer as build_detector_optimizer
 from detectron2.structures import Instances
 
-from ..codec.learned import LearnedCodec
+from ..codec.learned.learned_codec import LearnedCodec
 from ..errors import ConfigError
 from ..meta_arch import CodecDetector
 from ..pixels import to_codec

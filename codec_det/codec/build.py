@@ -22,7 +22,7 @@ def build_codec(cfg: CfgNode) -> Codec:
     if node.NAME in CONVENTIONAL:
         return ConventionalCodec(picture_codec(cfg))
     # Imported here because CompressAI takes seconds to import.
-    from .learned import LearnedCodec
+    from .learned.learned_codec import LearnedCodec
 
     return LearnedCodec(
         node.NAME,

@@ -28,8 +28,8 @@ from ..bitstream.entropy import EntropyModel
 from ..bitstream.model_file import load_model, save_model
 from ..deploy.model_files import build_codec, codec_metadata, load_arrays, to_arrays
 from ..errors import BitstreamError
-from .bitstream_codec import picture_encoder
-from .learned import LearnedCodec
+from .learned.bitstream_codec import picture_encoder
+from .learned.learned_codec import LearnedCodec
 
 PATHS = ("exact", "float")
 # Limits on instruction sets by variable, for PyTorch, oneDNN, MKL and numpy's OpenBLAS.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..bitstream.entropy import EntropyModel
 from ..bitstream.ids import CODEC_IDS, WITHOUT_BITSTREAM
-from ..codec.freeze import freeze_entropy_model
+from ..codec.learned.freeze import freeze_entropy_model
 from ..data.register import register_datasets
 from ..errors import WeightsError
 from ..meta_arch import CodecDetector

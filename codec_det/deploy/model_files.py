@@ -30,10 +30,10 @@ from ..bitstream.encoder import PictureEncoder
 from ..bitstream.entropy import EntropyModel
 from ..bitstream.model_file import VERSION, ModelFile, load_model, save_model
 from ..bitstream.onnx_encoder import load_onnx_encoder
-from ..codec.bitstream_codec import PictureDecoder
-from ..codec.fast_transforms import set_inner_dtype
-from ..codec.learned import LearnedCodec
-from ..codec.transforms import Analysis, run_analysis
+from ..codec.learned.bitstream_codec import PictureDecoder
+from ..codec.learned.fast_transforms import set_inner_dtype
+from ..codec.learned.learned_codec import LearnedCodec
+from ..codec.learned.transforms import Analysis, run_analysis
 from ..errors import CodecDetError, WeightsError
 from ..files import atomic_file
 
@@ -111,7 +111,7 @@ def load_encoder(
     Args:
         device: of the transforms; ONNX files run on the CPU.
         threads: per picture, of ONNX files; 0: as many as there are cores.
-        dtype: of the inner convolutions (:mod:`codec_det.codec.precision`), not of ONNX files.
+        dtype: of the inner convolutions (:mod:`codec_det.codec.learned.precision`), not of ONNX files.
 
     Raises:
         WeightsError: if the file is missing, damaged or no encoder.
@@ -137,7 +137,7 @@ def load_decoder(
 
     Args:
         max_pixels: limit on the pictures it is willing to decode.
-        dtype: of the inner convolutions (:mod:`codec_det.codec.precision`).
+        dtype: of the inner convolutions (:mod:`codec_det.codec.learned.precision`).
 
     Raises:
         WeightsError: if the file is missing, damaged or no receiver.

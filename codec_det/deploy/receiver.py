@@ -26,9 +26,9 @@ from torch import Tensor
 from ..bitstream.container import MAX_PIXELS
 from ..bitstream.entropy import EntropyModel
 from ..bitstream.model_file import ModelFile, load_model, save_model
-from ..codec.bitstream_codec import PictureDecoder
-from ..codec.fast_transforms import set_inner_dtype
-from ..codec.learned import LearnedCodec
+from ..codec.learned.bitstream_codec import PictureDecoder
+from ..codec.learned.fast_transforms import set_inner_dtype
+from ..codec.learned.learned_codec import LearnedCodec
 from ..config import check_config, get_codec_det_cfg
 from ..errors import ConfigError, DatasetError, WeightsError
 from ..meta_arch import CodecDetector, NoDetector
@@ -110,7 +110,7 @@ def load_receiver(
 
     Args:
         max_pixels: limit on the pictures it is willing to decode.
-        dtype: of the decoder's inner convolutions (:mod:`codec_det.codec.precision`).
+        dtype: of the decoder's inner convolutions (:mod:`codec_det.codec.learned.precision`).
 
     Raises:
         WeightsError: if the file is missing, damaged or no receiver, or needs a detector that this

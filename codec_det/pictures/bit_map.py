@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from ..codec import Codec
-from ..codec.bitstream_codec import BitstreamCodec
-from ..codec.learned import LearnedCodec
+from ..codec.learned.bitstream_codec import BitstreamCodec
+from ..codec.learned.learned_codec import LearnedCodec
 
 
 @dataclass(frozen=True)

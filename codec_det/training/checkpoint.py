@@ -210,7 +210,7 @@ def load_codec_weights(codec: Codec, cfg: CfgNode) -> None:
         weights = _zoo_weights(node.NAME, node.QUALITY, node.METRIC)
     else:
         # Imports CompressAI.
-        from ..codec.state import codec_weights
+        from ..codec.learned.state import codec_weights
 
         weights = codec_weights(read_checkpoint(node.WEIGHTS))
     try:

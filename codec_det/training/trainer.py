@@ -153,7 +153,7 @@ def real_bits(chain: CodecDetector) -> Iterator[None]:
     Raises:
         WeightsError: if the codec cannot be written to files.
     """
-    from ..codec.bitstream_codec import BitstreamCodec
+    from ..codec.learned.bitstream_codec import BitstreamCodec
 
     trained = chain.codec
     deployed: Any = copy.deepcopy(trained)

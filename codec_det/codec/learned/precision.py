@@ -18,7 +18,7 @@ BFLOAT16_NOTE = (
 
 
 def transforms_dtype(device: str) -> torch.dtype:
-    """For :func:`codec_det.codec.fast_transforms.set_inner_dtype`, on ``device``."""
+    """For :func:`codec_det.codec.learned.fast_transforms.set_inner_dtype`, on ``device``."""
     faster = device.startswith("cpu") and multiplies_bfloat16()
     return torch.bfloat16 if faster else torch.float32
 

@@ -11,15 +11,15 @@ import torch
 from compressai.models import CompressionModel
 from torch import Tensor, nn
 
-from ..bitstream.ans import STREAM_BITS
-from ..bitstream.container import MAX_PIXELS
-from ..bitstream.encoder import PictureEncoder
-from ..bitstream.entropy import EntropyModel, Latents
-from ..errors import BitstreamError
-from ..pixels import to_uint8
-from .base import Codec, Coded
+from ...bitstream.ans import STREAM_BITS
+from ...bitstream.container import MAX_PIXELS
+from ...bitstream.encoder import PictureEncoder
+from ...bitstream.entropy import EntropyModel, Latents
+from ...errors import BitstreamError
+from ...pixels import to_uint8
+from ..base import Codec, Coded
 from .freeze import freeze_entropy_model
-from .learned import LearnedCodec
+from .learned_codec import LearnedCodec
 from .transforms import Analysis, estimated_bits, run_analysis, synthesize
 
 

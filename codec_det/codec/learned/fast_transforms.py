@@ -14,7 +14,7 @@ arithmetic, and the maps between them. The first and last layers and the sums of
 float32: rounding these shifts what follows, by up to 0.5 % of BD-rate where the rest costs less
 than 0.1 %. The widest map is never held in float32.
 
-Shape glossary: as in :mod:`codec_det.codec.transforms`.
+Shape glossary: as in :mod:`codec_det.codec.learned.transforms`.
 """
 
 from __future__ import annotations

@@ -8,11 +8,11 @@ from compressai.entropy_models import EntropyModel as CompressAIEntropyModel
 from compressai.models import CompressionModel, MeanScaleHyperprior, ScaleHyperprior
 from torch import nn
 
-from ..bitstream.ans import Tables
-from ..bitstream.entropy import EntropyModel, Hyperprior
-from ..bitstream.fixed_point import EXACT, SLOPE_BITS, FixedPointTransform, Layer
-from ..bitstream.ids import CODEC_IDS, WITHOUT_BITSTREAM
-from ..errors import WeightsError
+from ...bitstream.ans import Tables
+from ...bitstream.entropy import EntropyModel, Hyperprior
+from ...bitstream.fixed_point import EXACT, SLOPE_BITS, FixedPointTransform, Layer
+from ...bitstream.ids import CODEC_IDS, WITHOUT_BITSTREAM
+from ...errors import WeightsError
 
 # Fractional bits of weights and activations, best first: the first whose sums are proven exact is
 # taken. On the packaged codecs the first costs 0.003 % rate or less, the last 0.05 %.

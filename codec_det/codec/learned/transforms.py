@@ -11,7 +11,7 @@ import torch
 from compressai.models import CompressionModel, MeanScaleHyperprior, ScaleHyperprior
 from torch import Tensor, nn
 
-from ..bitstream.entropy import EntropyModel
+from ...bitstream.entropy import EntropyModel
 from .quantization import bits_of
 
 

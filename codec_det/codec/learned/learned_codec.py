@@ -11,8 +11,8 @@ from compressai.registry import MODELS
 from compressai.zoo.image import cfgs as ZOO_WIDTHS
 from torch import Tensor, nn
 
+from ..base import Codec
 from .activation_checkpointing import recompute_activations
-from .base import Codec
 from .fast_transforms import speed_up
 from .gdn import set_gdn_gradients
 from .quantization import bits_of, rounded_bits, set_quantization

@@ -1,0 +1,1 @@
+"""What only learned codecs need: the models, their quantization and speed, their real bits."""
