@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from codec_det.cache_warmup import Totals, size_warning
 from codec_det.conventional import CodedCache, build_picture_codec
+from codec_det.data.cache_warmup import Totals, size_warning
 from codec_det.data.image_io import read_image
 from codec_det.data.shapes import generate
 from codec_det.deploy.cores import usable_cores

@@ -32,9 +32,10 @@ from command_line import INTERRUPTED, leave, positive
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
-    from codec_det.codec_choice import CodecChoice
+    from codec_det.rate_distortion.measurement.measurement import Point, Row
+
     from codec_det.deploy.file_batch import Failure
-    from codec_det.rate_distortion import Point, Row
+    from codec_det.rate_distortion.codec_choice import CodecChoice
 
 EPILOG = """
 examples:
@@ -146,8 +147,8 @@ def choose_codec(args: argparse.Namespace) -> CodecChoice:
         ConfigError: if there is none of this name, or an option is not for its kind.
     """
     from codec_det.codec.names import CONVENTIONAL
-    from codec_det.codec_choice import ZOO, CodecChoice
     from codec_det.errors import ConfigError
+    from codec_det.rate_distortion.codec_choice import ZOO, CodecChoice
 
     options = ("metric", "weights", "channels", "estimated", "device")
     given = [f"--{name}" for name in options if getattr(args, name)]
@@ -184,12 +185,12 @@ def measure(
         CodecDetError: if the codec cannot be used.
     """
     import torch
+    from codec_det.rate_distortion.measurement.measurement import Point, measure_picture
 
-    from codec_det.codec_choice import ESTIMATED, describe_codec, open_codec
     from codec_det.deploy.cores import usable_cores
     from codec_det.deploy.file_batch import process
     from codec_det.files import make_folder
-    from codec_det.rate_distortion import Point, measure_picture
+    from codec_det.rate_distortion.codec_choice import ESTIMATED, describe_codec, open_codec
 
     device = args.device or "cpu"
     # All of them first: what cannot work is found before long work.
@@ -225,8 +226,13 @@ def write_results(
     args: argparse.Namespace, choice: CodecChoice, points: Sequence[Point], conditions: dict
 ) -> list[Path]:
     """All files of results; their paths."""
+    from codec_det.rate_distortion.measurement.measurement import (
+        curve_record,
+        plot_curve,
+        write_rows,
+    )
+
     from codec_det.files import atomic_file
-    from codec_det.rate_distortion import curve_record, plot_curve, write_rows
 
     base = args.output_dir / choice.name
     paths = [base.with_name(f"{base.name}{suffix}") for suffix in (".csv", ".json", ".png")]
@@ -246,10 +252,11 @@ def rate_distortion(args: argparse.Namespace, argv: Sequence[str]) -> int:
     Raises:
         CodecDetError: if something is wrong with anything but a picture.
     """
-    from codec_det.codec_choice import ESTIMATED
+    from codec_det.rate_distortion.measurement.measurement import format_table
+
     from codec_det.data.image_io import SUFFIXES
     from codec_det.deploy.file_batch import describe_failures, find_files
-    from codec_det.rate_distortion import format_table
+    from codec_det.rate_distortion.codec_choice import ESTIMATED
 
     choice = choose_codec(args)
     files = find_files(args.pictures, SUFFIXES, "pictures")

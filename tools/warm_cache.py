@@ -31,8 +31,8 @@ from command_line import INTERRUPTED, positive
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
-    from codec_det.cache_warmup import Totals
     from codec_det.codec.conventional import Precoder
+    from codec_det.data.cache_warmup import Totals
     from codec_det.deploy.file_batch import Failure
 
 SETS = ("train", "test")
@@ -147,7 +147,7 @@ def fill(
     """
     from tqdm import tqdm
 
-    from codec_det.cache_warmup import Totals, code_all, size_warning
+    from codec_det.data.cache_warmup import Totals, code_all, size_warning
     from codec_det.deploy.file_batch import Failure
     from codec_det.errors import CodecDetError
 
@@ -191,8 +191,8 @@ def warm_cache(args: argparse.Namespace) -> int:
     Raises:
         CodecDetError: if something is wrong with anything but a picture.
     """
-    from codec_det.cache_warmup import picture_files
     from codec_det.codec.conventional import build_precoder
+    from codec_det.data.cache_warmup import picture_files
     from codec_det.deploy.cores import usable_cores
     from codec_det.deploy.file_batch import describe_failures
     from codec_det.errors import ConfigError

@@ -21,15 +21,15 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from . import __version__
-from .codec import Codec
+from .. import __version__
+from ..codec import Codec
+from ..data.image_io import read_image
+from ..errors import CodecDetError
+from ..evaluation.rate import distortion
+from ..files import atomic_file
+from ..pixels import to_uint8
+from ..rate_accuracy.plots import PLOT_DPI, PLOT_INCHES
 from .codec_choice import ESTIMATED, CodecChoice
-from .data.image_io import read_image
-from .errors import CodecDetError
-from .evaluation.rate import distortion
-from .files import atomic_file
-from .pixels import to_uint8
-from .rate_accuracy.plots import PLOT_DPI, PLOT_INCHES
 
 
 class Row(NamedTuple):
@@ -64,7 +64,7 @@ class Point(NamedTuple):
 
     Attributes:
         quality: in the codec's own unit.
-        codec: what :func:`codec_det.codec_choice.describe_codec` says of it.
+        codec: what :func:`codec_det.rate_distortion.codec_choice.describe_codec` says of it.
         rows: at least one, those of every point of a curve being of the same pictures.
     """
 

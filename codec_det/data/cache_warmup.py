@@ -26,11 +26,11 @@ from typing import Any, NamedTuple
 from detectron2.config import CfgNode
 from detectron2.data import get_detection_dataset_dicts
 
-from .codec.conventional import Precoder
-from .conventional.cache import HEADER_BYTES, CodedCache
-from .data.image_io import read_image
-from .data.loader import training_entries
-from .errors import CodecDetError
+from ..codec.conventional import Precoder
+from ..conventional.cache import HEADER_BYTES, CodedCache
+from ..errors import CodecDetError
+from .image_io import read_image
+from .loader import training_entries
 
 _WATCH_SECONDS = 0.5  # between looks at whether the parent process lives
 _AHEAD = 4  # pictures handed out per worker, so that none waits for the main process

@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-from .bitstream.ids import WITHOUT_BITSTREAM
-from .codec import Codec, build_codec
-from .codec.conventional import ConventionalCodec
-from .codec.names import CONVENTIONAL, LEARNED, max_quality
-from .config import load_config
-from .conventional import build_picture_codec
-from .errors import ConfigError, WeightsError
-from .evaluation.results import state_sha256
-from .training.checkpoint import load_codec_weights
+from ..bitstream.ids import WITHOUT_BITSTREAM
+from ..codec import Codec, build_codec
+from ..codec.conventional import ConventionalCodec
+from ..codec.names import CONVENTIONAL, LEARNED, max_quality
+from ..config import load_config
+from ..conventional import build_picture_codec
+from ..errors import ConfigError, WeightsError
+from ..evaluation.results import state_sha256
+from ..training.checkpoint import load_codec_weights
 
 REAL = "bits of whole files, headers included"
 ESTIMATED = "bits estimated from likelihoods; no file was made"
@@ -102,8 +102,8 @@ def open_codec(choice: CodecChoice, quality: float, device: str = "cpu") -> Code
 
 def _open_learned(choice: CodecChoice, quality: float, device: str) -> Codec:
     # CompressAI takes seconds to import.
-    from .codec.learned.bitstream_codec import BitstreamCodec
-    from .deploy.model_files import move
+    from ..codec.learned.bitstream_codec import BitstreamCodec
+    from ..deploy.model_files import move
 
     highest = max_quality(choice.name)
     if quality not in range(1, highest + 1):

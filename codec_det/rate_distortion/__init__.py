@@ -1,0 +1,1 @@
+"""Rate and distortion of codecs on pictures, outside of any chain."""
