@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.structures import BoxMode, Instances
 
 from .config import load_config
 from .data.image_io import read_image
 from .data.mapper import CodecDetectorMapper
 from .errors import CodecDetError
+from .evaluation.objects import NOTHING, Objects, ground_truth
 from .evaluation.picture_ap import box_ap
 from .evaluation.rate import distortion
 from .evaluation.results import RESULTS_FILE
@@ -62,42 +62,6 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Objects:
-    """What is in a picture, or what was found in it.
-
-    Attributes:
-        boxes: (n, 4) float.
-        classes: (n,) int, contiguous from 0.
-        scores: (n,) float in [0, 1]; of ground truth, 1.
-        crowd: (n,) bool, regions of many objects; of detections, False.
-    """
-
-    boxes: np.ndarray
-    classes: np.ndarray
-    scores: np.ndarray
-    crowd: np.ndarray
-
-    @classmethod
-    def found(cls, instances: Instances) -> Objects:
-        """Detections on any device."""
-        instances = instances.to("cpu")
-        return cls(
-            boxes=instances.pred_boxes.tensor.double().numpy(),
-            classes=instances.pred_classes.numpy(),
-            scores=instances.scores.double().numpy(),
-            crowd=np.zeros(len(instances), dtype=bool),
-        )
-
-    def above(self, threshold: float) -> Objects:
-        """Those with at least this score."""
-        keep = self.scores >= threshold
-        return Objects(self.boxes[keep], self.classes[keep], self.scores[keep], self.crowd[keep])
-
-
-NOTHING = Objects(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool))
-
-
-@dataclass(frozen=True)
 class Original:
     """A picture of the test set and its ground truth."""
 
@@ -107,7 +71,7 @@ class Original:
 
 
 @dataclass(frozen=True)
-class Coded:
+class CodedPicture:
     """What a run makes of a picture.
 
     Attributes:
@@ -177,23 +141,9 @@ def read_original(entry: dict[str, Any]) -> Original:
     return Original(entry["image_id"], read_image(entry["file_name"], "RGB"), ground_truth(entry))
 
 
-def ground_truth(entry: dict[str, Any]) -> Objects:
-    """The annotated objects of a data set entry."""
-    annotations = entry.get("annotations", [])
-    boxes = [
-        BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations
-    ]
-    return Objects(
-        boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
-        classes=np.array([a["category_id"] for a in annotations], dtype=np.int64),
-        scores=np.ones(len(annotations)),
-        crowd=np.array([bool(a.get("iscrowd", 0)) for a in annotations], dtype=bool),
-    )
-
-
 def code_pictures(
     run: Run, entries: Sequence[dict[str, Any]], *, bit_maps: bool = False
-) -> Iterator[Coded]:
+) -> Iterator[CodedPicture]:
     """Rebuild a run's chain from its last checkpoint and pass pictures through, one at a time.
 
     Their rate is estimated or real, as in the run's evaluation.
@@ -221,14 +171,14 @@ def _code(
     entries: Sequence[dict[str, Any]],
     image_format: str,
     bit_maps: bool,
-) -> Iterator[Coded]:
+) -> Iterator[CodedPicture]:
     for entry in entries:
         mapped = mapper(entry)
         (output,) = model([mapped])
         decoded = output["reconstruction"].cpu()
         original = to_codec(mapped["image"], image_format)
         found = _found(output)
-        yield Coded(
+        yield CodedPicture(
             picture=decoded.permute(1, 2, 0).numpy(),
             found=found,
             bpp=output["bits"] / math.prod(decoded.shape[-2:]),

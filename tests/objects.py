@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from codec_det.runs import Objects
+from codec_det.evaluation.objects import Objects
 
 
 def objects(boxes, classes, scores=None, crowd=None):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from codec_det.evaluation.objects import Objects
 from codec_det.pictures.bit_map import BitMap
 from codec_det.report.gallery import Gallery
-from codec_det.runs import Coded, Objects, Original
+from codec_det.runs import CodedPicture, Original
 
 CODEC = "bmshj2018-hyperprior"
 # Box AP at the lowest rate, and how far from its end; PSNR at the lowest rate.
@@ -120,7 +121,7 @@ def make_gallery(names=("baseline", "J-FT"), count=2, side=(48, 64)) -> Gallery:
         truth = Objects(box, np.array([0]), np.ones(1), np.zeros(1, bool))
         found = Objects(box + 2, np.array([1]), np.array([0.87]), np.zeros(1, bool))
         coded = [
-            Coded(
+            CodedPicture(
                 picture=np.full_like(picture, 60 * (place + 1)),
                 found=found,
                 bpp=0.1 * (place + 1),

@@ -7,12 +7,12 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
-from codec_det.benchmarks import environment, memory, steps
-from codec_det.benchmarks.evaluation import without_codec
-from codec_det.benchmarks.result import Curve, Result, Row, table
-from codec_det.benchmarks.settings import Settings, training_batch
+from benchmarks import environment, memory, steps
+from benchmarks.evaluation import without_codec
+from benchmarks.result import BenchmarkCurve, BenchmarkResult, BenchmarkRow, table
+from benchmarks.settings import BenchmarkSettings, training_batch
+from benchmarks.timing import TimeRatio
 from codec_det.codec.names import LEARNED
-from codec_det.timing import Comparison
 from codec_det.training.trainer import load_chain
 from tests.conftest import CONFIGS, TINY
 from tools import benchmark as tool
@@ -23,7 +23,7 @@ OPTS = [str(x) for item in TINY.items() for x in item]
 
 @pytest.fixture
 def settings():
-    return Settings(THIN, tuple(OPTS), size=(64, 96), batch_size=1, rounds=1)
+    return BenchmarkSettings(THIN, tuple(OPTS), size=(64, 96), batch_size=1, rounds=1)
 
 
 def run(tmp_path, *arguments):
@@ -187,14 +187,16 @@ def test_peak_memory_counts_what_is_freed_again():
 
 def test_exponent_is_the_power_of_growth():
     sizes = [10, 100, 1000]
-    assert Curve("", "", sizes, [3 * n**1.5 for n in sizes]).exponent == pytest.approx(1.5)
+    assert BenchmarkCurve("", "", sizes, [3 * n**1.5 for n in sizes]).exponent == pytest.approx(1.5)
 
 
 def test_table_says_which_targets_are_missed():
     def row(what, ratio, target):
-        return Row(what, "other", Comparison(ratio, 1.0, ratio, ratio, ratio, 1), target=target)
+        return BenchmarkRow(
+            what, "other", TimeRatio(ratio, 1.0, ratio, ratio, ratio, 1), target=target
+        )
 
-    result = Result([row("slow", 1.2, 0.9), row("fast", 0.5, 0.9), row("free", 2.0, None)])
+    result = BenchmarkResult([row("slow", 1.2, 0.9), row("fast", 0.5, 0.9), row("free", 2.0, None)])
     heading, slow, fast, free = table(result).splitlines()
     assert heading.split() == ["median", "against", "median", "ratio", "quartiles", "target"]
     assert slow.endswith("<= 0.9 missed")
@@ -266,4 +268,4 @@ def test_offers_only_codecs_with_a_bitstream():
     assert set(choices) < set(LEARNED)
     assert "mbt2018" not in choices
     # As --help says.
-    assert set(Settings("").codecs) == set(choices) - {"bmshj2018-factorized-relu"}
+    assert set(BenchmarkSettings("").codecs) == set(choices) - {"bmshj2018-factorized-relu"}

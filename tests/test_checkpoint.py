@@ -456,7 +456,9 @@ def test_packaged_weights_are_found_in_the_package(chain, tmp_path, monkeypatch)
     source, target = chain(1), chain(2)
     (tmp_path / "weights").mkdir()
     write_chain(source, tmp_path / "weights" / "own")
-    monkeypatch.setattr("codec_det.training.checkpoint.__file__", str(tmp_path / "checkpoint.py"))
+    monkeypatch.setattr(
+        "codec_det.training.checkpoint.__file__", str(tmp_path / "training" / "checkpoint.py")
+    )
     load(target, "codec_det://own.pth")
     assert_same(target, source.state_dict())
     with PathManager.open("codec_det://own.pth", "rb") as file:

@@ -10,8 +10,8 @@ from pycocotools.coco import COCO
 from codec_det.deploy.detections import DetectionSheet, choose_image_ids
 from codec_det.deploy.receiver import load_receiver
 from codec_det.errors import DatasetError
+from codec_det.evaluation.objects import Objects
 from codec_det.pixels import to_uint8
-from codec_det.runs import Objects
 from tests.deployed import SIZES, encode, export, make_run
 from tools import detect as tool
 

@@ -5,10 +5,10 @@ import math
 
 import pytest
 import torch
-from codec_det.evaluation.rate.rate import MS_SSIM_MIN_SIDE, RateEvaluator, distortion, summarize
 from detectron2.modeling import build_model
 from torch.nn.functional import interpolate
 
+from codec_det.evaluation.rate import MS_SSIM_MIN_SIDE, RateEvaluator, distortion, summarize
 from codec_det.pixels import to_uint8
 
 

@@ -11,11 +11,11 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from fuzzing import ESCAPES, OUTCOMES, fuzz, same_latents
+from mutations import KINDS, mutation
 
 from codec_det.bitstream.entropy import EntropyModel
-from codec_det.bitstream.fuzzing import ESCAPES, OUTCOMES, fuzz, same_latents
 from codec_det.bitstream.model_file import save_model
-from codec_det.bitstream.mutations import KINDS, mutation
 from codec_det.codec.learned.freeze import freeze_entropy_model
 from codec_det.codec.learned.learned_codec import LearnedCodec
 from codec_det.deploy.model_files import (

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from codec_det.evaluation.objects import NOTHING
 from codec_det.evaluation.picture_ap import box_ap
-from codec_det.runs import NOTHING
 from tests.objects import objects
 
 LEFT, RIGHT = [0, 0, 40, 50], [60, 10, 100, 60]

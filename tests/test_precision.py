@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from codec_det.benchmarks import codec as benchmark
-from codec_det.benchmarks.settings import Settings
+from benchmarks import codec as benchmark
+from benchmarks.settings import Settings
 from codec_det.codec import build_codec
 from codec_det.codec.learned import fast_transforms, precision
 from codec_det.codec.learned.bitstream_codec import PictureDecoder, picture_encoder

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from codec_det.rate_distortion.measurement.measurement import to_decibels
 from compressai.utils.plot.__main__ import parse_json_file
 from PIL import Image
 
@@ -23,6 +22,7 @@ from codec_det.codec.learned.learned_codec import LearnedCodec
 from codec_det.conventional import build_picture_codec
 from codec_det.data.image_io import read_image
 from codec_det.data.scenes import render_scene
+from codec_det.rate_distortion.measurement import to_decibels
 from tools import rate_distortion as tool
 
 SIZES = {"large": (176, 192), "narrow": (64, 200), "small": (48, 40)}

@@ -132,7 +132,7 @@ def test_importing_the_package_registers_it_and_loads_little_more_than_detectron
 
 def test_tools_do_not_show_what_libraries_say_to_developers():
     # fvcore, detectron2 and torch_geometric each say it.
-    load = "import command_line, codec_det.codec.learned"
+    load = "import command_line, codec_det.codec.learned.learned_codec"
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tools'}"}
     environment.pop("PYTHONWARNINGS", None)
     done = subprocess.run(

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from codec_det import timing
-from codec_det.timing import compare, in_turn
+from benchmarks import timing
+from benchmarks.timing import compare, in_turn
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from codec_det.pictures.visualization import (
 )
 from codec_det.runs import (
     NOTHING,
-    Coded,
+    CodedPicture,
     Original,
     check_same_dataset,
     column_headings,
@@ -140,7 +140,9 @@ def test_small_pictures_are_enlarged_by_a_whole_factor(size, shown):
 
 def test_class_colours_differ_and_do_not_depend_on_low_scores():
     original = Original(1, np.zeros((9, 9, 3), np.uint8), objects([LEFT] * 20, range(40, 60)))
-    coded = Coded(original.picture, objects([LEFT] * 10, range(10), [0.01] * 10), 1.0, 30.0, 0.0)
+    coded = CodedPicture(
+        original.picture, objects([LEFT] * 10, range(10), [0.01] * 10), 1.0, 30.0, 0.0
+    )
     colours = class_colours([(original, [coded])])
     assert len(colours) == len(set(colours.values())) == 30
     without = class_colours([(original, [])])
@@ -158,7 +160,10 @@ def noise(seed):
 
 
 def sheet(threshold=0.5, names=("cat", "dog"), found=FOUND, headings=(("J-FT", "codec"),)):
-    row = Original(7, noise(0), TRUTH), [Coded(noise(1), found, 0.1, 30.0, 50.0)] * len(headings)
+    row = (
+        Original(7, noise(0), TRUTH),
+        [CodedPicture(noise(1), found, 0.1, 30.0, 50.0)] * len(headings),
+    )
     return np.array(Sheet(headings, names, class_colours([row]), threshold).draw([row]))
 
 
@@ -199,7 +204,9 @@ def test_a_sheet_shows_original_and_decoded_pixels_enlarged():
 
 def test_detections_above_the_threshold_are_drawn_in_their_classs_colour():
     colours = class_colours([(Original(7, noise(0), TRUTH), [])])
-    other = class_colours([(Original(7, noise(0), TRUTH), [Coded(noise(1), FOUND, 1, 1, 1)])])[1]
+    other = class_colours(
+        [(Original(7, noise(0), TRUTH), [CodedPicture(noise(1), FOUND, 1, 1, 1)])]
+    )[1]
     found, low = FOUND.boxes * FACTOR
 
     def edges(panel, box):
@@ -235,14 +242,16 @@ def test_long_names_widen_the_sheet_rather_than_being_cut():
 
 def test_pictures_without_objects_or_names_can_be_shown():
     original = Original(1, np.zeros((20, 700, 3), np.uint8), NOTHING)
-    coded = Coded(original.picture, objects([[0, 0, 699, 20]], [9], [0.9]), 24, math.inf, math.nan)
+    coded = CodedPicture(
+        original.picture, objects([[0, 0, 699, 20]], [9], [0.9]), 24, math.inf, math.nan
+    )
     row = original, [coded]
     image = Sheet([("baseline", "uncompressed")], [], class_colours([row]), 0.5).draw([row])
     assert image.width > 1400
 
 
 def test_sheets_of_several_rows_are_as_wide_and_higher():
-    row = Original(7, noise(0), TRUTH), [Coded(noise(1), FOUND, 0.1, 30.0, 50.0)]
+    row = Original(7, noise(0), TRUTH), [CodedPicture(noise(1), FOUND, 0.1, 30.0, 50.0)]
     drawing = Sheet([("J-FT", "codec")], ["cat", "dog"], class_colours([row]), 0.5)
     one, three = drawing.draw([row]), drawing.draw([row] * 3)
     assert three.width == one.width
@@ -252,7 +261,7 @@ def test_sheets_of_several_rows_are_as_wide_and_higher():
 def with_maps(shows, *densities):
     """A sheet of runs with these maps, (128, 128) or None, that decode to noise."""
     coded = [
-        Coded(noise(1), NOTHING, 0.1, 30.0, 50.0, None if d is None else BitMap(d, 100.0))
+        CodedPicture(noise(1), NOTHING, 0.1, 30.0, 50.0, None if d is None else BitMap(d, 100.0))
         for d in densities
     ]
     row = Original(7, noise(0), NOTHING), coded
@@ -300,7 +309,7 @@ def test_a_row_without_any_map_can_be_shown():
 def test_the_scale_of_flat_and_narrow_pictures_is_not_cut():
     for size in ((20, 700), (700, 20)):
         picture = np.zeros((*size, 3), np.uint8)
-        coded = Coded(picture, NOTHING, 1, 30.0, 50.0, BitMap(np.ones(size), 0.0))
+        coded = CodedPicture(picture, NOTHING, 1, 30.0, 50.0, BitMap(np.ones(size), 0.0))
         drawing = Sheet([("J-FT", "codec")], [], {}, 0.5, ["bits", "difference"])
         image = np.array(drawing.draw([(Original(7, picture, NOTHING), [coded])]))
         assert shows_whole(scale_bar(BitScale([np.ones(size)]), size), image)

@@ -29,9 +29,9 @@ from command_line import DEPLOYABLE, positive
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
-    from codec_det.benchmarks.settings import Settings
+    from benchmarks.settings import BenchmarkSettings
 
-# Modules of codec_det.benchmarks; each has measure(settings).
+# Modules of benchmarks; each has measure(settings).
 SECTIONS = ("codec", "training", "evaluation", "growth", "parallel", "box_ap", "startup")
 
 CONFIG = str(Path(__file__).parent.parent / "configs" / "shapes" / "jft.yaml")
@@ -106,7 +106,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         choices=DEPLOYABLE,
         metavar="NAME",
-        # Of Settings.codecs, which are not imported yet.
+        # Of BenchmarkSettings.codecs, which are not imported yet.
         help=f"out of {', '.join(DEPLOYABLE)} (default: all but bmshj2018-factorized-relu; short: "
         f"{' '.join(SHORT['codecs'])})",
     )
@@ -115,11 +115,11 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def read_settings(args: argparse.Namespace) -> Settings:
-    """Settings of the command line; --short changes those that were not given."""
-    from codec_det.benchmarks.settings import Settings
+def read_settings(args: argparse.Namespace) -> BenchmarkSettings:
+    """BenchmarkSettings of the command line; --short changes those that were not given."""
+    from benchmarks.settings import BenchmarkSettings
 
-    default = Settings(
+    default = BenchmarkSettings(
         config_file=args.config_file,
         batch_size=args.batch_size,
         threads=args.threads,
@@ -151,8 +151,8 @@ def benchmark(args: argparse.Namespace) -> None:
     """
     import torch
 
-    from codec_det.benchmarks.environment import describe_environment
-    from codec_det.benchmarks.result import table
+    from benchmarks.environment import describe_environment
+    from benchmarks.result import table
     from codec_det.config import check_devices
     from codec_det.files import atomic_file, make_folder
 
@@ -165,7 +165,7 @@ def benchmark(args: argparse.Namespace) -> None:
     print("\n".join(f"{name}: {value}" for name, value in environment.items()))
     sections = {}
     for name in args.sections:
-        result = import_module(f"codec_det.benchmarks.{name}").measure(settings)
+        result = import_module(f"benchmarks.{name}").measure(settings)
         print(f"\n{name}\n{table(result)}", flush=True)
         sections[name] = result.record()
     if args.output:

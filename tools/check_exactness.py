@@ -21,7 +21,7 @@ from command_line import positive
 if TYPE_CHECKING:
     import numpy as np
 
-    from codec_det.codec.exactness import Setting
+    from checks.exactness import Setting
 
 EPILOG = """
 example:
@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def quick_settings(devices: list[str]) -> list[Setting]:
     """The default, and each setting varied alone."""
-    from codec_det.codec.exactness import Setting, all_settings
+    from checks.exactness import Setting, all_settings
 
     default = Setting()
     alone = [s for s in all_settings(devices) if _distance(s, default) <= 1]
@@ -105,7 +105,7 @@ def read_crops(paths: list[Path], count: int, size: tuple[int, int]) -> np.ndarr
 
 def describe(result: dict) -> str:
     """A table for people."""
-    from codec_det.codec.exactness import PATHS
+    from checks.exactness import PATHS
 
     lines = [f"{len(result['settings'])} settings; files that did not decode to their latents:"]
     kinds = sorted({kind for path in PATHS for kind in result[path]["by_difference"]})
@@ -126,7 +126,7 @@ def check_exactness(args: argparse.Namespace) -> int:
     """
     import torch
 
-    from codec_det.codec.exactness import all_settings, measure
+    from checks.exactness import all_settings, measure
     from codec_det.deploy.cores import usable_cores
     from codec_det.deploy.frozen_run import load_frozen, open_deployable
     from codec_det.files import atomic_file, make_folder

@@ -115,9 +115,9 @@ class Detector:
         """
         from codec_det.deploy.detections import to_results
         from codec_det.errors import CodecDetError
+        from codec_det.evaluation.objects import Objects
         from codec_det.pictures.visualization import save_sheet
         from codec_det.pixels import to_uint8
-        from codec_det.runs import Objects
 
         data = path.read_bytes()
         try:

@@ -24,8 +24,8 @@ from command_line import DEPLOYABLE, positive
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
-    from codec_det.bitstream.fuzzing import Report
-    from codec_det.bitstream.mutations import Target
+    from checks.fuzzing import Report
+    from checks.mutations import Target
 
 CODECS = ("bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean")
 # Height and width of the pictures whose files are changed.
@@ -97,7 +97,7 @@ def make_target(name: str) -> Target:
     import torch
     from torch import nn
 
-    from codec_det.bitstream.mutations import Target
+    from checks.mutations import Target
     from codec_det.codec.learned.bitstream_codec import PictureDecoder, picture_encoder
     from codec_det.codec.learned.freeze import freeze_entropy_model
     from codec_det.codec.learned.learned_codec import LearnedCodec
@@ -121,8 +121,8 @@ def make_target(name: str) -> Target:
 
 def summarize(report: Report, args: argparse.Namespace) -> dict[str, Any]:
     """What fuzz.json holds."""
-    from codec_det.bitstream.fuzzing import ESCAPES, OUTCOMES
-    from codec_det.bitstream.mutations import KINDS
+    from checks.fuzzing import ESCAPES, OUTCOMES
+    from checks.mutations import KINDS
 
     names = {
         outcome: int(count)
@@ -154,7 +154,7 @@ def summarize(report: Report, args: argparse.Namespace) -> dict[str, Any]:
 
 def print_summary(summary: dict[str, Any]) -> None:
     """A line per kind of mutation, with the sums of both checksums, and what it took."""
-    from codec_det.bitstream.fuzzing import ALLOWED, ESCAPES, OUTCOMES
+    from checks.fuzzing import ALLOWED, ESCAPES, OUTCOMES
 
     columns = [*ALLOWED, *(name for name in ESCAPES if summary["outcomes"][name])]
     print(f"{'':14}" + "".join(f"{name:>15}" for name in columns))
@@ -197,7 +197,7 @@ def fuzz_bitstream(args: argparse.Namespace) -> int:
     import torch
     from tqdm import tqdm
 
-    from codec_det.bitstream.fuzzing import fuzz
+    from checks.fuzzing import fuzz
     from codec_det.deploy.cores import usable_cores
     from codec_det.files import make_folder
 

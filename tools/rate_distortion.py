@@ -32,10 +32,9 @@ from command_line import INTERRUPTED, leave, positive
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
-    from codec_det.rate_distortion.measurement.measurement import Point, Row
-
     from codec_det.deploy.file_batch import Failure
     from codec_det.rate_distortion.codec_choice import CodecChoice
+    from codec_det.rate_distortion.measurement import RatePoint, RateRow
 
 EPILOG = """
 examples:
@@ -178,19 +177,19 @@ def choose_codec(args: argparse.Namespace) -> CodecChoice:
 
 def measure(
     args: argparse.Namespace, choice: CodecChoice, files: Sequence[Path]
-) -> tuple[list[Point], list[Failure], int]:
+) -> tuple[list[RatePoint], list[Failure], int]:
     """Points by rising rate, over the pictures that none of them failed on; failures; workers.
 
     Raises:
         CodecDetError: if the codec cannot be used.
     """
     import torch
-    from codec_det.rate_distortion.measurement.measurement import Point, measure_picture
 
     from codec_det.deploy.cores import usable_cores
     from codec_det.deploy.file_batch import process
     from codec_det.files import make_folder
     from codec_det.rate_distortion.codec_choice import ESTIMATED, describe_codec, open_codec
+    from codec_det.rate_distortion.measurement import RatePoint, measure_picture
 
     device = args.device or "cpu"
     # All of them first: what cannot work is found before long work.
@@ -202,12 +201,12 @@ def measure(
     # Not of all cores: OMP_NUM_THREADS may say fewer.
     threads = max(torch.get_num_threads() // workers, 1)
 
-    def work(path: Path, quality: float) -> Row:
+    def work(path: Path, quality: float) -> RateRow:
         # It counts for the calling thread alone: a new one would take all cores.
         torch.set_num_threads(threads)
         return measure_picture(codecs[quality], path, device)
 
-    measured: dict[float, dict[Path, Row]] = {}
+    measured: dict[float, dict[Path, RateRow]] = {}
     failures: list[Failure] = []
     left = list(files)
     for quality in list(codecs):
@@ -218,21 +217,20 @@ def measure(
         del codecs[quality]
     if not left:
         return [], failures, workers
-    points = [Point(q, described[q], [rows[p] for p in left]) for q, rows in measured.items()]
+    points = [RatePoint(q, described[q], [rows[p] for p in left]) for q, rows in measured.items()]
     return sorted(points, key=lambda point: point.mean("bpp")), failures, workers
 
 
 def write_results(
-    args: argparse.Namespace, choice: CodecChoice, points: Sequence[Point], conditions: dict
+    args: argparse.Namespace, choice: CodecChoice, points: Sequence[RatePoint], conditions: dict
 ) -> list[Path]:
     """All files of results; their paths."""
-    from codec_det.rate_distortion.measurement.measurement import (
+    from codec_det.files import atomic_file
+    from codec_det.rate_distortion.measurement import (
         curve_record,
         plot_curve,
         write_rows,
     )
-
-    from codec_det.files import atomic_file
 
     base = args.output_dir / choice.name
     paths = [base.with_name(f"{base.name}{suffix}") for suffix in (".csv", ".json", ".png")]
@@ -252,11 +250,10 @@ def rate_distortion(args: argparse.Namespace, argv: Sequence[str]) -> int:
     Raises:
         CodecDetError: if something is wrong with anything but a picture.
     """
-    from codec_det.rate_distortion.measurement.measurement import format_table
-
     from codec_det.data.image_io import SUFFIXES
     from codec_det.deploy.file_batch import describe_failures, find_files
     from codec_det.rate_distortion.codec_choice import ESTIMATED
+    from codec_det.rate_distortion.measurement import format_table
 
     choice = choose_codec(args)
     files = find_files(args.pictures, SUFFIXES, "pictures")

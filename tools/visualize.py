@@ -23,7 +23,7 @@ from command_line import fraction, not_negative, positive
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
-    from codec_det.runs import Coded, Original, Run
+    from codec_det.runs import CodedPicture, Original, Run
 
 SHOWS = ("pictures", "bits", "difference")
 COUNT = 6
@@ -158,13 +158,15 @@ def _find(runs: Sequence[Run], folder: Path) -> Run:
 
 def code_with_all(
     runs: Sequence[Run], entries: Sequence[dict[str, Any]], bit_maps: bool
-) -> list[tuple[Original, list[Coded]]]:
+) -> list[tuple[Original, list[CodedPicture]]]:
     """Each chosen picture, and what each run makes of it; one model in memory at a time."""
     from tqdm import tqdm
 
     from codec_det.runs import code_pictures, read_original
 
-    rows: list[tuple[Original, list[Coded]]] = [(read_original(entry), []) for entry in entries]
+    rows: list[tuple[Original, list[CodedPicture]]] = [
+        (read_original(entry), []) for entry in entries
+    ]
     with tqdm(total=len(runs) * len(rows), unit="img") as progress:
         for run in runs:
             progress.set_description(run.folder.name)
@@ -177,7 +179,7 @@ def code_with_all(
 
 def write_sheets(
     runs: Sequence[Run],
-    rows: Sequence[tuple[Original, list[Coded]]],
+    rows: Sequence[tuple[Original, list[CodedPicture]]],
     args: argparse.Namespace,
 ) -> list[Path]:
     """A sheet per picture and the overview; their paths."""

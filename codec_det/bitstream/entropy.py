@@ -155,7 +155,7 @@ class EntropyModel:
     @cached_property
     def sha256(self) -> str:
         """Over everything that shapes a stream, in hexadecimal."""
-        return state_sha256(*self.state())
+        return sha256_of_state(*self.state())
 
     def write(self, y: np.ndarray, z: np.ndarray | None, height: int, width: int) -> bytes:
         """The file of a picture.
@@ -345,7 +345,7 @@ class EntropyModel:
             )
 
 
-def state_sha256(arrays: dict[str, np.ndarray], settings: dict[str, Any]) -> str:
+def sha256_of_state(arrays: dict[str, np.ndarray], settings: dict[str, Any]) -> str:
     """Digest of :meth:`EntropyModel.state`, in hexadecimal; docs/bitstream.md says of what."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name in sorted(arrays):

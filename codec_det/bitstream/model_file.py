@@ -18,7 +18,7 @@ from safetensors.numpy import save
 
 from ..errors import WeightsError
 from ..files import atomic_file
-from .entropy import EntropyModel, state_sha256
+from .entropy import EntropyModel, sha256_of_state
 
 VERSION = 1
 
@@ -127,7 +127,7 @@ def restore_entropy(
     try:
         settings = dict(metadata["entropy"])
         # Before anything is made of them: a changed setting could ask for anything.
-        if settings.pop("sha256") != state_sha256(state, settings):
+        if settings.pop("sha256") != sha256_of_state(state, settings):
             raise WeightsError(f"'{path}' has an entropy model that was changed: export it again")
         return EntropyModel.from_state(state, settings)
     except WeightsError:

@@ -1,4 +1,4 @@
-"""From a config node to a codec with random weights; :mod:`codec_det.training.checkpoint` loads others."""
+"""From a config node to a codec of random weights; training.checkpoint loads others."""
 
 from __future__ import annotations
 

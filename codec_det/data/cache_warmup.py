@@ -36,7 +36,7 @@ _WATCH_SECONDS = 0.5  # between looks at whether the parent process lives
 _AHEAD = 4  # pictures handed out per worker, so that none waits for the main process
 
 
-class Outcome(NamedTuple):
+class Coding(NamedTuple):
     """What became of one picture.
 
     Attributes:
@@ -71,7 +71,7 @@ class Totals:
     first: float = inf
     last: float = -inf
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: Coding) -> None:
         """Count one more."""
         if not outcome.reason:
             self.found += outcome.found
@@ -109,7 +109,7 @@ def picture_files(cfg: CfgNode) -> list[str]:
 
 def code_all(
     files: Sequence[str], precoder: Precoder, workers: int
-) -> Generator[Outcome, None, None]:
+) -> Generator[Coding, None, None]:
     """Code pictures into the precoder's cache; outcomes come as pictures are done.
 
     Closing the iterator, and any error out of it, stops the workers and their encoders at once.
@@ -123,8 +123,8 @@ def code_all(
     pool = ProcessPoolExecutor(workers, context, _start_worker, (precoder, os.getpid()))
     left = iter(files)
     try:
-        pending: set[Future[Outcome]] = set()
-        done: set[Future[Outcome]] = set()
+        pending: set[Future[Coding]] = set()
+        done: set[Future[Coding]] = set()
         room = _AHEAD * workers
         while True:
             pending |= {pool.submit(_code, path) for path in islice(left, room)}
@@ -173,7 +173,7 @@ def _watch(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _code(path: str) -> Outcome:
+def _code(path: str) -> Coding:
     precoder = _in_worker["precoder"]
     assert precoder.cache is not None
     start, cpu = time.monotonic(), _cpu_seconds()
@@ -188,7 +188,7 @@ def _code(path: str) -> Outcome:
     except (CodecDetError, OSError, MemoryError) as error:
         reason = str(error) or type(error).__name__
     spent = _cpu_seconds() - cpu
-    return Outcome(path, size, pixels, found, reason, start, time.monotonic(), spent)
+    return Coding(path, size, pixels, found, reason, start, time.monotonic(), spent)
 
 
 def _cpu_seconds() -> float:

@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DatasetError
+from ..evaluation.objects import Objects
 from ..pictures.visualization import Sheet, class_colours
-from ..runs import Coded, Objects, Original
+from ..runs import CodedPicture, Original
 
 
 def choose_image_ids(
@@ -90,7 +91,7 @@ class DetectionSheet(Sheet):
     """Draws one decoded picture at a time, with what was found in it: there is no original.
 
     Args:
-        categories: of a :class:`codec_det.deploy.receiver.Receiver`; each has one colour throughout.
+        categories: of a :class:`.receiver.Receiver`; each has one colour throughout.
         threshold: detections of lower scores are not drawn.
     """
 
@@ -102,7 +103,7 @@ class DetectionSheet(Sheet):
     def draw_one(self, picture: np.ndarray, found: Objects) -> Image.Image:
         """The picture (H, W, 3), uint8 RGB, enlarged if small, with boxes, names and scores."""
         unknown = math.nan
-        cell = self._coded(Coded(picture, found, unknown, unknown, unknown), _blank(picture))
+        cell = self._coded(CodedPicture(picture, found, unknown, unknown, unknown), _blank(picture))
         return self._panel(cell, self._column_width([replace(cell, caption="")]))
 
 

@@ -111,7 +111,7 @@ def load_encoder(
     Args:
         device: of the transforms; ONNX files run on the CPU.
         threads: per picture, of ONNX files; 0: as many as there are cores.
-        dtype: of the inner convolutions (:mod:`codec_det.codec.learned.precision`), not of ONNX files.
+        dtype: of the inner convolutions (:mod:`..codec.learned.precision`), not of ONNX files.
 
     Raises:
         WeightsError: if the file is missing, damaged or no encoder.
@@ -120,7 +120,7 @@ def load_encoder(
     if path.suffix == ".onnx":
         return load_onnx_encoder(path, threads)
     file = load_model(path, "encoder", ("analysis",))
-    codec = build_codec(file)
+    codec = restore_codec(file)
     analysis = Analysis(codec.model, file.entropy)
     load_arrays(analysis, file, "analysis")
     set_inner_dtype(analysis, dtype)
@@ -144,7 +144,7 @@ def load_decoder(
         CodecDetError: if the device cannot be used.
     """
     file = load_model(path, "receiver", ("g_s",))
-    g_s = build_codec(file).model.g_s
+    g_s = restore_codec(file).model.g_s
     load_arrays(g_s, file, "g_s")
     set_inner_dtype(g_s, dtype)
     return PictureDecoder(move(g_s, device), file.entropy, max_pixels)
@@ -185,7 +185,7 @@ def load_arrays(module: nn.Module, file: ModelFile, part: str) -> None:
         ) from None
 
 
-def build_codec(file: ModelFile) -> LearnedCodec:
+def restore_codec(file: ModelFile) -> LearnedCodec:
     """A codec of the architecture that a model file names, with random weights.
 
     Raises:

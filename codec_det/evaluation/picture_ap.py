@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 if TYPE_CHECKING:
-    from ..runs import Objects
+    from .objects import Objects
 
 
 def box_ap(truth: Objects, found: Objects) -> float:

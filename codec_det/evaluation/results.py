@@ -82,7 +82,7 @@ def build_record(
             "target_bpp": codec.TARGET_BPP,
             "distortion_weight": codec.DISTORTION_WEIGHT,
             "weights": cfg.MODEL.WEIGHTS,
-            "weights_sha256": state_sha256(model),
+            "weights_sha256": weights_sha256_of(model),
             "iteration": _iteration(cfg),
             "seed": cfg.SEED,
             "config": changed_keys(cfg),
@@ -155,7 +155,7 @@ def _parse(line: str) -> Record | None:
     return record if isinstance(record, dict) and record.keys() >= _NEEDED else None
 
 
-def state_sha256(model: nn.Module) -> str:
+def weights_sha256_of(model: nn.Module) -> str:
     """SHA-256 over names, shapes and values of all parameters and persistent buffers."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():

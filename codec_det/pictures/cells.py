@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..runs import NOTHING, Coded, Objects, Original
+from ..evaluation.objects import NOTHING, Objects
+from ..runs import CodedPicture, Original
 from .colour_scales import BitScale, DifferenceScale, subtract
 from .drawing import scale_bar, text_panel
 
@@ -49,7 +50,7 @@ class Cell:
         return self.dashed if self.solid is None else self.solid
 
 
-def bit_row(original: Original, coded: Sequence[Coded]) -> list[Cell]:
+def bit_row(original: Original, coded: Sequence[CodedPicture]) -> list[Cell]:
     """The scale, and where each run's bits go."""
     size = display_size(*original.picture.shape[:2])
     maps = [each.bit_map for each in coded if each.bit_map is not None]
@@ -67,7 +68,7 @@ def bit_row(original: Original, coded: Sequence[Coded]) -> list[Cell]:
     return cells
 
 
-def difference_row(original: Original, coded: Sequence[Coded]) -> list[Cell]:
+def difference_row(original: Original, coded: Sequence[CodedPicture]) -> list[Cell]:
     """The scale, and how far each run's picture is from the original."""
     differences = [subtract(each.picture, original.picture) for each in coded]
     scale = DifferenceScale(differences)

@@ -14,8 +14,9 @@ from detectron2.data import DatasetCatalog
 from tqdm import tqdm
 
 from ..errors import CodecDetError, DatasetError
+from ..evaluation.objects import ground_truth
 from ..evaluation.picture_ap import box_ap
-from ..runs import Run, ground_truth
+from ..runs import Run
 from .saved_detections import read_saved_detections, some
 
 Entry = dict[str, Any]

@@ -13,7 +13,8 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 
 from ..errors import CodecDetError
-from ..runs import CONFIG_FILE, Objects, Run
+from ..evaluation.objects import Objects
+from ..runs import CONFIG_FILE, Run
 
 # detectron2's COCOEvaluator writes the first, our RateEvaluator the second.
 DETECTIONS_FILE, PICTURES_FILE = "coco_instances_results.json", "per_image.csv"

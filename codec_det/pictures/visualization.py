@@ -28,8 +28,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..evaluation.objects import Objects
 from ..files import atomic_file
-from ..runs import Coded, Objects, Original
+from ..runs import CodedPicture, Original
 from .cells import Cell, bit_row, difference_row, display_size
 from .drawing import (
     BLACK,
@@ -68,7 +69,7 @@ TITLE_SIZE = 18
 SWATCH = 22
 
 
-def class_colours(rows: Sequence[tuple[Original, Sequence[Coded]]]) -> dict[int, Colour]:
+def class_colours(rows: Sequence[tuple[Original, Sequence[CodedPicture]]]) -> dict[int, Colour]:
     """A colour for each class: those in the pictures first, then those only found in them.
 
     The first get chosen colours, further ones hues a golden section apart.
@@ -113,7 +114,7 @@ class Sheet:
         self.colours = colours
         self.threshold = threshold
 
-    def draw(self, rows: Sequence[tuple[Original, Sequence[Coded]]]) -> Image.Image:
+    def draw(self, rows: Sequence[tuple[Original, Sequence[CodedPicture]]]) -> Image.Image:
         """Headings, the rows of each picture, and the legend."""
         make = {"pictures": self._picture_row, "bits": bit_row, "difference": difference_row}
         grid = [make[show](original, coded) for original, coded in rows for show in self.shows]
@@ -139,7 +140,7 @@ class Sheet:
         sheet.paste(legend, (MARGIN, top))
         return sheet
 
-    def _picture_row(self, original: Original, coded: Sequence[Coded]) -> list[Cell]:
+    def _picture_row(self, original: Original, coded: Sequence[CodedPicture]) -> list[Cell]:
         return [self._original(original), *(self._coded(each, original) for each in coded)]
 
     def _original(self, original: Original) -> Cell:
@@ -153,7 +154,7 @@ class Sheet:
         caption = f"image {original.image_id}, {width} x {height}"
         return Cell(original.picture, None, original.truth, labels, caption)
 
-    def _coded(self, coded: Coded, original: Original) -> Cell:
+    def _coded(self, coded: CodedPicture, original: Original) -> Cell:
         found = coded.found.above(self.threshold)
         labels = [
             f"{self._name(number)} {score:.2f}"

@@ -1,4 +1,4 @@
-"""Evaluated runs, read back: the records that :func:`codec_det.evaluation.results.build_record` made.
+"""Evaluated runs, read back: the records that :mod:`codec_det.evaluation.results` makes.
 
 A run folder is what tools/train_net.py leaves: a config and a results file. A data file has records
 of any number of runs, one JSON object per line, such as those that tools/plot_rate_accuracy.py

@@ -19,7 +19,7 @@ from ..codec.names import CONVENTIONAL, LEARNED, max_quality
 from ..config import load_config
 from ..conventional import build_picture_codec
 from ..errors import ConfigError, WeightsError
-from ..evaluation.results import state_sha256
+from ..evaluation.results import weights_sha256_of
 from ..training.checkpoint import load_codec_weights
 
 REAL = "bits of whole files, headers included"
@@ -141,7 +141,7 @@ def describe_codec(choice: CodecChoice, codec: Codec) -> dict[str, Any]:
         "settings": {
             "metric": choice.metric,
             "weights": choice.weights,
-            "weights_sha256": state_sha256(learned),
+            "weights_sha256": weights_sha256_of(learned),
             "widths": list(learned.widths),
         },
         "version": f"CompressAI {version('compressai')}, PyTorch {torch.__version__}",

@@ -32,7 +32,7 @@ from ..rate_accuracy.plots import PLOT_DPI, PLOT_INCHES
 from .codec_choice import ESTIMATED, CodecChoice
 
 
-class Row(NamedTuple):
+class RateRow(NamedTuple):
     """One picture at one quality.
 
     Attributes:
@@ -59,7 +59,7 @@ class Row(NamedTuple):
     sha256: str
 
 
-class Point(NamedTuple):
+class RatePoint(NamedTuple):
     """All pictures at one quality.
 
     Attributes:
@@ -70,7 +70,7 @@ class Point(NamedTuple):
 
     quality: float
     codec: dict[str, Any]
-    rows: Sequence[Row]
+    rows: Sequence[RateRow]
 
     def mean(self, key: str) -> float:
         """Mean over pictures of a column; nan where no picture has a value."""
@@ -88,7 +88,7 @@ class Point(NamedTuple):
         return sum(row.height * row.width for row in self.rows)
 
 
-def measure_picture(codec: Codec, path: Path, device: str = "cpu") -> Row:
+def measure_picture(codec: Codec, path: Path, device: str = "cpu") -> RateRow:
     """Code and decode one picture; it is safe to do several at a time with one codec of files.
 
     Raises:
@@ -110,7 +110,7 @@ def measure_picture(codec: Codec, path: Path, device: str = "cpu") -> Row:
     height, width = picture.shape[1:]
     bits = float(coded.rounded_bits[0])
     measured = coded.measured[0] if coded.measured else {}
-    return Row(
+    return RateRow(
         file_name=path.name,
         height=height,
         width=width,
@@ -129,7 +129,7 @@ def to_decibels(ms_ssim: float) -> float:
     return math.inf if ms_ssim >= 1 else -10 * math.log10(1 - ms_ssim)
 
 
-def published_results(points: Sequence[Point]) -> dict[str, list[float | None]]:
+def published_results(points: Sequence[RatePoint]) -> dict[str, list[float | None]]:
     """Means over pictures under CompressAI's keys, a value per point; None stands for infinite.
 
     Keys that no point has a value for are left out: MS-SSIM of small pictures, times of estimates.
@@ -150,7 +150,7 @@ def published_results(points: Sequence[Point]) -> dict[str, list[float | None]]:
 
 
 def curve_record(
-    choice: CodecChoice, points: Sequence[Point], conditions: Mapping[str, Any]
+    choice: CodecChoice, points: Sequence[RatePoint], conditions: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The JSON of a curve: CompressAI's keys, and ours under "codec_det".
 
@@ -180,7 +180,7 @@ def curve_record(
     }
 
 
-def _describe_point(point: Point) -> dict[str, Any]:
+def _describe_point(point: RatePoint) -> dict[str, Any]:
     bits, overhead = point.total("bits"), point.total("overhead_bits")
     return {
         "quality": point.quality,
@@ -194,7 +194,7 @@ def _describe_point(point: Point) -> dict[str, Any]:
     }
 
 
-def _describe_pictures(rows: Sequence[Row]) -> dict[str, Any]:
+def _describe_pictures(rows: Sequence[RateRow]) -> dict[str, Any]:
     digest = hashlib.sha256()
     for row in sorted(rows, key=lambda row: row.file_name):
         digest.update(f"{row.file_name} {row.sha256}\n".encode())
@@ -210,16 +210,16 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def write_rows(points: Sequence[Point], path: Path) -> None:
+def write_rows(points: Sequence[RatePoint], path: Path) -> None:
     """Write a CSV with a line per picture and quality."""
     with atomic_file(path) as partial, partial.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("quality", *Row._fields))
+        writer.writerow(("quality", *RateRow._fields))
         for point in points:
             writer.writerows((f"{point.quality:g}", *row) for row in point.rows)
 
 
-def format_table(points: Sequence[Point]) -> str:
+def format_table(points: Sequence[RatePoint]) -> str:
     """Means over pictures, a line per point."""
     heads = ("quality", "bpp", "PSNR (dB)", "MS-SSIM", "(dB)", "encode (s)", "decode (s)")
     lines: list[tuple[str, ...]] = [heads]
@@ -242,7 +242,7 @@ def format_table(points: Sequence[Point]) -> str:
     )
 
 
-def plot_curve(choice: CodecChoice, points: Sequence[Point], path: Path) -> None:
+def plot_curve(choice: CodecChoice, points: Sequence[RatePoint], path: Path) -> None:
     """Write PSNR over bits per pixel as PNG; points without any loss have no place in it.
 
     Raises:

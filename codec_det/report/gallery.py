@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..evaluation.objects import Objects
 from ..pictures.colour_scales import BitScale
 from ..pictures.drawing import Colour
 from ..pictures.visualization import class_colours
-from ..runs import Coded, Objects, Original
+from ..runs import CodedPicture, Original
 from .wording import DASH, TIMES
 
 THRESHOLD = 0.5  # detections of lower scores are not drawn
@@ -44,7 +45,7 @@ class Gallery:
 
     names: Sequence[str] = ()
     first: tuple[int, int] = (0, 0)
-    rows: Sequence[tuple[Original, Sequence[Coded]]] = ()
+    rows: Sequence[tuple[Original, Sequence[CodedPicture]]] = ()
     class_names: Sequence[str] = ()
     notes: Sequence[str] = ()
 
@@ -136,7 +137,7 @@ class _Drawing:
     scale: BitScale
 
     def layers(
-        self, original: Original, coded: Sequence[Coded], names: Sequence[str]
+        self, original: Original, coded: Sequence[CodedPicture], names: Sequence[str]
     ) -> dict[str, dict[str, Any]]:
         """All layers of a picture by key."""
         subject = f"image {original.image_id}"
@@ -191,7 +192,7 @@ def _css(colour: Sequence[int]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
-def caption(coded: Coded) -> str:
+def caption(coded: CodedPicture) -> str:
     """Rate, distortion and accuracy of one picture."""
     psnr = f"{coded.psnr:.1f} dB" if math.isfinite(coded.psnr) else "lossless"
     ap = DASH if math.isnan(coded.ap) else f"{coded.ap:.1f}"

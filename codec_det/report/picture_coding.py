@@ -12,7 +12,7 @@ from ..data.register import check_datasets, register_datasets
 from ..errors import CodecDetError
 from ..pictures.picture_choice import Entry, by_disagreement, check_files, evenly
 from ..rate_accuracy.curves import Curve
-from ..runs import CHECKPOINT_TAG, Coded, Run, code_pictures, open_run, read_original
+from ..runs import CHECKPOINT_TAG, CodedPicture, Run, code_pictures, open_run, read_original
 from .gallery import Gallery
 
 
@@ -89,7 +89,7 @@ def _choose(shown: Sequence[_Shown], count: int, by_difference: bool) -> list[En
 
 def _code(shown: Sequence[_Shown], entries: Sequence[Entry], notes: list[str]) -> Gallery:
     """One model in memory at a time."""
-    complete: list[tuple[_Shown, list[Coded]]] = []
+    complete: list[tuple[_Shown, list[CodedPicture]]] = []
     with tqdm(total=len(shown) * len(entries), unit="img") as progress:
         for each in shown:
             progress.set_description(each.curve.label)

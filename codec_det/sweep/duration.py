@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import median
 
-from .points import Point
+from .points import StudyPoint
 
 LOG_FILE = "log.txt"
 _START = "Rank of current process: 0"
@@ -38,7 +38,7 @@ def measured_seconds(folder: Path) -> float | None:
 
 
 def estimated_seconds(
-    points: Sequence[Point], measured: Mapping[str, float | None]
+    points: Sequence[StudyPoint], measured: Mapping[str, float | None]
 ) -> dict[str, float]:
     """By name, the median of what points took with the same config file, codec and iterations.
 
@@ -57,7 +57,7 @@ def estimated_seconds(
     return {point.name: medians[_kind(point)] for point in points if _kind(point) in medians}
 
 
-def _kind(point: Point) -> tuple[str, str, int]:
+def _kind(point: StudyPoint) -> tuple[str, str, int]:
     cfg = point.cfg
     return point.config_file, cfg.MODEL.CODEC.NAME, cfg.SOLVER.MAX_ITER
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from .points import Point, as_words
+from .points import StudyPoint, as_words
 
 CONSOLE = "console.txt"
 GRACE_SECONDS = 5
@@ -64,7 +64,7 @@ class Outcome:
     seconds: float = 0.0
 
 
-def job_of(point: Point, train_net: Path, *, num_gpus: int | None, resume: bool) -> Job:
+def job_of(point: StudyPoint, train_net: Path, *, num_gpus: int | None, resume: bool) -> Job:
     """The run of tools/train_net.py that makes a point."""
     words = [str(train_net), "--config-file", point.config_file]
     words += ["--eval-only"] * point.evaluates + ["--resume"] * resume

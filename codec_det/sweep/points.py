@@ -27,7 +27,7 @@ _NAME = re.compile(r"\w[\w.+-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class StudyPoint:
     """One run.
 
     Attributes:
@@ -67,7 +67,7 @@ def read_overrides(words: Sequence[str]) -> dict[str, str]:
     return overrides
 
 
-def expand(study: Study, overrides: Mapping[str, str], num_gpus: int | None) -> list[Point]:
+def expand(study: Study, overrides: Mapping[str, str], num_gpus: int | None) -> list[StudyPoint]:
     """All points: prepared ones by dependency, then those without seed, then seed by seed.
 
     Args:
@@ -80,7 +80,7 @@ def expand(study: Study, overrides: Mapping[str, str], num_gpus: int | None) -> 
     device = {"MODEL.DEVICE": "cpu"} if num_gpus == 0 else {}
     maker = _Maker(study, {**device, **overrides})
     points = maker.prepared()
-    seeded: list[Point] = []
+    seeded: list[StudyPoint] = []
     for entry in study.grid:
         for operating_point in entry.operating_points:
             for regime in entry.regimes:
@@ -92,7 +92,7 @@ def expand(study: Study, overrides: Mapping[str, str], num_gpus: int | None) -> 
     return points
 
 
-def check_data(points: Sequence[Point]) -> None:
+def check_data(points: Sequence[StudyPoint]) -> None:
     """Check the data sets of all points, each once.
 
     Raises:
@@ -118,7 +118,7 @@ class _Maker:
         self._overrides = overrides
         self._prepared = {preparation.name: preparation for preparation in study.prepare}
 
-    def prepared(self) -> list[Point]:
+    def prepared(self) -> list[StudyPoint]:
         for p in self._prepared.values():
             if not Path(p.config_file).is_file():
                 raise ConfigError(
@@ -145,7 +145,7 @@ class _Maker:
                 )
         return ordered
 
-    def grid(self, entry: Entry, operating_point: OperatingPoint, regime: str) -> list[Point]:
+    def grid(self, entry: Entry, operating_point: OperatingPoint, regime: str) -> list[StudyPoint]:
         """The points of all seeds; the only one of a regime that trains nothing."""
         config_file = self._config_file(entry, regime)
         if "SEED" in operating_point.options:
@@ -184,7 +184,7 @@ class _Maker:
         options: Mapping[str, Any],
         *,
         prepares: bool = False,
-    ) -> Point:
+    ) -> StudyPoint:
         place = f"{self._study.file}: {settings.key}"
         folder = self._study.output_dir / name
         needs: list[str] = []
@@ -198,7 +198,7 @@ class _Maker:
             check_config(cfg)
             _check_for_sweep(cfg)
         regime = Regime.from_config(cfg)
-        return Point(
+        return StudyPoint(
             name=name,
             key=settings.key,
             folder=folder,
@@ -246,8 +246,8 @@ def _check_for_sweep(cfg: CfgNode) -> None:
         )
 
 
-def _check_names(study: Study, points: Sequence[Point]) -> None:
-    by_name: dict[str, Point] = {}
+def _check_names(study: Study, points: Sequence[StudyPoint]) -> None:
+    by_name: dict[str, StudyPoint] = {}
     for point in points:
         place = f"{study.file}: {point.key}"
         if not _NAME.fullmatch(point.name) or SET_ASIDE in point.name:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .duration import estimated_seconds, in_words, measured_seconds
-from .points import Point
+from .points import StudyPoint
 from .state import State
 
 
@@ -20,13 +20,13 @@ class Progress:
         failures: why, by the names of points that are given up.
     """
 
-    points: Sequence[Point]
+    points: Sequence[StudyPoint]
     states: dict[str, State]
     failures: dict[str, str] = field(default_factory=dict)
     _measured: dict[str, float | None] = field(default_factory=dict)
 
     @property
-    def left(self) -> list[Point]:
+    def left(self) -> list[StudyPoint]:
         """Points that are neither done nor given up."""
         return [
             point

@@ -12,7 +12,7 @@ from ..files import make_folder
 from .duration import in_words
 from .launch import CONSOLE, Outcome, job_of
 from .machines import Machines
-from .points import Point
+from .points import StudyPoint
 from .progress import Progress
 from .state import State, Status, make_room, state_of
 
@@ -71,7 +71,7 @@ class Schedule:
             elif point.name not in self._running and all(states[n].done for n in point.needs):
                 self._begin(point)
 
-    def _begin(self, point: Point) -> None:
+    def _begin(self, point: StudyPoint) -> None:
         # Anew, as points that it needs may have been done since.
         state = state_of(point, self._progress.states)
         moved = make_room(point, state)
@@ -88,11 +88,11 @@ class Schedule:
             notes.append(f"earlier files, {state}, kept in {moved}")
         self._say(f"{self._place(point)}: {', '.join(notes)}; console in {point.folder / CONSOLE}")
 
-    def _place(self, point: Point) -> str:
+    def _place(self, point: StudyPoint) -> str:
         number = list(self._points).index(point.name) + 1
         return f"[{number}/{len(self._points)}] {point.name}"
 
-    def _judge(self, point: Point, outcome: Outcome) -> None:
+    def _judge(self, point: StudyPoint, outcome: Outcome) -> None:
         state = state_of(point, self._progress.states)
         elapsed = in_words(time.monotonic() - self._start)
         # Whatever came after its results, the next sweep would find it done, too.
@@ -113,7 +113,7 @@ class Schedule:
         self._say(f"{self._place(point)}: failed ({reason}); {end}; elapsed {elapsed}")
 
 
-def _figures(point: Point) -> str:
+def _figures(point: StudyPoint) -> str:
     results = list(read_records(point.folder / RESULTS_FILE))[-1]["results"]
     found = [
         (name, form, results.get(group, {}).get(key))
@@ -125,7 +125,7 @@ def _figures(point: Point) -> str:
     return "".join(f", {format(value, form)} {name}" for name, form, value in found if value)
 
 
-def _reason(point: Point, outcome: Outcome, state: State) -> str:
+def _reason(point: StudyPoint, outcome: Outcome, state: State) -> str:
     if outcome.status is None:
         return f"lost: {outcome.reason}"
     where = f" on {outcome.where}" if outcome.where else ""

@@ -26,7 +26,7 @@ from ..evaluation.results import (
     read_records,
 )
 from ..runs import CHECKPOINT_TAG, CONFIG_FILE
-from .points import FINAL_WEIGHTS, Point
+from .points import FINAL_WEIGHTS, StudyPoint
 
 
 class Status(str, Enum):
@@ -65,7 +65,7 @@ class State:
         return f"{self.status.value} ({self.why})" if self.why else self.status.value
 
 
-def states_of(points: Sequence[Point]) -> dict[str, State]:
+def states_of(points: Sequence[StudyPoint]) -> dict[str, State]:
     """State of each point by name; prepared points come before those that start from them."""
     states: dict[str, State] = {}
     for point in points:
@@ -73,7 +73,7 @@ def states_of(points: Sequence[Point]) -> dict[str, State]:
     return states
 
 
-def state_of(point: Point, others: Mapping[str, State]) -> State:
+def state_of(point: StudyPoint, others: Mapping[str, State]) -> State:
     """State of a point, given those of the points that it needs."""
     own = _own_state(point)
     if own.time is None or own.status is Status.CHANGED:
@@ -86,7 +86,7 @@ def state_of(point: Point, others: Mapping[str, State]) -> State:
     return State(Status.STALE, ", ".join(newer)) if newer else own
 
 
-def _own_state(point: Point) -> State:
+def _own_state(point: StudyPoint) -> State:
     records = _newest_records(point)
     if records:
         wanted = changed_keys(point.cfg)
@@ -102,7 +102,7 @@ def _own_state(point: Point) -> State:
     return _unfinished_state(point)
 
 
-def _unfinished_state(point: Point) -> State:
+def _unfinished_state(point: StudyPoint) -> State:
     config_file = point.folder / CONFIG_FILE
     if not (config_file.is_file() and (point.folder / CHECKPOINT_TAG).is_file()):
         return State(Status.MISSING)
@@ -117,11 +117,11 @@ def _unfinished_state(point: Point) -> State:
     return State(Status.INTERRUPTED, time=began)
 
 
-def _iterations(point: Point) -> int | None:
+def _iterations(point: StudyPoint) -> int | None:
     return None if point.evaluates else point.cfg.SOLVER.MAX_ITER
 
 
-def _newest_records(point: Point) -> list[Record]:
+def _newest_records(point: StudyPoint) -> list[Record]:
     """The newest record of each test set, as far as there are any.
 
     Of a point that trains, evaluations alone do not count: they may be of other weights.
@@ -163,7 +163,7 @@ def _some(keys: set[str], limit: int = 3) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def make_room(point: Point, state: State) -> Path | None:
+def make_room(point: StudyPoint, state: State) -> Path | None:
     """Rename a point's folder, if it has weights or results that a new run would mix with.
 
     Returns:

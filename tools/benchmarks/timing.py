@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 
-class Comparison(NamedTuple):
+class TimeRatio(NamedTuple):
     """Two figures of the same kind, such as seconds of two ways to do the same.
 
     Attributes:
@@ -64,9 +64,7 @@ def in_turn(
     return seconds
 
 
-def compare(own: np.ndarray, reference: np.ndarray) -> Comparison:
+def compare(own: np.ndarray, reference: np.ndarray) -> TimeRatio:
     """Medians, and the ratio with its quartiles, of figures (rounds,) that were taken in turn."""
     low, ratio, high = (float(q) for q in np.quantile(own / reference, (0.25, 0.5, 0.75)))
-    return Comparison(
-        float(np.median(own)), float(np.median(reference)), ratio, low, high, len(own)
-    )
+    return TimeRatio(float(np.median(own)), float(np.median(reference)), ratio, low, high, len(own))

@@ -14,21 +14,22 @@ import torch
 from detectron2.utils.events import EventStorage
 from tqdm import tqdm
 
-from ..deploy.cores import usable_cores
-from .settings import Settings
+from codec_det.deploy.cores import usable_cores
+
+from .settings import BenchmarkSettings
 from .steps import build_step
 
 MIB = 2**20
 
 
-def peak_memory(settings: Settings, sides: Sequence[str]) -> dict[str, float]:
+def peak_memory(settings: BenchmarkSettings, sides: Sequence[str]) -> dict[str, float]:
     """MiB that two steps need at their peak, over what is in use once the model is there.
 
     So gradients and the state of optimizers count, and freed memory does not. On the CPU it is the
     resident memory of the process, on a GPU what PyTorch allocates there.
 
     Args:
-        sides: names as of :func:`codec_det.benchmarks.steps.build_step`.
+        sides: names as of :func:`benchmarks.steps.build_step`.
     """
     # Other steps' times are over by now: processes side by side disturb nothing.
     processes = min(usable_cores(), len(sides)) if settings.device == "cpu" else 1
@@ -39,7 +40,7 @@ def peak_memory(settings: Settings, sides: Sequence[str]) -> dict[str, float]:
         return dict(zip(sides, progress, strict=True))
 
 
-def _measure(settings: Settings, name: str) -> float:
+def _measure(settings: BenchmarkSettings, name: str) -> float:
     torch.set_num_threads(settings.threads)
     _give_back_at_once()
     with EventStorage():

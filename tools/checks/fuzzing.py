@@ -5,7 +5,7 @@ then they decode to the latents that are coded to these very bytes. Or they are 
 :class:`~codec_det.errors.BitstreamError` that gives a reason. Everything else escaped: another
 exception, a crash, a hang, too much memory, or a picture out of bytes that stand for none.
 
-The mutations are those of :mod:`codec_det.bitstream.mutations`.
+The mutations are those of :mod:`mutations`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import BitstreamError
-from .entropy import Latents
+from codec_det.bitstream.entropy import Latents
+from codec_det.errors import BitstreamError
+
 from .mutations import KINDS, Mutation, Target, mutation
 
 ALLOWED = ("unchanged", "refused", "other picture")

@@ -17,10 +17,11 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.structures import Boxes, Instances
 
-from ..evaluation.coco import FastCOCOEvaluator
-from ..timing import compare, in_turn
-from .result import Result, Row
-from .settings import Settings
+from codec_det.evaluation.coco import FastCOCOEvaluator
+
+from .result import BenchmarkResult, BenchmarkRow
+from .settings import BenchmarkSettings
+from .timing import compare, in_turn
 
 # Of COCO 2017 val, whose 5,000 pictures have 36,781 objects.
 CLASSES = 80
@@ -36,7 +37,7 @@ KINDS = (FastCOCOEvaluator, COCOEvaluator)
 Detections = list[tuple[int, Instances]]
 
 
-def measure(settings: Settings) -> Result:
+def measure(settings: BenchmarkSettings) -> BenchmarkResult:
     """Seconds from detections to results, files of results included.
 
     The notes say whether detectron2 took its compiled evaluation or pycocotools, and how far the
@@ -63,9 +64,9 @@ def measure(settings: Settings) -> Result:
         own, reference = in_turn(sides, rounds, label="box AP").values()
     compiled = coco_evaluation.COCOeval_opt is not coco_evaluation.COCOeval
     peer = f"detectron2, {'compiled' if compiled else 'pycocotools'}"
-    row = Row("faster-coco-eval", peer, compare(own, reference), target=1.0)
+    row = BenchmarkRow("faster-coco-eval", peer, compare(own, reference), target=1.0)
     notes = {"pictures": len(detections), "largest difference": _difference(*results.values())}
-    return Result([row], notes=notes)
+    return BenchmarkResult([row], notes=notes)
 
 
 def synthetic_detections(count: int, size: tuple[int, int]) -> tuple[Detections, dict[str, Any]]:

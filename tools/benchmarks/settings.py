@@ -11,12 +11,12 @@ from detectron2.config import CfgNode
 from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.structures import Boxes, Instances
 
-from ..config import check_config, load_config
-from ..data.shapes import scenes
+from codec_det.config import check_config, load_config
+from codec_det.data.shapes import scenes
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchmarkSettings:
     """How to measure.
 
     Attributes:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..deploy.cores import usable_cores
+from codec_det.deploy.cores import usable_cores
 
 PACKAGES = ("torch", "torchvision", "detectron2", "compressai", "constriction", "numpy")
 

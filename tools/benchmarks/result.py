@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..timing import Comparison
+from .timing import TimeRatio
 
 
 @dataclass(frozen=True)
-class Row:
+class BenchmarkRow:
     """One comparison.
 
     Attributes:
@@ -24,7 +24,7 @@ class Row:
 
     what: str
     against: str
-    comparison: Comparison
+    comparison: TimeRatio
     unit: str = "s"
     target: float | None = None
 
@@ -40,7 +40,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Curve:
+class BenchmarkCurve:
     """How a time grows.
 
     Attributes:
@@ -66,11 +66,11 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Result:
+class BenchmarkResult:
     """All that a section found; ``notes`` are figures by name that are no comparisons."""
 
-    rows: Sequence[Row] = ()
-    curves: Sequence[Curve] = ()
+    rows: Sequence[BenchmarkRow] = ()
+    curves: Sequence[BenchmarkCurve] = ()
     notes: dict[str, Any] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class Result:
 HEADINGS = ("", "median", "against", "median", "ratio", "quartiles", "target")
 
 
-def table(result: Result) -> str:
+def table(result: BenchmarkResult) -> str:
     """Lines for people."""
     lines = []
     if result.rows:
@@ -100,7 +100,7 @@ def table(result: Result) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: BenchmarkRow) -> tuple[str, ...]:
     c = row.comparison
     target = "" if row.target is None else f"<= {row.target:g}"
     if row.target is not None and c.ratio > row.target:

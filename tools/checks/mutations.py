@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .ans import StreamWriter, Tables
-from .container import CHECKSUM_BYTES, MAGIC, Header, pack
-from .entropy import EntropyModel, Latents
-from .ids import CODEC_IDS
+from codec_det.bitstream.ans import StreamWriter, Tables
+from codec_det.bitstream.container import CHECKSUM_BYTES, MAGIC, Header, pack
+from codec_det.bitstream.entropy import EntropyModel, Latents
+from codec_det.bitstream.ids import CODEC_IDS
 
 # Where the size begins: after magic, version, codec and fingerprint.
 _SIZE_AT = len(MAGIC) + 6

@@ -12,21 +12,22 @@ import torch.nn.functional as F
 from compressai.models import CompressionModel
 from compressai.registry import MODELS
 
-from ..codec import build_codec
-from ..codec.learned.bitstream_codec import BitstreamCodec
-from ..codec.learned.fast_transforms import set_inner_dtype
-from ..codec.learned.precision import transforms_dtype
-from ..codec.learned.state import codec_weights
-from ..config import load_config
-from ..data.scenes import render_scene
-from ..errors import WeightsError
-from ..timing import compare, in_turn
-from ..training.checkpoint import load_codec_weights, read_checkpoint
-from .result import Result, Row
-from .settings import Settings
+from codec_det.codec import build_codec
+from codec_det.codec.learned.bitstream_codec import BitstreamCodec
+from codec_det.codec.learned.fast_transforms import set_inner_dtype
+from codec_det.codec.learned.precision import transforms_dtype
+from codec_det.codec.learned.state import codec_weights
+from codec_det.config import load_config
+from codec_det.data.scenes import render_scene
+from codec_det.errors import WeightsError
+from codec_det.training.checkpoint import load_codec_weights, read_checkpoint
+
+from .result import BenchmarkResult, BenchmarkRow
+from .settings import BenchmarkSettings
+from .timing import compare, in_turn
 
 
-def build_sides(settings: Settings, name: str) -> tuple[BitstreamCodec, CompressionModel]:
+def build_sides(settings: BenchmarkSettings, name: str) -> tuple[BitstreamCodec, CompressionModel]:
     """Our codec, and CompressAI's own model with the same weights; random ones without a file.
 
     Raises:
@@ -51,7 +52,7 @@ def build_sides(settings: Settings, name: str) -> tuple[BitstreamCodec, Compress
     return BitstreamCodec(codec.to(settings.device)), peer.to(settings.device).eval()
 
 
-def measure(settings: Settings) -> Result:
+def measure(settings: BenchmarkSettings) -> BenchmarkResult:
     """Every codec of ``settings.codecs`` on a generated picture.
 
     In bfloat16, too, where deployed tools choose it. The notes have lengths in bytes, and the
@@ -61,16 +62,16 @@ def measure(settings: Settings) -> Result:
     Raises:
         WeightsError: as of :func:`build_sides`.
     """
-    rows: list[Row] = []
+    rows: list[BenchmarkRow] = []
     notes = {}
     for name in settings.codecs:
         result = _measure_codec(settings, name)
         rows += result.rows
         notes[name] = result.notes
-    return Result(rows, notes=notes)
+    return BenchmarkResult(rows, notes=notes)
 
 
-def _measure_codec(settings: Settings, name: str) -> Result:
+def _measure_codec(settings: BenchmarkSettings, name: str) -> BenchmarkResult:
     ours, peer = build_sides(settings, name)
     height, width = settings.codec_size
     picture, _ = render_scene(np.random.default_rng(0), height, width)
@@ -114,14 +115,14 @@ def _measure_codec(settings: Settings, name: str) -> Result:
             notes["bfloat16_bytes"] = len(encode(torch.bfloat16))
             notes["bfloat16_max_difference"] = _levels(decode(torch.bfloat16), decode())
     rows = [
-        Row(
+        BenchmarkRow(
             f"{name}, {side}",
             "CompressAI",
             compare(seconds[side], seconds[f"peer_{side.split()[0]}"]),
         )
         for side in sides
     ]
-    return Result(rows, notes=notes)
+    return BenchmarkResult(rows, notes=notes)
 
 
 def _levels(one: torch.Tensor, other: torch.Tensor) -> float:

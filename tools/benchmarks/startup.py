@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..timing import compare, in_turn
-from .result import Result, Row
-from .settings import Settings
+from .result import BenchmarkResult, BenchmarkRow
+from .settings import BenchmarkSettings
+from .timing import compare, in_turn
 
 CHECKOUT = Path(__file__).parents[2]
 IMPORT = "import codec_det"
@@ -20,7 +20,7 @@ IMPORT = "import codec_det"
 DETECTRON2 = "import detectron2.config, detectron2.modeling"
 
 
-def measure(settings: Settings) -> Result:
+def measure(settings: BenchmarkSettings) -> BenchmarkResult:
     """Seconds of processes: two that import, and one for the --help of each tool of the checkout.
 
     Only ``settings.rounds`` counts.
@@ -33,11 +33,13 @@ def measure(settings: Settings) -> Result:
     own, reference = seconds.pop(IMPORT), seconds.pop(DETECTRON2)
     slowest = max(seconds, key=lambda name: np.median(seconds[name]))
     rows = [
-        Row(IMPORT, "import detectron2", compare(own, reference)),
-        Row(f"{slowest}, the slowest", "import detectron2", compare(seconds[slowest], reference)),
+        BenchmarkRow(IMPORT, "import detectron2", compare(own, reference)),
+        BenchmarkRow(
+            f"{slowest}, the slowest", "import detectron2", compare(seconds[slowest], reference)
+        ),
     ]
     beyond = round(float(np.median(own - reference)), 3)
-    return Result(rows, notes={"seconds of codec_det beyond detectron2": beyond})
+    return BenchmarkResult(rows, notes={"seconds of codec_det beyond detectron2": beyond})
 
 
 def _process(*arguments: str) -> Callable[[], object]:

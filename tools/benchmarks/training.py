@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from detectron2.utils.events import EventStorage
 
-from ..timing import compare, in_turn
 from .memory import peak_memory
-from .result import Result, Row
-from .settings import Settings
+from .result import BenchmarkResult, BenchmarkRow
+from .settings import BenchmarkSettings
 from .steps import CHECKPOINTED, COMPRESSAI, DETECTRON2, JFT, PEERS, REGIMES, build_step
+from .timing import compare, in_turn
 
 BOTH_PEERS = f"{DETECTRON2} + {COMPRESSAI}"
 
@@ -18,7 +18,7 @@ TIMES = {"T-FT": 0.7, "C-FT": 1.0, "E-FT": 1.0, CHECKPOINTED: 1.3}
 MEMORY = {CHECKPOINTED: 0.6}
 
 
-def measure(settings: Settings) -> Result:
+def measure(settings: BenchmarkSettings) -> BenchmarkResult:
     """Seconds of the steps, and the memory that they need over that of the model.
 
     Raises:
@@ -34,16 +34,16 @@ def measure(settings: Settings) -> Result:
     rows = _rows(seconds, "s", 0.9, TIMES)
     figures = peak_memory(settings, settings.memory_of or sides)
     memory = {name: np.array([mib]) for name, mib in figures.items()}
-    return Result([*rows, *_rows(memory, "MiB", 1.0, MEMORY)])
+    return BenchmarkResult([*rows, *_rows(memory, "MiB", 1.0, MEMORY)])
 
 
 def _rows(
     figures: dict[str, np.ndarray], unit: str, joint: float, targets: dict[str, float]
-) -> list[Row]:
+) -> list[BenchmarkRow]:
     """J-FT against the sum of the peers, and all others against J-FT."""
     together = figures[DETECTRON2] + figures[COMPRESSAI]
-    rows = [Row(JFT, BOTH_PEERS, compare(figures[JFT], together), unit, joint)]
+    rows = [BenchmarkRow(JFT, BOTH_PEERS, compare(figures[JFT], together), unit, joint)]
     others = {name: values for name, values in figures.items() if name != JFT}
     for name, values in others.items():
-        rows.append(Row(name, JFT, compare(values, figures[JFT]), unit, targets.get(name)))
+        rows.append(BenchmarkRow(name, JFT, compare(values, figures[JFT]), unit, targets.get(name)))
     return rows

@@ -23,13 +23,13 @@ import torch
 from compressai.models import CompressionModel, MeanScaleHyperprior
 from tqdm import tqdm
 
-from ..bitstream.encoder import PictureEncoder
-from ..bitstream.entropy import EntropyModel
-from ..bitstream.model_file import load_model, save_model
-from ..deploy.model_files import build_codec, codec_metadata, load_arrays, to_arrays
-from ..errors import BitstreamError
-from .learned.bitstream_codec import picture_encoder
-from .learned.learned_codec import LearnedCodec
+from codec_det.bitstream.encoder import PictureEncoder
+from codec_det.bitstream.entropy import EntropyModel
+from codec_det.bitstream.model_file import load_model, save_model
+from codec_det.codec.learned.bitstream_codec import picture_encoder
+from codec_det.codec.learned.learned_codec import LearnedCodec
+from codec_det.deploy.model_files import codec_metadata, load_arrays, restore_codec, to_arrays
+from codec_det.errors import BitstreamError
 
 PATHS = ("exact", "float")
 # Limits on instruction sets by variable, for PyTorch, oneDNN, MKL and numpy's OpenBLAS.
@@ -146,7 +146,7 @@ class Worker:
         # Instruction sets differ in rounding already; TF32 would not be the float path.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         file = load_model(folder / "codec.safetensors", "codec", ("codec",))
-        codec = build_codec(file)
+        codec = restore_codec(file)
         load_arrays(codec, file, "codec")
         layout = torch.channels_last if setting.channels_last else torch.contiguous_format
         codec.eval().to(setting.device).to(memory_format=layout)
@@ -244,7 +244,7 @@ def measure(
     def run(number: int, stage: str) -> None:
         code = (
             "import sys; from pathlib import Path; "
-            "from codec_det.codec.exactness import run_worker; "
+            "from exactness import run_worker; "
             "run_worker(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])"
         )
         done = subprocess.run(

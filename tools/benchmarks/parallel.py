@@ -15,13 +15,14 @@ from detectron2.engine.defaults import create_ddp_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
-from ..config import check_devices
-from ..timing import compare
-from ..training.solver import build_optimizer
-from ..training.trainer import load_chain
-from .result import Result, Row
-from .settings import Settings, training_batch
+from codec_det.config import check_devices
+from codec_det.training.solver import build_optimizer
+from codec_det.training.trainer import load_chain
+
+from .result import BenchmarkResult, BenchmarkRow
+from .settings import BenchmarkSettings, training_batch
 from .steps import JFT, regime_config
+from .timing import compare
 
 PROCESSES = 2
 
@@ -29,7 +30,7 @@ PROCESSES = 2
 NEVER = 2**31
 
 
-def measure(settings: Settings) -> Result:
+def measure(settings: BenchmarkSettings) -> BenchmarkResult:
     """Seconds per picture of J-FT, with ``settings.batch_size`` pictures per process.
 
     Rounds of one process, while the other waits, alternate with rounds of both. With enough cores
@@ -48,11 +49,13 @@ def measure(settings: Settings) -> Result:
     seconds = {name: np.array(values) for name, values in figures.items()}
     own = seconds["both"] / (PROCESSES * settings.batch_size)
     reference = seconds["one"] / settings.batch_size
-    row = Row(f"{PROCESSES} processes", "1 process", compare(own, reference), "s/picture")
-    return Result([row], notes={"efficiency": round(1 / (PROCESSES * row.comparison.ratio), 3)})
+    row = BenchmarkRow(f"{PROCESSES} processes", "1 process", compare(own, reference), "s/picture")
+    return BenchmarkResult(
+        [row], notes={"efficiency": round(1 / (PROCESSES * row.comparison.ratio), 3)}
+    )
 
 
-def _worker(settings: Settings, path: Path) -> None:
+def _worker(settings: BenchmarkSettings, path: Path) -> None:
     """Measure in one of the processes; the first writes seconds by name as JSON."""
     torch.set_num_threads(settings.threads)
     cfg = regime_config(settings, JFT)

@@ -12,22 +12,23 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.evaluation import inference_on_dataset
 
-from ..codec.identity import IdentityCodec
-from ..data.loader import build_test_loader
-from ..data.register import register_datasets
-from ..data.shapes import generate
-from ..evaluation.rate import RateEvaluator
-from ..meta_arch import CodecDetector
-from ..regimes import Regime
-from ..timing import compare, in_turn
-from ..training.trainer import load_chain, real_bits
-from .result import Result, Row
-from .settings import Settings
+from codec_det.codec.identity import IdentityCodec
+from codec_det.data.loader import build_test_loader
+from codec_det.data.register import register_datasets
+from codec_det.data.shapes import generate
+from codec_det.evaluation.rate import RateEvaluator
+from codec_det.meta_arch import CodecDetector
+from codec_det.regimes import Regime
+from codec_det.training.trainer import load_chain, real_bits
+
+from .result import BenchmarkResult, BenchmarkRow
+from .settings import BenchmarkSettings
+from .timing import compare, in_turn
 
 REAL, ESTIMATED, ALONE = "real bits", "estimated bits", "detector alone"
 
 
-def measure(settings: Settings) -> Result:
+def measure(settings: BenchmarkSettings) -> BenchmarkResult:
     """Seconds per picture: reading, coding, detecting, PSNR and MS-SSIM.
 
     Matching detections with the truth is left out: it is the same for all.
@@ -50,7 +51,7 @@ def measure(settings: Settings) -> Result:
             )
     each = {name: s / settings.pictures for name, s in seconds.items()}
     rows = [
-        Row(what, against, compare(each[what], each[against]), "s/picture", target)
+        BenchmarkRow(what, against, compare(each[what], each[against]), "s/picture", target)
         # 0.8 times the speed.
         for what, against, target in (
             (REAL, ESTIMATED, 1 / 0.8),
@@ -58,17 +59,17 @@ def measure(settings: Settings) -> Result:
             (REAL, ALONE, None),
         )
     ]
-    return Result(rows, notes={"pictures per second": _speeds(rows)})
+    return BenchmarkResult(rows, notes={"pictures per second": _speeds(rows)})
 
 
-def _speeds(rows: list[Row]) -> dict[str, float]:
+def _speeds(rows: list[BenchmarkRow]) -> dict[str, float]:
     speeds = {row.what: row.comparison.own for row in rows}
     speeds.update({row.against: row.comparison.reference for row in rows})
     return {name: round(1 / seconds, 2) for name, seconds in speeds.items()}
 
 
 @contextmanager
-def generated_set(settings: Settings, count: int) -> Iterator[CfgNode]:
+def generated_set(settings: BenchmarkSettings, count: int) -> Iterator[CfgNode]:
     """The config of the chain with ``count`` generated pictures as its test set, for a while.
 
     Nothing trains in it, and pictures are read by the process itself.

@@ -16,13 +16,14 @@ from detectron2.engine import SimpleTrainer
 from detectron2.solver import build_optimizer as build_detector_optimizer
 from detectron2.structures import Instances
 
-from ..codec.learned.learned_codec import LearnedCodec
-from ..errors import ConfigError
-from ..meta_arch import CodecDetector
-from ..pixels import to_codec
-from ..training.solver import build_optimizer
-from ..training.trainer import load_chain
-from .settings import Settings, training_batch
+from codec_det.codec.learned.learned_codec import LearnedCodec
+from codec_det.errors import ConfigError
+from codec_det.meta_arch import CodecDetector
+from codec_det.pixels import to_codec
+from codec_det.training.solver import build_optimizer
+from codec_det.training.trainer import load_chain
+
+from .settings import BenchmarkSettings, training_batch
 
 Step = Callable[[], None]
 
@@ -43,7 +44,7 @@ DETECTRON2, COMPRESSAI = "detectron2", "CompressAI"
 PEERS = (DETECTRON2, COMPRESSAI)
 
 
-def regime_config(settings: Settings, name: str) -> CfgNode:
+def regime_config(settings: BenchmarkSettings, name: str) -> CfgNode:
     """The config of one of :data:`REGIMES`.
 
     Raises:
@@ -54,7 +55,7 @@ def regime_config(settings: Settings, name: str) -> CfgNode:
     return settings.config(*opts, "MODEL.CODEC.CHECKPOINT_ACTIVATIONS", name == CHECKPOINTED)
 
 
-def build_step(settings: Settings, name: str) -> Step:
+def build_step(settings: BenchmarkSettings, name: str) -> Step:
     """A training step, by name: one of :data:`REGIMES` or :data:`PEERS`.
 
     All start from the same weights, and take the same pictures. Run it within an ``EventStorage``.
