@@ -5,8 +5,15 @@ import json
 import numpy as np
 import pytest
 import torch
-from exactness import INSTRUCTION_SETS, FloatEntropyModel, Setting, Worker, all_settings, measure
 
+from checks.exactness import (
+    INSTRUCTION_SETS,
+    FloatEntropyModel,
+    Setting,
+    Worker,
+    all_settings,
+    measure,
+)
 from codec_det.codec.learned.freeze import freeze_entropy_model
 from codec_det.codec.learned.learned_codec import LearnedCodec
 from tools import check_exactness as tool

@@ -11,9 +11,9 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from fuzzing import ESCAPES, OUTCOMES, fuzz, same_latents
-from mutations import KINDS, mutation
 
+from checks.fuzzing import ESCAPES, OUTCOMES, fuzz, same_latents
+from checks.mutations import KINDS, mutation
 from codec_det.bitstream.entropy import EntropyModel
 from codec_det.bitstream.model_file import save_model
 from codec_det.codec.learned.freeze import freeze_entropy_model

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from benchmarks import codec as benchmark
-from benchmarks.settings import Settings
+from benchmarks.settings import BenchmarkSettings
 from codec_det.codec import build_codec
 from codec_det.codec.learned import fast_transforms, precision
 from codec_det.codec.learned.bitstream_codec import PictureDecoder, picture_encoder
@@ -151,7 +151,7 @@ def test_it_is_set_where_it_is_asked_for(tmp_path, tiny_set):
 def test_the_benchmark_has_rows_of_both(monkeypatch):
     monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: True)
     name = "bmshj2018-factorized"
-    settings = Settings("", codecs=(name,), codec_size=(64, 80), rounds=1)
+    settings = BenchmarkSettings("", codecs=(name,), codec_size=(64, 80), rounds=1)
     result = benchmark.measure(settings)
     stages = ("encode", "decode", "encode in bfloat16", "decode in bfloat16")
     assert [row.what for row in result.rows] == [f"{name}, {stage}" for stage in stages]

@@ -12,7 +12,12 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from codec_det.config import get_codec_det_cfg
-from codec_det.evaluation.results import append_record, build_record, changed_keys, state_sha256
+from codec_det.evaluation.results import (
+    append_record,
+    build_record,
+    changed_keys,
+    weights_sha256_of,
+)
 
 RESULTS = {
     "rate": {"bpp": 0.125, "psnr": math.inf, "ms_ssim": math.nan, "images": np.int64(3)},
@@ -69,7 +74,7 @@ def test_record_says_what_reproduces_the_point(record):
     assert record["detector"] == "GeneralizedRCNN"
     assert (record["beta"], record["target_bpp"], record["distortion_weight"]) == (0.75, 0.1, 0)
     assert (record["weights"], record["seed"], record["iteration"]) == ("start.pth", 7, None)
-    assert record["weights_sha256"] == state_sha256(model)
+    assert record["weights_sha256"] == weights_sha256_of(model)
     assert record["config"] == json.loads(json.dumps(changed_keys(cfg)))
     assert record["config"]["MODEL.CODEC.BETA"] == 0.5
     assert torch.__version__.startswith(record["versions"]["torch"])
@@ -134,19 +139,19 @@ def small_model():
 
 def test_checksum_is_of_values_and_not_of_their_layout():
     model = small_model()
-    expected = state_sha256(model)
+    expected = weights_sha256_of(model)
     assert len(expected) == 64
-    assert state_sha256(small_model()) == expected
-    assert state_sha256(model.to(memory_format=torch.channels_last)) == expected
-    assert state_sha256(model.eval()) == expected
+    assert weights_sha256_of(small_model()) == expected
+    assert weights_sha256_of(model.to(memory_format=torch.channels_last)) == expected
+    assert weights_sha256_of(model.eval()) == expected
 
 
 @pytest.mark.parametrize("key", ["0.weight", "0.bias", "1.running_var", "1.num_batches_tracked"])
 def test_checksum_sees_one_changed_value(key):
     model = small_model()
-    before = state_sha256(model)
+    before = weights_sha256_of(model)
     model.state_dict()[key].view(-1)[-1] += 1
-    assert state_sha256(model) != before
+    assert weights_sha256_of(model) != before
 
 
 def test_checksum_sees_names_and_shapes():
@@ -155,7 +160,7 @@ def test_checksum_sees_names_and_shapes():
     column.register_buffer("a", torch.zeros(4, 1))
     other = torch.nn.Module()
     other.register_buffer("b", torch.zeros(4))
-    assert len({state_sha256(m) for m in (flat, column, other)}) == 3
+    assert len({weights_sha256_of(m) for m in (flat, column, other)}) == 3
 
 
 def test_changed_keys_are_those_that_differ_from_the_defaults():

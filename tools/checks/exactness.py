@@ -241,15 +241,18 @@ def measure(
     np.save(folder / "pictures.npy", pictures)
     (folder / "settings.json").write_text(json.dumps([asdict(s) for s in settings]))
 
+    # Workers import this module, as tools do.
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+
     def run(number: int, stage: str) -> None:
         code = (
             "import sys; from pathlib import Path; "
-            "from exactness import run_worker; "
+            "from checks.exactness import run_worker; "
             "run_worker(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])"
         )
         done = subprocess.run(
             [sys.executable, "-c", code, str(folder), str(number), stage],
-            env=os.environ | settings[number].environment,
+            env=os.environ | {"PYTHONPATH": path} | settings[number].environment,
             capture_output=True,
             text=True,
             check=False,
