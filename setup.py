@@ -1,7 +1,8 @@
 """Package metadata and loose bounds. Tested versions are pinned in requirements.txt.
 
-detectron2 is needed too, but no package index has it: run tools/install_detectron2.py (or the
-official build) once. `make test` and `make demo` do all of it.
+Without extras, what a camera needs. detectron2 is needed to train and to detect, but no package
+index has it: run tools/install_detectron2.py (or the official build) once. `make test` and `make
+demo` do all of it.
 """
 
 from pathlib import Path
@@ -9,6 +10,29 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 README = Path(__file__).parent / "README.md"
+
+# docs/install.md says what each is for.
+EXTRAS = {
+    "train": [
+        "compressai>=1.2.8",
+        "faster-coco-eval>=1.6.8",
+        "fvcore>=0.1.5",
+        # Headless, because servers have no libGL.
+        "opencv-python-headless>=4.5",
+        "pycocotools>=2.0.6",
+        "setuptools<82",  # detectron2's model zoo imports pkg_resources
+        "tabulate>=0.9",
+        "torch>=2.4",
+        "torchvision>=0.19",
+    ],
+    "onnx": ["onnx>=1.16", "onnxscript>=0.1"],
+    "reports": ["bjontegaard>=1.3", "jinja2>=3.1", "matplotlib>=3.5", "plotly>=6"],
+    "conventional": ["imageio-ffmpeg>=0.8.0"],
+    "sweep": ["ray>=2.40"],
+}
+# The programs, which a checkout has beside the package.
+TOOLS = ("tools", "tools.benchmarks", "tools.checks")
+CHECKS = ["mypy>=1.10", "playwright>=1.40", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"]
 
 setup(
     name="codec_det",
@@ -20,36 +44,24 @@ setup(
     license_files=["LICENSE"],
     # Up to 3.12: CompressAI publishes no wheels beyond, and building it needs a C++ compiler.
     python_requires=">=3.10,<3.13",
-    packages=find_packages(include=["codec_det", "codec_det.*"]),
+    packages=[
+        *find_packages(include=["codec_det", "codec_det.*"]),
+        *(f"codec_det.{name}" for name in TOOLS),
+    ],
+    package_dir={"codec_det.tools": "tools"},
     package_data={"codec_det": ["py.typed", "weights/*.pth", "report/assets/*"]},
+    entry_points={"console_scripts": ["codec-det = codec_det.__main__:main"]},
     install_requires=[
-        "bjontegaard>=1.3",
-        "compressai>=1.2.8",
         "constriction>=0.4",
-        "faster-coco-eval>=1.6.8",
-        "fvcore>=0.1.5",
-        "jinja2>=3.1",
-        "matplotlib>=3.5",
         "numpy>=1.24",
-        # Headless, because servers have no libGL.
-        "opencv-python-headless>=4.5",
+        "onnxruntime>=1.18",
         "Pillow>=9",
-        "plotly>=6",
-        "pycocotools>=2.0.6",
         "safetensors>=0.4",
-        "setuptools<82",  # detectron2's model zoo imports pkg_resources
-        "tabulate>=0.9",
-        "torch>=2.4",
-        "torchvision>=0.19",
         "tqdm>=4.29",
     ],
     extras_require={
-        # A camera needs numpy, Pillow, constriction, onnxruntime, safetensors and tqdm alone; onnx
-        # and onnxscript are for exporting its encoder.
-        "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"],
-        "conventional": ["imageio-ffmpeg>=0.8.0"],
-        # tools/sweep.py over many machines.
-        "sweep": ["ray>=2.40"],
-        "dev": ["mypy>=1.10", "playwright>=1.40", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"],
+        **EXTRAS,
+        "all": [line for lines in EXTRAS.values() for line in lines],
+        "dev": CHECKS,
     },
 )

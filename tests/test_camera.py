@@ -1,14 +1,17 @@
-"""tools/encode.py on a camera: in an environment without PyTorch, CompressAI and detectron2."""
+"""A camera: the wheel in an environment with what it requires, and nothing else."""
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
+import sys
 import time
 import venv
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import distribution
+from importlib.metadata import PathDistribution, distribution
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,8 @@ from codec_det.data.image_io import read_image
 from codec_det.deploy.model_files import save_onnx_encoder
 
 ROOT = Path(__file__).parent.parent
+SOURCE = ("codec_det", "tools", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input")
 # All that a camera installs, as the help of tools/encode.py says.
 NEEDED = ("numpy", "Pillow", "constriction", "onnxruntime", "safetensors", "tqdm")
 SIZES = {"even": (128, 192), "odd": (63, 101)}
@@ -32,23 +37,32 @@ PATIENCE = 60
 
 @dataclass
 class Camera:
-    """A Python environment with what a camera needs, and an encoder."""
+    """A Python environment with what a camera needs, and an encoder.
+
+    Attributes:
+        program: the command codec-det in it.
+    """
 
     python: Path
+    program: Path
     model: Path
 
     def run(self, *arguments, status=0):
         """Output of a program, which must end with ``status``."""
-        command = self._command(*arguments)
         done = subprocess.run(
-            command, env=self.environment, cwd="/", check=False, capture_output=True, text=True
+            self._command(*arguments),
+            env=self.environment,
+            cwd="/",
+            check=False,
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == status, done.stderr
         return done.stdout
 
     def encode(self, pictures, output):
         """Arguments that code a folder, a picture at a time."""
-        arguments = (ROOT / "tools" / "encode.py", pictures, "--model", self.model)
+        arguments = (self.program, "encode", pictures, "--model", self.model)
         return (*arguments, "--output-dir", output, "--workers", 1)
 
     @contextmanager
@@ -74,6 +88,7 @@ class Camera:
         return {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
 
     def _command(self, *arguments):
+        # The command, too, is a script of this Python.
         return [str(self.python), *map(str, arguments)]
 
 
@@ -103,16 +118,39 @@ def entropy(codec):
     return freeze_entropy_model(codec.name, codec.model)
 
 
+def build_wheel(folder):
+    """The wheel of this checkout, which stays as it is."""
+    source = folder / "source"
+    for name in SOURCE:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        source.mkdir(exist_ok=True)
+        copy(ROOT / name, source / name)
+    how = ("--no-build-isolation", "--no-deps", "--wheel-dir", folder)
+    subprocess.run([*PIP, "wheel", *how, source], check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
 @pytest.fixture(scope="module")
-def camera(tmp_path_factory, codec, entropy):
+def environment(tmp_path_factory):
+    """Folder of an environment with the wheel and the distributions that are here of its needs."""
     folder = tmp_path_factory.mktemp("camera")
+    wheel = build_wheel(folder)
     venv.create(folder / "environment", symlinks=True, with_pip=False)
+    python = folder / "environment" / "bin" / "python"
+    how = ("--python", python, "install", "--no-deps", "--no-index", wheel)
+    subprocess.run([*PIP, *how], check=True, capture_output=True)
     (site_packages,) = (folder / "environment").glob("lib/python*/site-packages")
     for name in NEEDED:
         link_distribution(name, site_packages)
-    (site_packages / "codec_det").symlink_to(ROOT / "codec_det")
-    save_onnx_encoder(folder / "encoder.onnx", codec, entropy)
-    return Camera(folder / "environment" / "bin" / "python", folder / "encoder.onnx")
+    return folder / "environment"
+
+
+@pytest.fixture(scope="module")
+def camera(environment, codec, entropy):
+    model = environment / "encoder.onnx"
+    save_onnx_encoder(model, codec, entropy)
+    return Camera(environment / "bin" / "python", environment / "bin" / "codec-det", model)
 
 
 def save_pictures(folder, sizes):
@@ -125,6 +163,26 @@ def save_pictures(folder, sizes):
         patches = np.kron(colours, np.ones((8, 8, 1), np.uint8))
         Image.fromarray(patches[:height, :width]).save(folder / f"{name}.png")
     return folder
+
+
+def test_the_wheel_requires_what_a_camera_needs_and_has_extras_for_the_rest(environment):
+    (found,) = environment.glob("lib/python*/site-packages/codec_det-*.dist-info")
+    metadata = PathDistribution(found).metadata
+    required = metadata.get_all("Requires-Dist")
+    own = {re.split(r"[^\w-]", line)[0] for line in required if "extra ==" not in line}
+    assert own == set(NEEDED)
+    text = (ROOT / "docs" / "install.md").read_text()
+    for extra in metadata.get_all("Provides-Extra"):
+        assert f"`{extra}`" in text
+
+
+def test_the_command_names_every_tool_of_the_wheel(camera):
+    text = camera.run(camera.program, "--help")
+    for path in (ROOT / "tools").glob("*.py"):
+        assert (f"\n  {path.stem} " in text) == (path.stem != "command_line")
+    files = [camera.model, "--json"]
+    (described,) = json.loads(camera.run(camera.program, "info", *files))["models"]
+    assert described["kind"] == "encoder"
 
 
 def test_the_camera_has_no_training_software(camera):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,19 +13,19 @@ from .result import BenchmarkResult, BenchmarkRow
 from .settings import BenchmarkSettings
 from .timing import compare, in_turn
 
-CHECKOUT = Path(__file__).parents[2]
+TOOLS = Path(__file__).parents[1]
 IMPORT = "import codec_det"
 # The modules of detectron2 that codec_det registers with, and what they import.
 DETECTRON2 = "import detectron2.config, detectron2.modeling"
 
 
 def measure(settings: BenchmarkSettings) -> BenchmarkResult:
-    """Seconds of processes: two that import, and one for the --help of each tool of the checkout.
+    """Seconds of processes: two that import, and one for the --help of each tool.
 
     Only ``settings.rounds`` counts.
     """
     sides = {line: _process("-c", line) for line in (IMPORT, DETECTRON2)}
-    for path in sorted((CHECKOUT / "tools").glob("*.py")):
+    for path in sorted(TOOLS.glob("*.py")):
         if path.stem != "command_line":
             sides[f"tools/{path.name} --help"] = _process(str(path), "--help")
     seconds = in_turn(sides, settings.rounds, label="startup")
@@ -43,11 +42,7 @@ def measure(settings: BenchmarkSettings) -> BenchmarkResult:
 
 
 def _process(*arguments: str) -> Callable[[], object]:
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-
     def run() -> object:
-        return subprocess.run(
-            [sys.executable, *arguments], env=environment, check=True, capture_output=True
-        )
+        return subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
 
     return run
