@@ -22,7 +22,7 @@ from .errors import CodecDetError
 from .evaluation.objects import NOTHING, Objects, ground_truth
 from .evaluation.picture_ap import box_ap
 from .evaluation.rate import distortion
-from .evaluation.results import RESULTS_FILE
+from .evaluation.results import RESULTS_FILE, describe_regime
 from .meta_arch import CodecDetector
 from .pixels import to_codec
 from .regimes import Regime
@@ -49,7 +49,9 @@ class Run:
     @property
     def regime(self) -> str:
         """Name of what was trained."""
-        return Regime.from_config(self.cfg).name
+        model = self.cfg.MODEL
+        name = Regime.from_config(self.cfg).name
+        return describe_regime(name, model.CODEC.NAME, model.DETECTOR.META_ARCHITECTURE)
 
     @property
     def codec(self) -> str:

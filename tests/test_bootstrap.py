@@ -14,7 +14,7 @@ from codec_det.rate_accuracy.curves import curves_of
 from codec_det.rate_accuracy.records import read_results
 from tests.records import record, write_data, write_run
 
-NAME, COUNT = "tiny", 40
+NAME, COUNT, METRICS = "tiny", 40, ("AP", "AP50", "PSNR")
 RATES, KEPT = (0.1, 0.2, 0.4, 0.8), (0.3, 0.5, 0.7, 0.9)
 
 
@@ -69,7 +69,7 @@ def make_run(tmp_path, tiny_cfg, tiny_set):
 def test_figures_are_of_the_drawn_pictures(make_run):
     folder = make_run("a", bpp=0.2, kept=0.6)
     (result,) = read_results([folder])
-    resamples = resample([result], COUNT)
+    resamples = resample([result], COUNT, METRICS)
     assert resamples.missing == ()
     figures = resamples.figures[folder]
     with (folder / "inference" / NAME / "per_image.csv").open() as file:
@@ -93,7 +93,7 @@ def test_resamples_are_the_same_for_all_runs(make_run, tmp_path):
         make_run(f"jft-{i}", bpp=bpp, kept=kept, quality=i, factor=0.8)
     results = read_results([tmp_path / "runs"])
     anchor, curve = curves_of(results)
-    resamples = resample(results, COUNT)
+    resamples = resample(results, COUNT, METRICS)
     rate, quality = resamples.of_bd(anchor, curve, "AP")
     known = rate[np.isfinite(rate)]
     assert len(known) > COUNT / 2
@@ -106,7 +106,7 @@ def test_the_mean_over_seeds_is_resampled(make_run):
     folders = [make_run(name, bpp=0.2, kept=kept) for name, kept in (("a", 0.3), ("b", 0.9))]
     results = read_results(folders)
     ((point,),) = (curve.points for curve in curves_of(results))
-    resamples = resample(results, COUNT)
+    resamples = resample(results, COUNT, METRICS)
     each = [resamples.figures[folder]["AP"] for folder in folders]
     assert resamples.of_point(point, "AP") == pytest.approx((each[0] + each[1]) / 2)
 
@@ -119,7 +119,7 @@ def test_runs_without_fitting_files_are_left_out_with_the_reason(make_run, tmp_p
     shutil.copytree(other / "inference", stale / "inference", dirs_exist_ok=True)
     data = write_data(tmp_path / "data.jsonl", record(ap=1.0, dataset=NAME))
     results = read_results([data, gone, stale])
-    resamples = resample([*results, *read_results([whole])], COUNT)
+    resamples = resample([*results, *read_results([whole])], COUNT, METRICS)
     assert list(resamples.figures) == [whole]
     missing = "\n".join(resamples.missing)
     assert "records of data files have no detections (1 run(s): runs/J-FT-0.1-0)" in missing

@@ -17,7 +17,7 @@ def curves():
 
 def test_csv_has_all_digits_and_the_data_no_nan(curves):
     comparisons = compare(curves, curves[1], ["AP", "PSNR"], None)
-    data = describe(curves, comparisons, None)
+    data = describe(curves, comparisons, None, ["AP", "AP50", "PSNR"])
     assert json.loads(json.dumps(data, allow_nan=False)) == data
     rows = list(csv.DictReader(io.StringIO(points_csv(data))))
     assert len(rows) == 11

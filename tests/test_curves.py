@@ -3,7 +3,7 @@ import math
 import pytest
 
 from codec_det.errors import CodecDetError
-from codec_det.rate_accuracy.curves import curves_of, find_anchor
+from codec_det.rate_accuracy.curves import curves_of, find_anchor, rate_axis
 from tests.records import ESTIMATED, result
 
 
@@ -64,7 +64,7 @@ def test_regimes_and_codecs_are_curves_of_their_own_in_the_studys_order():
     curves = curves_of(results)
     assert [curve.label for curve in curves] == [
         "uncompressed",
-        "uncompressed, T-FT",
+        "uncompressed, detector trained alone",
         "T-FT, bmshj2018-hyperprior",
         "T-FT, vvc",
         "C-FT, bmshj2018-hyperprior",
@@ -106,9 +106,41 @@ def test_runs_at_one_operating_point_that_differ_otherwise_are_different_curves(
     assert len(curve.points) == 1
 
 
+def test_a_key_at_its_default_is_called_by_its_value():
+    beta = {"MODEL.CODEC.BETA": 4.0}
+    (curve,) = curves_of([result(bpp=0.1, config=beta), result(bpp=0.2)])
+    assert [point.name for point in curve.points] == ["BETA 4.0", "BETA 1.0"]
+    quality = {"MODEL.CODEC.METRIC": "ms-ssim"}
+    labels = {curve.label for curve in curves_of([result(config=quality), result(bpp=0.2)])}
+    assert labels == {"J-FT, MODEL.CODEC.METRIC ms-ssim", "J-FT, MODEL.CODEC.METRIC mse"}
+
+
 def test_what_cannot_compare_makes_no_curves():
-    with pytest.raises(CodecDetError, match="different kinds"):
-        curves_of([result(), result("T-FT", rate_is=ESTIMATED)])
+    with pytest.raises(CodecDetError, match="different data sets"):
+        curves_of([result(), result("T-FT", dataset="other_val")])
+
+
+def test_kinds_of_bits_are_not_joined_and_estimates_are_marked():
+    level = result("baseline", 24.0, codec="identity", rate_is=ESTIMATED)
+    both = [result(), result("T-FT", rate_is=ESTIMATED), result(bpp=0.2, rate_is=ESTIMATED), level]
+    curves = curves_of(both)
+    assert [curve.label for curve in curves] == [
+        *("uncompressed", "T-FT, estimated bits", "J-FT", "J-FT, estimated bits")
+    ]
+    assert rate_axis(curves) == "bits per pixel, real unless marked as estimated"
+    # Of one kind alone, the axis says it; uncompressed pictures are of no kind.
+    alone = curves_of([*both[1:], level])
+    assert [curve.label for curve in alone] == ["uncompressed", "T-FT", "J-FT"]
+    assert rate_axis(alone) == ESTIMATED
+
+
+def test_a_codec_alone_is_no_fine_tuning_of_a_chain():
+    codec, off = (result(regime, detector="NoDetector", ap=None) for regime in ("C-FT", "baseline"))
+    curves = curves_of([codec, off, result("C-FT"), result("baseline")])
+    assert [curve.label for curve in curves] == [
+        *("baseline", "C-FT", "codec alone", "codec trained alone")
+    ]
+    assert [curve.points[0].is_trained for curve in curves] == [False, True, False, True]
 
 
 def test_the_anchor_is_found():

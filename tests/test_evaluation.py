@@ -50,6 +50,16 @@ def test_headline_rate_weighs_by_pixels_and_the_mean_by_pictures():
     assert rate["images"] == 2
 
 
+def test_pictures_without_loss_leave_the_mean_psnr_finite():
+    rate = evaluated([case(1, 10, 20, 400.0, 5), case(2, 30, 40, 600.0, 0)])
+    assert rate["psnr"] == pytest.approx(34.15140, abs=1e-4)
+    assert rate["lossless"] == 1
+    # Pictures count alike, whatever their size: the mean of 25 and 0 squared levels.
+    assert rate["psnr_of_mse"] == pytest.approx(20 * math.log10(255 / math.sqrt(12.5)), abs=1e-4)
+    without = evaluated([case(1, 10, 20, 400.0, 0)])
+    assert (without["psnr"], without["psnr_of_mse"], without["lossless"]) == (math.inf, math.inf, 1)
+
+
 def test_batches_count_every_picture():
     evaluator = RateEvaluator("BGR")
     entries, outputs = zip(case(1, 10, 20, 400.0, 5), case(2, 30, 40, 600.0, 10), strict=True)

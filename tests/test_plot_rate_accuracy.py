@@ -84,7 +84,6 @@ def test_uncompressed_results_alone_are_a_table(tmp_path, capsys):
     ("other", "message"),
     [
         ({"dataset": "other_val"}, "different data sets"),
-        ({"rate_is": ESTIMATED}, "rates are of different kinds"),
     ],
 )
 def test_what_does_not_compare_is_refused(data, tmp_path, capsys, other, message):
@@ -95,6 +94,41 @@ def test_what_does_not_compare_is_refused(data, tmp_path, capsys, other, message
     assert message in error
     assert str(run) in error
     assert not (tmp_path / "a").exists()
+
+
+def test_estimated_and_real_bits_are_drawn_and_not_compared(data, tmp_path, capsys):
+    estimated = curve_records("T-FT", RATES, ACCURACIES, rate_is=ESTIMATED)
+    other = write_data(tmp_path / "other.jsonl", *estimated)
+    assert main([str(data), str(other), "--output-dir", str(tmp_path / "a")]) == 0
+    printed = capsys.readouterr().out
+    assert "No BD of T-FT, estimated bits: the anchor's bits are real, the curve's est" in printed
+    points = json.loads((tmp_path / "a" / "points.json").read_text())
+    kinds = {curve["label"]: curve["kind_of_rate"] for curve in points["curves"]}
+    assert kinds["T-FT, estimated bits"] == "estimated"
+    assert kinds["baseline"] == kinds["J-FT"] == "real"
+
+
+def test_a_metric_that_nothing_has_is_named(data, tmp_path, capsys):
+    assert main([str(data), "--metrics", "mask_AP", "--output-dir", str(tmp_path / "a")]) == 2
+    assert "--metrics 'mask_AP': no result has it; they have AP, AP50, PSNR" in (
+        capsys.readouterr().err
+    )
+    assert not (tmp_path / "a").exists()
+
+
+def test_pictures_without_loss_are_told_and_not_compared(tmp_path, capsys):
+    points = curve_records("baseline", RATES, ACCURACIES)
+    others = curve_records("J-FT", CHEAPER, ACCURACIES)
+    for i, one in enumerate([*points, *others]):
+        one["results"]["rate"] |= {"psnr": 20.0 + i % 4, "psnr_of_mse": 21.0 + i % 4}
+    others[-1]["results"]["rate"]["lossless"] = 3
+    data = write_data(tmp_path / "a.jsonl", *points, *others)
+    assert main([str(data), "--metrics", "PSNR", "PSNR_MSE"]) == 0
+    printed = capsys.readouterr().out
+    assert "PSNR leaves out pictures without loss (3 of J-FT, quality 4); PSNR_MSE" in printed
+    assert "No BD of J-FT (PSNR): some pictures were coded without loss" in printed
+    (row,) = (line.split() for line in printed.splitlines() if line.startswith("J-FT     PSNR_MSE"))
+    assert row[2] == "-20.0"
 
 
 def test_errors_name_the_culprit(data, tmp_path, capsys):

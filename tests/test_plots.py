@@ -9,11 +9,13 @@ from codec_det.rate_accuracy.plots import (
     PLOT_DPI,
     PLOT_INCHES,
     REGIME_STYLES,
+    figure_name,
     rate_accuracy_figure,
     write_figures,
 )
 from tests.records import REAL, result
 
+PSNRS = ((0.1, 25.0), (0.2, 30.0), (9.0, None))
 UNCOMPRESSED = result("baseline", 24.0, 60.0, codec="identity")
 
 
@@ -61,6 +63,23 @@ def test_each_metric_has_its_axis():
     assert axes.get_ylabel() == "PSNR on some_val (dB)"
 
 
+def test_an_axis_says_what_psnr_leaves_out():
+    some = result(psnr=25.0)
+    some.record["results"]["rate"] |= {"lossless": 2, "psnr_of_mse": 26.0}
+    axes = draw([some, result(bpp=0.2, quality=2)], "PSNR")
+    assert axes.get_ylabel() == "PSNR on some_val (dB), without lossless pictures"
+    assert draw([some], "PSNR_MSE").get_ylabel() == "PSNR of the mean MSE on some_val (dB)"
+
+
+def test_a_point_without_loss_leaves_the_others():
+    points = [result(bpp=bpp, quality=i, psnr=psnr) for i, (bpp, psnr) in enumerate(PSNRS)]
+    assert lines_of(draw(points, "PSNR"))["J-FT"].get_xdata().tolist() == [0.1, 0.2]
+
+
+def test_names_of_classes_make_names_of_files():
+    assert figure_name("AP-a/b cat") == "rate_AP-a_b_cat"
+
+
 def test_seeds_are_bars_from_least_to_greatest():
     seeds = [result("T-FT", bpp, ap, seed=i) for i, (bpp, ap) in enumerate(((0.1, 30), (0.2, 36)))]
     axes = draw([*seeds, result("J-FT")])
@@ -82,7 +101,7 @@ def test_without_seeds_nothing_is_said_of_them():
 def test_uncompressed_is_a_level_and_leaves_the_axis_alone():
     trained = result("T-FT", 24.0, 65.0, codec="identity")
     axes = draw([result(bpp=0.5), UNCOMPRESSED, trained])
-    assert legend(axes) == ["uncompressed", "uncompressed, T-FT", "J-FT"]
+    assert legend(axes) == ["uncompressed", "uncompressed, detector trained alone", "J-FT"]
     level = axes.lines[0]
     assert list(level.get_ydata()) == [60.0, 60.0]
     assert level.get_linestyle() == "--"

@@ -220,6 +220,27 @@ def test_results_without_loss_are_infinite(pictures, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[2].split()[2:5] == ["inf", "1.0000", "inf"]
 
 
+def test_one_picture_without_loss_leaves_the_others(tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (48, 40, 3), dtype=np.uint8)
+    for name, picture in (("flat", np.full((48, 40, 3), 128, np.uint8)), ("noise", noise)):
+        Image.fromarray(picture).save(folder / f"{name}.png")
+    arguments = ("--codec", "jpeg", "--quality", 50, 95, "--output-dir", tmp_path / "out")
+    assert run(folder, *arguments) == 0
+    rows = rows_of(tmp_path / "out" / "jpeg.csv")
+    expected = [float(row["psnr"]) for row in rows if row["file_name"] == "noise.png"]
+    assert [row["psnr"] for row in rows if row["file_name"] == "flat.png"] == ["inf", "inf"]
+    record = json.loads((tmp_path / "out" / "jpeg.json").read_text())
+    assert record["results"]["psnr-rgb"] == pytest.approx(expected)
+    for point, psnr in zip(record["codec_det"]["points"], expected, strict=True):
+        # Half of the pictures have the error: 3 dB more.
+        assert point["psnr_of_mse"] == pytest.approx(psnr + 10 * math.log10(2))
+        assert point["lossless"] == 1
+    printed = capsys.readouterr().out
+    assert f"1 of quality 50 ({expected[0] + 3.0103:.2f} dB), 1 of quality 95" in printed
+
+
 def test_small_pictures_have_no_ms_ssim(pictures, tmp_path, capsys):
     arguments = ("--codec", "jpeg", "--quality", 50, "--output-dir", tmp_path)
     assert run(pictures / "small.png", *arguments) == 0

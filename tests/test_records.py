@@ -5,8 +5,8 @@ import math
 import pytest
 
 from codec_det.errors import CodecDetError
-from codec_det.rate_accuracy.records import check_comparable, read_results
-from tests.records import ESTIMATED, record, result, write_data, write_run
+from codec_det.rate_accuracy.records import check_comparable, choose_metrics, read_results
+from tests.records import record, result, write_data, write_run
 
 
 def records_of(*paths, **options):
@@ -58,14 +58,29 @@ def test_lines_that_are_no_record_are_skipped_with_a_warning(tmp_path, caplog, d
         assert f"{folder / 'results.jsonl'}: line {line} is no record" in caplog.text
 
 
-def test_codecs_trained_alone_are_left_out_with_a_note(tmp_path, caplog):
-    write_run(tmp_path / "codec", record(ap=None))
-    write_run(tmp_path / "run", record())
-    with caplog.at_level(logging.WARNING):
-        assert records_of(tmp_path) == [record()]
-    assert f"no box AP: {tmp_path / 'codec'}" in caplog.text
-    with pytest.raises(CodecDetError, match="no result has a box AP"):
-        read_results([tmp_path / "codec"])
+def test_codecs_trained_alone_count():
+    codec = result("C-FT", ap=None, detector="NoDetector")
+    assert codec.regime == "codec trained alone"
+    assert choose_metrics([codec]) == ["PSNR"]
+    assert choose_metrics([codec, result()]) == ["AP", "AP50", "PSNR"]
+
+
+def test_a_detector_that_was_trained_on_uncompressed_pictures_is_no_tft():
+    assert result("T-FT", codec="identity").regime == "detector trained alone"
+    assert result("baseline", codec="identity").regime == "baseline"
+
+
+def test_metrics_are_chosen_of_what_is_there():
+    one, level = result(), result("baseline", 24.0, codec="identity")
+    one.record["results"]["segm"] = {"AP": 20.0, "AP75": None, "AP-a cat": 3.0}
+    assert choose_metrics([one]) == ["AP", "AP50", "mask_AP", "PSNR"]
+    assert choose_metrics([one], ["mask_AP-a cat", "PSNR"]) == ["mask_AP-a cat", "PSNR"]
+    assert one.figure("mask_AP-a cat") == 3.0
+    with pytest.raises(CodecDetError, match=r"'AP75': no result has it; they have AP, AP50, mask"):
+        choose_metrics([one], ["AP", "AP75"])
+    assert choose_metrics([level]) == ["AP", "AP50"]
+    with pytest.raises(CodecDetError, match="no result has any figure of quality"):
+        choose_metrics([result("baseline", 24.0, None, codec="identity")])
 
 
 def test_runs_that_are_not_finished_count_with_a_warning(tmp_path, caplog):
@@ -107,12 +122,3 @@ def test_results_of_different_data_sets_do_not_compare():
     results = [result(), result(dataset="other_val", seed=7)]
     with pytest.raises(CodecDetError, match=r"other_val: a record of runs/J-FT-0.1-7.*--dataset"):
         check_comparable(results)
-
-
-def test_estimated_and_real_rates_do_not_compare():
-    estimated = result(bpp=0.3, rate_is=ESTIMATED)
-    # Uncompressed pictures have a rate of no kind.
-    level = result("baseline", 24.0, codec="identity", rate_is=ESTIMATED)
-    check_comparable([result(), level])
-    with pytest.raises(CodecDetError, match=r"estimated: a record of runs/J-FT-0.3-0.*BITSTREAM"):
-        check_comparable([result(), level, estimated])

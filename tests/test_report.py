@@ -14,6 +14,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from codec_det.data.shapes import generate
+from codec_det.evaluation.metrics import metric_of
 from codec_det.rate_accuracy.bjontegaard_deltas import MIN_POINTS
 from codec_det.rate_accuracy.curves import curves_of
 from codec_det.rate_accuracy.records import read_results
@@ -35,6 +36,9 @@ from codec_det.training.checkpoint import ChainCheckpointer
 from codec_det.training.trainer import load_chain
 from tests.report_study import make_gallery, make_record, write_run, write_study
 from tools import report as tool
+
+METRICS = ["AP", "AP50", "PSNR"]
+SHOWN = ["AP", "AP50", "bpp", "PSNR"]
 
 
 def read(root):
@@ -58,9 +62,9 @@ def two_runs(root, aps=(40.0, 42.0), **more):
 
 def test_points_have_mean_range_and_the_runs_behind_them(tmp_path):
     _, curves = two_runs(tmp_path, target_bpp=0.084)
-    (point,) = point_entries(curves, tmp_path)
-    assert point["AP"] == {"mean": 41.0, "low": 40.0, "high": 42.0}
-    assert point["bpp"] == {"mean": 0.15, "low": 0.1, "high": 0.2}
+    (point,) = point_entries(curves, tmp_path, SHOWN)
+    assert point["figures"]["AP"] == {"mean": 41.0, "low": 40.0, "high": 42.0}
+    assert point["figures"]["bpp"] == {"mean": 0.15, "low": 0.1, "high": 0.2}
     assert point["runs"] == ["j-1", "j-2"]
     details = dict(point["details"])
     assert details["seed: box AP"] == "1: 40.0; 2: 42.0"
@@ -73,7 +77,7 @@ def test_points_have_mean_range_and_the_runs_behind_them(tmp_path):
 def test_a_regime_that_cannot_change_the_rate_has_no_beta_or_target(tmp_path):
     write_run(tmp_path / "t", make_record("T-FT", 0.1, 1, 30.0, 20.0, beta=4.0))
     _, curves = read(tmp_path)
-    (point,) = point_entries(curves, tmp_path)
+    (point,) = point_entries(curves, tmp_path, SHOWN)
     assert {"β", "target"}.isdisjoint(dict(point["details"]))
 
 
@@ -81,9 +85,9 @@ def test_uncompressed_pictures_are_a_level_without_psnr(study):
     _, curves = read(study)
     series = series_entries(curves)
     assert [s["level"] for s in series] == [True, False, False, False]
-    level = point_entries(curves, study)[series[0]["points"][0]]
-    assert level["PSNR"] == {"mean": None, "low": None, "high": None}
-    assert level["AP"]["mean"] == 55.3
+    level = point_entries(curves, study, SHOWN)[series[0]["points"][0]]
+    assert level["figures"]["PSNR"] == {"mean": None, "low": None, "high": None}
+    assert level["figures"]["AP"]["mean"] == 55.3
     # Every point is in one series, under its own key.
     assert [key for s in series for key in s["points"]] == list(range(13))
 
@@ -102,7 +106,7 @@ def test_codecs_differ_by_line_and_marker_and_regimes_by_colour(tmp_path):
 
 def test_table_rows_sort_by_exact_values_and_show_ranges(tmp_path):
     _, curves = two_runs(tmp_path)
-    (row,) = table_rows(curves)
+    (row,) = table_rows(curves, SHOWN)
     assert row["seeds"] == "1, 2"
     ap = row["figures"][0]
     assert (ap["value"], ap["mean"], ap["spread"]) == ("41.0", "41.0", f"40.0{DASH}42.0")
@@ -112,9 +116,9 @@ def test_the_headline_holds_the_best_regime_against_tft(study):
     results, curves = read(study)
     t_ft, j_ft = (next(c for c in curves if c.regime == name) for name in ("T-FT", "J-FT"))
     gain = j_ft.points[0].mean("AP") - t_ft.points[0].mean("AP")
-    assert headline(curves).startswith("At the lowest rate, J-FT has a box AP of ")
-    assert f": {gain:.1f} more than T-FT, with " in headline(curves)
-    assert headline(curves).endswith("Uncompressed pictures give 55.3.")
+    assert headline(curves, "AP").startswith("At the lowest rate, J-FT has a box AP of ")
+    assert f": {gain:.1f} more than T-FT, with " in headline(curves, "AP")
+    assert headline(curves, "AP").endswith("Uncompressed pictures give 55.3.")
     assert dict(facts(results, curves))["Seeds"] == 3
 
 
@@ -124,18 +128,20 @@ def test_the_headline_names_the_codec_where_there_are_several(study, tmp_path):
     write_run(tmp_path / "jpeg", record)
     curves = curves_of(read_results([study, tmp_path]))
     # JPEG's accuracy at JPEG's lowest rate is not held against the learned codec's at its own.
-    assert headline(curves).startswith("At the lowest rate of bmshj2018-hyperprior, J-FT has ")
+    assert headline(curves, "AP").startswith(
+        "At the lowest rate of bmshj2018-hyperprior, J-FT has "
+    )
 
 
 def test_a_headline_of_uncompressed_pictures_alone(tmp_path):
     write_study(tmp_path, regimes=())
     _, curves = read(tmp_path)
-    assert headline(curves) == "Uncompressed pictures give a box AP of 55.3."
+    assert headline(curves, "AP") == "Uncompressed pictures give a box AP of 55.3."
 
 
 def test_bd_tables_have_signs_tones_and_reasons(study):
     _, curves = read(study)
-    (rate, ap), reasons = bd_tables(curves)
+    (rate, ap), reasons = bd_tables(curves, metric_of("AP"))
     assert rate["names"] == ["baseline", "T-FT", "J-FT"]
     against_baseline = rate["rows"][0]["cells"][1]
     assert against_baseline["text"].startswith(MINUS)
@@ -152,7 +158,7 @@ def test_bd_tables_have_signs_tones_and_reasons(study):
 def test_too_few_points_are_explained_once(tmp_path):
     write_study(tmp_path, ("baseline", "T-FT"), rates=(0.1, 0.2), seeds=(1,))
     _, curves = read(tmp_path)
-    (rate, _), reasons = bd_tables(curves)
+    (rate, _), reasons = bd_tables(curves, metric_of("AP"))
     assert rate["rows"][0]["cells"][1] == {"text": "n/a", "tone": "refused", "reason": 1}
     assert reasons == [f"the anchor has 2 of the {MIN_POINTS} points that are needed: add rates"]
 
@@ -258,7 +264,7 @@ class Page(HTMLParser):
 
 def test_the_page_loads_nothing(study):
     results, curves = read(study)
-    page = Page(render_page(study, results, curves, make_gallery(), ["beware"]))
+    page = Page(render_page(study, results, curves, make_gallery(), ["beware"], METRICS))
     for tag, attributes in page.tags:
         assert not re.match(r"(https?:)?//", attributes.get("src") or ""), tag
         if tag != "a":
@@ -276,7 +282,7 @@ def test_names_and_configs_are_shown_as_text(tmp_path):
     record = make_record(f"T-FT {evil}", 0.2, 1, 40.0, 20.0)
     write_run(tmp_path / "other", {**record, "dataset": "shapes_val"})
     results, curves = read(tmp_path)
-    html = render_page(tmp_path, results, curves, Gallery(), [evil])
+    html = render_page(tmp_path, results, curves, Gallery(), [evil], METRICS)
     own = ("page.js", "curves.js", "pictures.js", "training.js", "print.js")
     assert sum(tag == "script" for tag, _ in Page(html).tags) == 2 + len(own)
     assert "alert(1)" in Page(html).text
@@ -288,7 +294,9 @@ def test_names_and_configs_are_shown_as_text(tmp_path):
 def test_without_training_or_pictures_the_page_says_so(tmp_path):
     write_study(tmp_path, ("baseline",))
     results, curves = read(tmp_path)
-    text = Page(render_page(tmp_path, results, curves, Gallery(notes=["None made."]), [])).text
+    text = Page(
+        render_page(tmp_path, results, curves, Gallery(notes=["None made."]), [], METRICS)
+    ).text
     assert "No run here has logged any training." in text
     assert "None made." in text
 
@@ -321,7 +329,6 @@ def test_runs_that_cannot_be_shown_are_named(tmp_path, capsys):
     ("change", "message"),
     [
         ({"dataset": "coco_2017_val"}, "different data sets"),
-        ({"rate_is": "estimated bits per pixel"}, "different kinds"),
     ],
 )
 def test_results_that_do_not_compare_are_refused(tmp_path, capsys, change, message):
@@ -330,6 +337,43 @@ def test_results_that_do_not_compare_are_refused(tmp_path, capsys, change, messa
     assert tool.main([str(tmp_path), "--pictures", "0"]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "report.html").exists()
+
+
+def test_estimated_and_real_bits_are_on_one_page(tmp_path):
+    write_run(tmp_path / "a", make_record("T-FT", 0.1, 1, 30.0, 20.0))
+    estimated = make_record("J-FT", 0.1, 1, 30.0, 20.0, rate_is="estimated bits per pixel")
+    write_run(tmp_path / "b", estimated)
+    assert tool.main([str(tmp_path), "--pictures", "0"]) == 0
+    data = data_of(tmp_path)
+    assert [one["name"] for one in data["series"]] == ["T-FT", "J-FT, estimated bits"]
+    assert data["series"][0]["dash"] != data["series"][1]["dash"]
+    assert data["rateIs"] == "bits per pixel, real unless marked as estimated"
+
+
+def test_metrics_of_the_page_are_chosen(tmp_path, capsys):
+    record = make_record("T-FT", 0.1, 1, 30.0, 20.0)
+    record["results"]["segm"] = {"AP": 21.5, "AP-<i>": 7.0}
+    write_run(tmp_path / "a", record)
+    assert tool.main([str(tmp_path), "--pictures", "0", "--metrics", "mask_AP-<i>", "PSNR"]) == 0
+    page = Page((tmp_path / "report.html").read_text())
+    assert "T-FT has a mask AP of <i> of 7.0 at" in page.text
+    assert ("input", "mask_AP-<i>") in [(tag, one.get("value")) for tag, one in page.tags]
+    data = data_of(tmp_path)
+    assert list(data["metrics"]) == ["mask_AP-<i>", "PSNR", "bpp"]
+    assert data["points"][0]["figures"]["mask_AP-<i>"]["mean"] == 7.0
+    assert tool.main([str(tmp_path), "--metrics", "PQ"]) == 2
+    assert "--metrics 'PQ': no result has it" in capsys.readouterr().err
+
+
+def test_a_codec_alone_has_a_page(tmp_path):
+    for i, psnr in enumerate((20.0, 22.0), start=1):
+        record = make_record("C-FT", 0.1 * i, 1, 0.0, psnr, detector="NoDetector")
+        del record["results"]["bbox"]
+        record["config"]["MODEL.CODEC.WEIGHTS"] = f"{i}.pth"
+        write_run(tmp_path / str(i), record)
+    assert tool.main([str(tmp_path), "--pictures", "0"]) == 0
+    text = Page((tmp_path / "report.html").read_text()).text
+    assert "At the lowest rate, codec trained alone has a PSNR of 20.00 at 0.100 bpp." in text
 
 
 def test_one_of_several_data_sets_can_be_chosen(tmp_path):

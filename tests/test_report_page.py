@@ -33,7 +33,12 @@ def page_file(tmp_path_factory):
     write_run(root / "<img src=x onerror=bad()>", evil)
     results = read_results([root])
     path = root / "page #1.html"
-    write_page(render_page(root, results, curves_of(results), make_gallery(), ["<b>!"]), path)
+    write_page(
+        render_page(
+            root, results, curves_of(results), make_gallery(), ["<b>!"], ["AP", "AP50", "PSNR"]
+        ),
+        path,
+    )
     return path
 
 

@@ -9,6 +9,8 @@ from codec_det.rate_accuracy.records import Result
 from codec_det.rate_accuracy.tables import bd_table, points_table
 from tests.records import record, some_curves
 
+METRICS = ["AP", "AP50", "PSNR"]
+
 
 @pytest.fixture
 def curves():
@@ -16,7 +18,7 @@ def curves():
 
 
 def test_points_are_listed_with_the_range_over_seeds(curves):
-    lines = points_table(curves, None).text().splitlines()
+    lines = points_table(curves, None, METRICS).text().splitlines()
     assert lines[0] == "Box AP on some_val (%) and rate"
     cells = [line.split("  ") for line in lines[4:]]
     rows = [[cell.strip() for cell in row if cell.strip()] for row in cells]
@@ -64,7 +66,7 @@ def test_a_table_of_refusals_alone_is_its_notes(curves):
 
 
 def test_markdown_and_latex(curves):
-    table = points_table(curves, None)
+    table = points_table(curves, None, METRICS)
     lines = table.markdown().splitlines()
     assert lines[2].startswith("| regime")
     assert lines[3].count(":") == 9
@@ -81,7 +83,7 @@ def test_latex_is_escaped():
         record("baseline", 0.2, codec="jpeg", settings={}),
     ]
     curves = curves_of([Result(one) for one in pair])
-    latex = points_table(curves, None).latex()
+    latex = points_table(curves, None, METRICS).latex()
     (line,) = (line for line in latex.splitlines() if "options 50" in line)
     assert r"50\% \& \#1\_\{" in line
     # Nothing of it is left that LaTeX would take as a command.
@@ -102,7 +104,7 @@ def test_intervals_have_a_column(curves):
         folders[result.folder] = {**figures, "AP": result.figure("AP") + shift}
     resamples = Resamples(folders, 201, ())
     curves = curves_of(results)
-    table = points_table(curves, resamples)
+    table = points_table(curves, resamples, METRICS)
     assert table.columns[5] == "AP, 95 %"
     assert table.rows[1][4:6] == ("30.0", "29.1 to 30.9")
     anchor = curves[1]
@@ -114,5 +116,5 @@ def test_intervals_have_a_column(curves):
     # Both curves move together, so that their difference stays.
     low, high = (float(end) for end in row[3].split(" to "))
     assert high - low <= 0.1
-    data = describe(curves, compare(curves, anchor, ["AP"], resamples), resamples)
+    data = describe(curves, compare(curves, anchor, ["AP"], resamples), resamples, METRICS)
     assert data["curves"][1]["points"][0]["AP"]["interval_95"] == pytest.approx([29.05, 30.95])

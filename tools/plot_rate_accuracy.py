@@ -8,13 +8,15 @@ are one point, its mean; a curve is a regime with a codec.
 
 The tables are printed. With --output-dir, they are written as table.csv, bd.csv, table.md and
 table.tex, the figures as rate_<metric>.svg, .png and .pdf, and the data as points.json (what
-figures and tables show) and records.jsonl (what RESULTS can be instead of the runs).
+figures and tables show) and records.jsonl (what RESULTS can be instead of the runs). PSNR is the
+mean over the pictures that have lost something; PSNR_MSE, of the mean squared error, is of all.
 
 BD-rate is the mean difference in bits at equal accuracy, BD-AP that in accuracy at equal rate, over
 what two curves share of their range. Both are refused, with the reason, for curves of fewer than
-three points or that share too little, and BD-rate for a curve whose accuracy falls anywhere. A 95 %
-interval comes from resampled test sets (--bootstrap), which need the runs' detections and the
-annotations of the data set, and about a minute for each run on COCO 2017 val.
+three points or that share too little, between estimated and real bits, and BD-rate for a curve
+whose accuracy falls anywhere. A 95 % interval comes from resampled test sets (--bootstrap), which
+need the runs' detections and the annotations of the data set, and about a minute for each run on
+COCO 2017 val. Curves of estimated bits are marked where there are real ones as well.
 """
 
 from __future__ import annotations
@@ -43,6 +45,9 @@ examples:
     tools/plot_rate_accuracy.py output/shapes/baseline output/shapes/tft output/shapes/jft
   figures, tables and intervals of all runs of a sweep
     tools/plot_rate_accuracy.py output/study/shapes --output-dir output/study/shapes_curves
+  masks, small objects and one class
+    tools/plot_rate_accuracy.py output/study/shapes_mask \
+        --metrics mask_AP APs "AP-striped disc" --output-dir output/curves
   the same figures from the data alone, against another anchor, rates on a logarithmic axis
     tools/plot_rate_accuracy.py output/study/shapes_curves/records.jsonl \\
         --anchor T-FT --log-rate --output-dir redrawn
@@ -60,9 +65,10 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--metrics",
         nargs="+",
-        default=["AP", "AP50", "PSNR"],
-        choices=["AP", "AP50", "PSNR"],
-        help="of figures and BD (default: all three)",
+        metavar="METRIC",
+        help="of figures, tables and BD, out of all that the results have: AP (of boxes), AP50, "
+        "APs, AP-<class>, mask_AP, keypoint_AP, mIoU, IoU-<class>, PQ, PSNR, PSNR_MSE, MS-SSIM, "
+        "... (default: AP, AP50, mask_AP, keypoint_AP, mIoU, PQ and PSNR, where there)",
     )
     add(
         "--anchor",
@@ -86,21 +92,23 @@ def make(args: argparse.Namespace) -> None:
     """Read, compare, print and write.
 
     Raises:
-        CodecDetError: if results cannot be read or do not compare, or nothing can be written.
+        CodecDetError: if results cannot be read or do not compare, lack a metric, or nothing can
+            be written.
     """
     from codec_det.files import make_folder
     from codec_det.rate_accuracy.comparisons import compare
     from codec_det.rate_accuracy.curves import curves_of, find_anchor
-    from codec_det.rate_accuracy.records import read_results
+    from codec_det.rate_accuracy.records import choose_metrics, read_results
     from codec_det.rate_accuracy.tables import bd_table, points_table
 
     results = read_results(args.results, args.dataset)
     curves = curves_of(results)
+    args.metrics = choose_metrics(results, args.metrics)
     anchor = find_anchor(curves, args.anchor) if any(not c.is_level for c in curves) else None
     if args.output_dir:
         make_folder(args.output_dir, "--output-dir")
     resamples = draw(results, args)
-    tables = [points_table(curves, resamples)]
+    tables = [points_table(curves, resamples, args.metrics)]
     comparisons = compare(curves, anchor, args.metrics, resamples) if anchor else []
     if comparisons:
         tables.append(bd_table(comparisons, resamples))
@@ -118,7 +126,7 @@ def draw(results: Sequence[Result], args: argparse.Namespace) -> Resamples | Non
     count = default if args.bootstrap is None else args.bootstrap
     if not count:
         return None
-    resamples = resample(results, count)
+    resamples = resample(results, count, args.metrics)
     for reason in resamples.missing:
         print(f"no intervals for some curves: {reason}", file=sys.stderr)
     return resamples
@@ -136,7 +144,7 @@ def write(
     from codec_det.rate_accuracy.curve_data import bd_csv, describe, points_csv
     from codec_det.rate_accuracy.plots import write_figures
 
-    data = describe(curves, comparisons, resamples)
+    data = describe(curves, comparisons, resamples, args.metrics)
     records = [
         result.record for curve in curves for point in curve.points for result in point.results
     ]

@@ -253,7 +253,7 @@ def rate_distortion(args: argparse.Namespace, argv: Sequence[str]) -> int:
     from codec_det.data.image_io import SUFFIXES
     from codec_det.deploy.file_batch import describe_failures, find_files
     from codec_det.rate_distortion.codec_choice import ESTIMATED
-    from codec_det.rate_distortion.measurement import format_table
+    from codec_det.rate_distortion.measurement import format_table, lossless_note
 
     choice = choose_codec(args)
     files = find_files(args.pictures, SUFFIXES, "pictures")
@@ -268,6 +268,8 @@ def rate_distortion(args: argparse.Namespace, argv: Sequence[str]) -> int:
         paths = write_results(args, choice, points, conditions)
         print(f"{choice.title}, {len(points[0].rows)} pictures; means over pictures")
         print(format_table(points))
+        if note := lossless_note(points):
+            print(note)
         print(f"Rates are {choice.rate_is}.")
         if choice.rate_is != ESTIMATED and workers > 1:
             print(f"Times are of {workers} pictures at once: to quote them, use --workers 1.")

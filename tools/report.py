@@ -53,6 +53,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--output", type=Path, metavar="FILE", help="default: RESULTS_DIR/report.html")
     add("--dataset", metavar="NAME", help="where runs were evaluated on several test sets: this")
     add(
+        "--metrics",
+        nargs="+",
+        metavar="METRIC",
+        help="to show, as of tools/plot_rate_accuracy.py; the first in the headline and the BD "
+        "tables",
+    )
+    add(
         "--pictures",
         type=not_negative,
         default=4,
@@ -75,7 +82,7 @@ def write_report(args: argparse.Namespace) -> Path:
     """
     from codec_det.files import make_folder
     from codec_det.rate_accuracy.curves import curves_of
-    from codec_det.rate_accuracy.records import read_results
+    from codec_det.rate_accuracy.records import choose_metrics, read_results
     from codec_det.report.page import render_page, write_page
     from codec_det.report.picture_coding import make_gallery
 
@@ -88,11 +95,12 @@ def write_report(args: argparse.Namespace) -> Path:
     finally:
         logger.removeHandler(warned)
     curves = curves_of(results)
+    metrics = choose_metrics(results, args.metrics)
     make_folder(output.parent, "--output")
-    gallery = make_gallery(curves, args.pictures, by_difference=args.by_disagreement)
+    gallery = make_gallery(curves, args.pictures, metrics[0], by_difference=args.by_disagreement)
     for note in gallery.notes:
         print(note, file=sys.stderr)
-    write_page(render_page(root, results, curves, gallery, warned.messages), output)
+    write_page(render_page(root, results, curves, gallery, warned.messages, metrics), output)
     return output
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ class RateEvaluator(DatasetEvaluator):
     """Gathers rate and distortion of the pictures a :class:`codec_det.CodecDetector` has coded.
 
     Bits per pixel are of the original picture. The headline "bpp" is Σ bits / Σ pixels; "bpp_mean",
-    "psnr" and "ms_ssim" are means over pictures, of the reconstruction rounded to 8 bits.
+    "psnr" and "ms_ssim" are means over pictures, of the reconstruction rounded to 8 bits. PSNR is
+    infinite where nothing is lost: "psnr" is the mean over the other pictures, "lossless" says how
+    many it leaves out, and "psnr_of_mse", from the mean squared error of all, leaves out none.
 
     Where pictures are coded into files, "bits" and "bpp" are those of the files, and "encoded" is
     how many were not found in a cache. With a learned codec, "bpp_estimated" is beside them, and
@@ -105,22 +108,53 @@ def distortion(original: Tensor, decoded: Tensor) -> dict[str, float]:
     return {"psnr": psnr((original - decoded).square().mean()).item(), "ms_ssim": ms_ssim}
 
 
+def known_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted means of (pictures,), of which infinite and nan ones are left out; nan of none.
+
+    Args:
+        weights: (..., pictures), 0 or more.
+
+    Returns:
+        (...).
+    """
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return (weights[..., known] @ values[known]) / weights[..., known].sum(axis=-1)
+
+
+def mean_psnrs(psnrs: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean PSNR of the pictures that have lost something, and the PSNR of the mean squared error.
+
+    Args:
+        psnrs: (pictures,) in dB, inf where nothing is lost.
+        weights: (..., pictures), how many times each counts.
+
+    Returns:
+        (...) each; inf where none that counts has lost anything.
+    """
+    with np.errstate(divide="ignore"):
+        of_mse = -10 * np.log10((weights @ 10 ** (-psnrs / 10)) / weights.sum(axis=-1))
+    return np.where(np.isinf(of_mse), math.inf, known_mean(psnrs, weights)), of_mse
+
+
 def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Totals and means over the per-picture rows of :class:`RateEvaluator`."""
     column = {
         key: np.array([row[key] for row in rows], dtype=np.float64)
         for key in ("height", "width", "bits", "bpp", "psnr", "ms_ssim")
     }
+    once = np.ones(len(rows))
+    psnr, psnr_of_mse = mean_psnrs(column["psnr"], once)
     codec = np.mean([row["codec_seconds"] for row in rows])
     detector = np.mean([row["detector_seconds"] for row in rows])
     return {
         "bpp": float(column["bits"].sum() / (column["height"] * column["width"]).sum()),
         "bpp_mean": float(column["bpp"].mean()),
-        "psnr": float(column["psnr"].mean()),
+        "psnr": float(psnr),
+        "psnr_of_mse": float(psnr_of_mse),
+        "lossless": int(np.isinf(column["psnr"]).sum()),
         # Pictures too small for it have none.
-        "ms_ssim": float(np.nanmean(column["ms_ssim"]))
-        if np.isfinite(column["ms_ssim"]).any()
-        else float("nan"),
+        "ms_ssim": float(known_mean(column["ms_ssim"], once)),
         "codec_seconds_per_image": float(codec),
         "detector_seconds_per_image": float(detector),
         "seconds_per_image": float(codec + detector),

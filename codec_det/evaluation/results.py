@@ -98,6 +98,18 @@ def build_record(
     )
 
 
+def describe_regime(regime: str, codec: str, detector: str) -> str:
+    """What was trained, in the chain it was trained in.
+
+    A codec without a detector, and a detector on pictures that nothing codes, were trained alone:
+    they are no fine-tuning of a chain, whatever their parts.
+    """
+    trained = regime != "baseline"
+    if detector == "NoDetector":
+        return "codec trained alone" if trained else "codec alone"
+    return "detector trained alone" if trained and codec == "identity" else regime
+
+
 def _kind_of_bits(codec: CfgNode) -> str:
     return "real" if codec.BITSTREAM or codec.NAME in CONVENTIONAL else "estimated"
 

@@ -152,15 +152,36 @@ def bd(anchor: Curve, test: Curve, metric: str, seed: int | None = None) -> Delt
     """BD-rate and BD-quality of a curve against an anchor.
 
     Args:
-        metric: the quality: "AP", "AP50" or "PSNR".
+        metric: the quality, such as "AP" or "PSNR".
         seed: use this seed's runs alone; None: the means over seeds.
     """
+    refusal = _refuse_kinds(anchor, test) or _refuse_lossless((anchor, test), metric)
+    if refusal:
+        refused = Delta(math.nan, math.nan, refusal)
+        return Deltas(refused, refused)
     return deltas(
         anchor.values("bpp", seed),
         anchor.values(metric, seed),
         test.values("bpp", seed),
         test.values(metric, seed),
     )
+
+
+def _refuse_kinds(anchor: Curve, test: Curve) -> str:
+    """Why rates do not compare; "" if they do."""
+    if anchor.kind_of_rate == test.kind_of_rate:
+        return ""
+    return (
+        f"the anchor's bits are {anchor.kind_of_rate}, the curve's {test.kind_of_rate}: evaluate "
+        "the estimated ones again with MODEL.CODEC.BITSTREAM True"
+    )
+
+
+def _refuse_lossless(curves: Sequence[Curve], metric: str) -> str:
+    """Of the mean PSNR, which lossless pictures have no part in; "" if there are none."""
+    if metric != "PSNR" or not any(point.lossless for curve in curves for point in curve.points):
+        return ""
+    return "some pictures were coded without loss, which PSNR leaves out: compare by PSNR_MSE"
 
 
 def common_seeds(anchor: Curve, test: Curve) -> list[int]:

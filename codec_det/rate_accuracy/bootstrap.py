@@ -1,9 +1,10 @@
 """How far figures would move with other pictures of the same kind: bootstrap over the test set.
 
-Pictures are drawn with replacement, as many as the set has, and box AP, bits per pixel and PSNR are
-worked out anew from each run's detections and per-picture figures. A resample has the same pictures
-in all runs, so that what is common to the runs cancels in their difference (a paired bootstrap;
-Efron and Tibshirani, An Introduction to the Bootstrap, 1993). Intervals are percentile intervals.
+Pictures are drawn with replacement, as many as the set has, and AP of boxes and masks, bits per
+pixel and distortion are worked out anew from each run's detections and per-picture figures. A
+resample has the same pictures in all runs, so that what is common to the runs cancels in their
+difference (a paired bootstrap; Efron and Tibshirani, An Introduction to the Bootstrap, 1993).
+Intervals are percentile intervals.
 
 They say nothing of the spread between trainings: the runs are what they are. And repeated pictures
 raise box AP, on 300 pictures by half a point: of a single AP, the interval lies that much too high.
@@ -26,6 +27,8 @@ from tqdm import tqdm
 from ..data.register import register_datasets
 from ..data.shapes import SPLITS, ensure_shapes
 from ..errors import CodecDetError, DatasetError
+from ..evaluation.metrics import metric_of
+from ..evaluation.rate import known_mean, mean_psnrs
 from ..runs import open_run
 from .bjontegaard_deltas import deltas
 from .curves import Curve, Point
@@ -35,10 +38,15 @@ from .weighted_ap import Matches, load_truth, match
 LEVEL = 95
 """Percent of resamples that an interval holds."""
 
-# Box AP in percent; what detectron2's own, compiled evaluation rounds away is far below.
+# AP in percent; what detectron2's own, compiled evaluation rounds away is far below.
 _TOLERANCE = 0.01
 # An interval of the resamples that give a figure says little where many do not.
 _MIN_USED = 0.9
+
+_TASKS = ("bbox", "segm")
+_AREAS = {"APs": "small", "APm": "medium", "APl": "large"}
+_DISTORTIONS = ("PSNR", "PSNR_MSE", "MS-SSIM")
+_COLUMNS = ("height", "width", "bits", "psnr", "ms_ssim")
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class Resamples:
     """Figures of runs over resampled test sets.
 
     Attributes:
-        figures: by run folder, then metric ("AP", "AP50", "PSNR", "bpp"), (resamples,).
+        figures: by run folder, then metric, (resamples,).
         count: resamples.
         missing: why runs are not among them, in words, one line for each reason.
     """
@@ -82,9 +90,9 @@ class Resamples:
     missing: tuple[str, ...]
 
     def of_point(self, point: Point, metric: str) -> np.ndarray:
-        """(resamples,): the mean over the point's runs; nan if one of them is missing."""
+        """(resamples,): the mean over the point's runs; nan if one of them has none."""
         runs = [self.figures.get(result.folder or Path(), {}) for result in point.results]
-        if not all(runs):
+        if not all(metric in run for run in runs):
             return np.full(self.count, np.nan)
         return np.mean([run[metric] for run in runs], axis=0)
 
@@ -99,24 +107,28 @@ class Resamples:
         return np.array([d.rate.value for d in both]), np.array([d.quality.value for d in both])
 
 
-def resample(results: Sequence[Result], count: int, seed: int = 0) -> Resamples:
-    """Draw ``count`` test sets and work out every run's figures on each.
+def resample(
+    results: Sequence[Result], count: int, metrics: Sequence[str], seed: int = 0
+) -> Resamples:
+    """Draw ``count`` test sets and work out every run's metrics, and bits per pixel, on each.
 
-    Runs whose detections are not there, or are not those of the record, are left out; ``missing``
-    says why. The same seed and set give the same draws.
+    Runs whose detections are not there, or are not those of the record, are left out, and so are
+    metrics that no file has by picture; ``missing`` says why. The same seed and set give the same
+    draws.
     """
+    known = [key for key in metrics if _is_ap(key) or key in _DISTORTIONS]
     figures: dict[Path, dict[str, np.ndarray]] = {}
     missing: dict[str, list[str]] = {}
     truths: dict[Path, COCO] = {}
     nothing_to_do = all(result.folder is None for result in results)
     for result in tqdm(results, f"{count} resamples", unit="run", disable=nothing_to_do):
         try:
-            table = _Pictures.read(result, truths)
+            table = _Pictures.read(result, [*known, "bpp"], truths)
         except CodecDetError as error:
             name = str(result.folder or result.record.get("config", {}).get("OUTPUT_DIR", "?"))
             missing.setdefault(str(error), []).append(name)
             continue
-        images = len(table.matches.image_ids)
+        images = len(table.columns["bits"])
         rng = np.random.default_rng(seed)
         weights = rng.multinomial(images, np.full(images, 1 / images), size=count)
         figures[table.folder] = table.figures(weights)
@@ -124,69 +136,95 @@ def resample(results: Sequence[Result], count: int, seed: int = 0) -> Resamples:
         f"{reason} ({len(names)} run(s): {', '.join(names[:3])}{', ...' * (len(names) > 3)})"
         for reason, names in missing.items()
     )
+    if others := [key for key in metrics if key not in known]:
+        lines += (f"no file has {', '.join(others)} by picture",)
     return Resamples(figures, count, lines)
 
 
 @dataclass(frozen=True)
 class _Pictures:
-    """What is known of each picture of a run, in the order of ``matches.image_ids``.
+    """What is known of each picture of a run, by rising image id.
 
-    ``bits``, ``pixels`` and ``psnr`` (dB) are (images,).
+    Attributes:
+        metrics: to work out.
+        columns: of the file of pictures, (images,) each; PSNR in dB.
+        matches: by task and size of objects; of the same pictures.
     """
 
     folder: Path
-    matches: Matches
-    bits: np.ndarray
-    pixels: np.ndarray
-    psnr: np.ndarray
+    metrics: Sequence[str]
+    columns: dict[str, np.ndarray]
+    matches: dict[tuple[str, str], Matches]
 
     @classmethod
-    def read(cls, result: Result, truths: dict[Path, COCO]) -> _Pictures:
+    def read(cls, result: Result, metrics: Sequence[str], truths: dict[Path, COCO]) -> _Pictures:
         """Match a run's detections; raises CodecDetError where files lack or do not fit."""
         if result.folder is None:
             raise DatasetError("records of data files have no detections")
+        metrics = [key for key in metrics if math.isfinite(result.figure(key))]
         place = result.folder / "inference" / result.dataset
         detections, per_image = place / "coco_instances_results.json", place / "per_image.csv"
-        for path in (detections, per_image):
+        wanted = dict.fromkeys(_match_of(key) for key in metrics if _is_ap(key))
+        for path in (per_image, *([detections] if wanted else [])):
             if not path.is_file():
                 raise DatasetError(f"{path.relative_to(result.folder)} is missing")
-        annotations = _annotations(result)
-        if annotations not in truths:
-            truths[annotations] = load_truth(annotations)
         with per_image.open(newline="") as file:
-            rows = {int(row["image_id"]): row for row in csv.DictReader(file)}
-        matches = match(truths[annotations], detections)
-        if set(rows) != set(matches.image_ids):
-            raise DatasetError(f"{per_image.name} is not of the pictures of {annotations}")
-        ordered = [rows[image_id] for image_id in matches.image_ids]
-        pictures = cls(
-            folder=result.folder,
-            matches=matches,
-            bits=np.array([float(row["bits"]) for row in ordered]),
-            pixels=np.array([float(row["height"]) * float(row["width"]) for row in ordered]),
-            psnr=np.array([float(row["psnr"]) for row in ordered]),
-        )
+            rows = sorted(csv.DictReader(file), key=lambda row: int(row["image_id"]))
+        matches = {}
+        if wanted:
+            annotations = _annotations(result)
+            if annotations not in truths:
+                truths[annotations] = load_truth(annotations)
+            matches = {one: match(truths[annotations], detections, *one) for one in wanted}
+            for one in matches.values():
+                if [int(row["image_id"]) for row in rows] != list(one.image_ids):
+                    raise DatasetError(f"{per_image.name} is not of the pictures of {annotations}")
+        numbers = [key for key in _COLUMNS if key in rows[0]]
+        columns = {key: np.array([float(row[key]) for row in rows]) for key in numbers}
+        pictures = cls(result.folder, metrics, columns, matches)
         pictures.check(result)
         return pictures
 
     def check(self, result: Result) -> None:
         """Raise unless they give the figures of the record, so that they are of one evaluation."""
-        figures = self.figures(np.ones((1, len(self.bits)), dtype=np.int64))
+        once = self.figures(np.ones((1, len(self.columns["bits"])), dtype=np.int64))
+        aps = [key for key in self.metrics if metric_of(key).place[1] == "AP"]
         if not (
-            math.isclose(figures["AP"][0], result.figure("AP"), abs_tol=_TOLERANCE)
-            and math.isclose(figures["bpp"][0], result.figure("bpp"), rel_tol=1e-6)
+            all(math.isclose(once[k][0], result.figure(k), abs_tol=_TOLERANCE) for k in aps)
+            and math.isclose(once["bpp"][0], result.figure("bpp"), rel_tol=1e-6)
         ):
             raise DatasetError("the files of each picture are not of the newest record")
 
     def figures(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """By metric, (resamples,), for (resamples, images) multiplicities."""
-        ap = np.array([self.matches.ap(row) for row in weights])
-        return {
-            "AP": ap[:, 0],
-            "AP50": ap[:, 1],
-            "PSNR": weights @ self.psnr / weights.sum(axis=1),
-            "bpp": (weights @ self.bits) / (weights @ self.pixels),
+        column = self.columns
+        pixels = column["height"] * column["width"]
+        psnr, psnr_of_mse = mean_psnrs(column["psnr"], weights)
+        known = {
+            "bpp": (weights @ column["bits"]) / (weights @ pixels),
+            "PSNR": psnr,
+            "PSNR_MSE": psnr_of_mse,
         }
+        if "ms_ssim" in column:
+            known["MS-SSIM"] = known_mean(column["ms_ssim"], weights)
+        aps = {one: [m.aps(row) for row in weights] for one, m in self.matches.items()}
+        for key in self.metrics:
+            if _is_ap(key):
+                name = metric_of(key).place[1]
+                name = "AP" if name in _AREAS else name
+                samples = [each.get(name, math.nan) for each in aps[_match_of(key)]]
+                known[key] = np.array(samples)
+        return {key: known[key] for key in self.metrics if key in known}
+
+
+def _is_ap(key: str) -> bool:
+    return metric_of(key).place[0] in _TASKS
+
+
+def _match_of(key: str) -> tuple[str, str]:
+    """Task and size of objects of an AP."""
+    task, name = metric_of(key).place
+    return task, _AREAS.get(name, "all")
 
 
 def _annotations(result: Result) -> Path:

@@ -8,22 +8,26 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..evaluation.metrics import metric_of
 from .bootstrap import Resamples, interval
 from .comparisons import Comparison, Figure
-from .curves import Curve, Point
-from .records import METRICS, UNITS, describe_origin
+from .curves import Curve, Point, rate_axis
+from .records import describe_origin
 
 
 def describe(
-    curves: Sequence[Curve], comparisons: Sequence[Comparison], resamples: Resamples | None
+    curves: Sequence[Curve],
+    comparisons: Sequence[Comparison],
+    resamples: Resamples | None,
+    metrics: Sequence[str],
 ) -> dict[str, Any]:
     """Everything that figures and tables show, JSON-ready; what does not exist is None."""
-    record = next((c for c in curves if not c.is_level), curves[0]).points[0].results[0].record
+    figures = [*metrics, "bpp"]
     data = {
-        "dataset": record["dataset"],
-        "rate_is": record.get("rate_is"),
-        "units": UNITS,
-        "curves": [_describe_curve(curve, resamples) for curve in curves],
+        "dataset": curves[0].dataset,
+        "rate_is": rate_axis(curves),
+        "units": {key: metric_of(key).unit for key in figures},
+        "curves": [_describe_curve(curve, resamples, figures) for curve in curves],
         "bjontegaard_deltas": [
             {
                 "anchor": one.anchor,
@@ -38,20 +42,24 @@ def describe(
     return _without_nan(data)
 
 
-def _describe_curve(curve: Curve, resamples: Resamples | None) -> dict[str, Any]:
+def _describe_curve(
+    curve: Curve, resamples: Resamples | None, metrics: Sequence[str]
+) -> dict[str, Any]:
     return {
         "label": curve.label,
         "regime": curve.regime,
         "codec": curve.codec,
         "details": list(curve.details),
         "kind_of_rate": curve.kind_of_rate,
-        "points": [_describe_point(point, resamples) for point in curve.points],
+        "points": [_describe_point(point, resamples, metrics) for point in curve.points],
     }
 
 
-def _describe_point(point: Point, resamples: Resamples | None) -> dict[str, Any]:
+def _describe_point(
+    point: Point, resamples: Resamples | None, metrics: Sequence[str]
+) -> dict[str, Any]:
     figures: dict[str, Any] = {}
-    for metric in METRICS:
+    for metric in metrics:
         figures[metric] = {
             "mean": point.mean(metric),
             "low": point.low(metric),
@@ -64,7 +72,8 @@ def _describe_point(point: Point, resamples: Resamples | None) -> dict[str, Any]
         {
             "seed": result.seed,
             "run": describe_origin(result),
-            **{metric: result.figure(metric) for metric in METRICS},
+            **{metric: result.figure(metric) for metric in metrics},
+            "lossless": result.lossless,
         }
         for result in point.results
     ]
@@ -104,7 +113,8 @@ def points_csv(data: dict[str, Any]) -> str:
             "operating_point": point["name"],
             "runs": len(point["runs"]),
             "seeds": " ".join(map(str, point["seeds"])),
-            **_flatten({metric: point[metric] for metric in METRICS}),
+            **_flatten({metric: point[metric] for metric in data["units"]}),
+            "lossless": sum(run["lossless"] for run in point["runs"]),
         }
         for curve in data["curves"]
         for point in curve["points"]

@@ -15,13 +15,16 @@ from typing import Any
 
 from ..codec.names import LEARNED
 from ..errors import CodecDetError
-from .operating_points import configuration, name_points, operating_point
+from .operating_points import configuration, default, name_points, operating_point
 from .records import Result, check_comparable
 
 REGIMES = ("baseline", "T-FT", "C-FT", "J-FT", "E-FT", "ET-FT", "D-FT")
 """In the study's order."""
 
 UNCOMPRESSED = "uncompressed"
+
+ESTIMATED = "estimated bits"
+"""Marks curves of estimated bits among those of real ones."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Point:
     name: str
 
     def values(self, metric: str) -> list[float]:
-        """A figure ("AP", "AP50", "PSNR", "bpp") of each run; nan where it has none."""
+        """A figure of each run, such as "AP" or "bpp"; nan where it has none."""
         return [result.figure(metric) for result in self.results]
 
     def mean(self, metric: str, seed: int | None = None) -> float:
@@ -64,9 +67,14 @@ class Point:
         return max(self.values(metric))
 
     @property
+    def lossless(self) -> int:
+        """Pictures of all runs that are as they were, which the mean PSNR leaves out."""
+        return sum(result.lossless for result in self.results)
+
+    @property
     def is_trained(self) -> bool:
         """Whether anything was fine-tuned, so that seeds matter."""
-        return self.results[0].regime != "baseline"
+        return self.results[0].is_trained
 
     @property
     def seeds(self) -> list[int]:
@@ -116,23 +124,27 @@ def curves_of(results: Sequence[Result]) -> list[Curve]:
     """Group results into curves: levels first, then by regime in the study's order, and codec.
 
     Runs of one regime and codec at the same operating point that differ in any other config key but
-    the seed are of different curves, which that key tells apart.
+    the seed are of different curves, which that key tells apart. So are runs whose rates are of
+    different kinds: where there are both, curves of estimated bits say so.
 
     Raises:
-        CodecDetError: if results are of different data sets or kinds of rate.
+        CodecDetError: if results are of different data sets.
     """
     check_comparable(results)
     families = _group(results, _family)
+    several_kinds = len({result.kind_of_rate for result in results if result.is_compressed}) > 1
     several_codecs = len({result.codec for result in results if result.is_compressed}) > 1
     curves = []
     for family in families.values():
         name = _name(family[0], several_codecs)
         shared = _details(family[0], [other[0] for other in families.values()])
+        kind = [ESTIMATED] if several_kinds and family[0].kind_of_rate == "estimated" else []
         told_apart = _telling_keys(family)
         for members in _group(family, lambda r, k=told_apart: _values(r, k)).values():
             first = members[0]
             config = configuration(first)
-            details = *shared, *(f"{key} {config.get(key, 'default')}" for key in told_apart)
+            differing = (f"{key} {config.get(key, default(key))}" for key in told_apart)
+            details = *kind, *shared, *differing
             label = ", ".join([name, *details])
             curves.append(Curve(label, first.regime, first.codec, details, _points(members)))
     return sorted(curves, key=_place)
@@ -146,11 +158,12 @@ def _group(results: Iterable[Result], key: Any) -> dict[Hashable, list[Result]]:
 
 
 def _family(result: Result) -> Hashable:
-    """Regime and codec: what runs of one curve have in common at least."""
+    """Regime, codec and kind of rate: what runs of one curve have in common at least."""
     codec = result.record["codec"]
     metric = codec.get("metric", "mse") if codec["name"] in LEARNED else ""
     settings = json.dumps(_settings(result), sort_keys=True)
-    return result.regime, codec["name"], metric, settings, result.record.get("detector")
+    detector = result.record.get("detector")
+    return result.regime, codec["name"], metric, settings, detector, result.kind_of_rate
 
 
 def _settings(result: Result) -> dict[str, Any]:
@@ -174,7 +187,12 @@ def _details(result: Result, families: Sequence[Result]) -> list[str]:
         own = {"metric": codec.get("metric"), "detector": one.record.get("detector")}
         return {**own, **_settings(one)}
 
-    others = [properties(other) for other in families if other.codec == result.codec]
+    # A codec alone is told from chains by its regime's name.
+    others = [
+        properties(other)
+        for other in families
+        if other.codec == result.codec and other.has_detector == result.has_detector
+    ]
     return [
         f"{key} {value}"
         for key, value in properties(result).items()
@@ -214,6 +232,15 @@ def _points(results: Sequence[Result]) -> tuple[Point, ...]:
 def _place(curve: Curve) -> tuple:
     place = REGIMES.index(curve.regime) if curve.regime in REGIMES else len(REGIMES)
     return not curve.is_level, place, curve.regime, curve.codec not in LEARNED, curve.label
+
+
+def rate_axis(curves: Sequence[Curve]) -> str:
+    """What bits per pixel are of, and of which kind."""
+    compressed = [curve for curve in curves if not curve.is_level] or curves
+    said = [curve.points[0].results[0].record.get("rate_is") for curve in compressed]
+    if len({curve.kind_of_rate for curve in compressed}) > 1:
+        return "bits per pixel, real unless marked as estimated"
+    return said[0] or "bits per pixel"
 
 
 def find_anchor(curves: Sequence[Curve], label: str | None = None) -> Curve:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
 from ..codec.names import LEARNED
+from ..config import flatten, get_codec_det_cfg
 from ..evaluation.results import PLACES_AND_SPEED
 from .records import Result
 
@@ -50,20 +52,30 @@ def _is_idle(key: str, result: Result) -> bool:
     """Whether nothing that is measured follows from a key, in a chain as this."""
     if key.startswith(_CODEC) and result.codec not in LEARNED:
         return True  # what there is to know of it, the record has beside the config
-    untrained = result.regime == "baseline"
-    return untrained and (key.startswith(_OF_TRAINING) or "_TRAIN" in key)
+    return not result.is_trained and (key.startswith(_OF_TRAINING) or "_TRAIN" in key)
 
 
 def operating_point(result: Result) -> dict[str, Any]:
-    """QUALITY, TARGET_BPP, ... by name; None where it is the default or does not matter."""
+    """QUALITY, TARGET_BPP, ... by name; None where it does not matter."""
     config = result.record.get("config", {})
     point = {
-        name: None if _is_idle(_CODEC + name, result) else config.get(_CODEC + name)
+        name: None if _is_idle(key, result) else config.get(key, default(key))
         for name in _OPERATING_POINT
+        for key in [_CODEC + name]
     }
     # A conventional codec's can be one that its key cannot hold; no codec has none.
     quality = result.record["codec"].get("quality") if result.is_compressed else None
     return {**point, "QUALITY": quality}
+
+
+@lru_cache(maxsize=1)
+def _defaults() -> dict[str, Any]:
+    return dict(flatten(get_codec_det_cfg()))
+
+
+def default(key: str) -> Any:
+    """The value of a config key that a record does not say, as nobody had changed it."""
+    return _defaults().get(key, "default")
 
 
 def name_points(points: Sequence[dict[str, Any]]) -> list[str]:
@@ -77,10 +89,10 @@ def name_points(points: Sequence[dict[str, Any]]) -> list[str]:
 def _name_value(key: str, value: Any) -> str:
     if key == "QUALITY":
         return "" if value is None else f"quality {value:g}"
-    if value is None:
-        return f"{key} default"
     if key == "TARGET_BPP":
-        return f"target {value:g} bpp"
+        return f"target {value:g} bpp" if value else "no target"
+    if value is None or (key in ("N", "M") and not value):
+        return f"{key} default"
     if key == "WEIGHTS":
         # Runs call their last checkpoints alike: the folder says more.
         return "/".join(PurePosixPath(str(value).split("://")[-1]).parts[-2:])

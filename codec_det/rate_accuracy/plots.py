@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from ..errors import CodecDetError
+from ..evaluation.metrics import metric_of
 from ..files import atomic_file
-from .curves import Curve, Point
+from .curves import Curve, Point, rate_axis
 
 # In the study's order. Colours are those of Okabe and Ito, which the colour-blind can tell apart;
 # markers differ too, for print in grey.
@@ -35,8 +37,6 @@ CODEC_FILLS = ("full", "none", "left", "bottom")
 PLOT_INCHES, PLOT_DPI = (7.5, 4.5), 150
 FORMATS = ("svg", "png", "pdf")
 
-_QUALITIES = {"AP": "box AP on {} (%)", "AP50": "box AP50 on {} (%)", "PSNR": "PSNR on {} (dB)"}
-
 
 def rate_accuracy_figure(curves: Sequence[Curve], metric: str, *, log_rate: bool = False) -> Figure:
     """A metric over bits per pixel, one line per curve; uncompressed pictures are a level.
@@ -46,7 +46,7 @@ def rate_accuracy_figure(curves: Sequence[Curve], metric: str, *, log_rate: bool
     place.
 
     Args:
-        metric: "AP", "AP50" or "PSNR".
+        metric: of :mod:`codec_det.evaluation.metrics`, such as "AP" or "PSNR".
         log_rate: whether bits per pixel are on a logarithmic axis.
 
     Raises:
@@ -127,9 +127,8 @@ def _draw_bars(axes: Axes, point: Point, metric: str, colour: str) -> None:
 
 def _dress(axes: Axes, curves: Sequence[Curve], metric: str, log_rate: bool) -> None:
     """Axes, grid, legend, and what the bars are."""
-    record = curves[0].points[0].results[0].record
-    axes.set_xlabel(record.get("rate_is", "bits per pixel"))
-    axes.set_ylabel(_QUALITIES[metric].format(curves[0].dataset))
+    axes.set_xlabel(rate_axis(curves))
+    axes.set_ylabel(quality_axis(curves, metric))
     if log_rate:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -155,6 +154,18 @@ def _dress(axes: Axes, curves: Sequence[Curve], metric: str, log_rate: bool) -> 
     legend.get_title().set_fontsize("small")
 
 
+def quality_axis(curves: Sequence[Curve], metric: str) -> str:
+    """Name, test set and unit of a metric, and what its mean leaves out."""
+    leaves_out = metric == "PSNR" and any(point.lossless for c in curves for point in c.points)
+    axis = metric_of(metric).axis(curves[0].dataset)
+    return f"{axis}, without lossless pictures" if leaves_out else axis
+
+
+def figure_name(metric: str) -> str:
+    """Of a metric's files; names of classes can have any characters."""
+    return "rate_" + re.sub(r"[^\w.-]", "_", metric)
+
+
 def write_figures(
     curves: Sequence[Curve], metrics: Sequence[str], folder: Path, *, log_rate: bool = False
 ) -> list[Path]:
@@ -167,7 +178,7 @@ def write_figures(
     for metric in metrics:
         figure = rate_accuracy_figure(curves, metric, log_rate=log_rate)
         for form in FORMATS:
-            path = folder / f"rate_{metric}.{form}"
+            path = folder / f"{figure_name(metric)}.{form}"
             # No dates and random names in files that may be committed.
             dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
             with atomic_file(path) as partial, matplotlib.rc_context({"svg.hashsalt": "codec_det"}):

@@ -9,27 +9,17 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CodecDetError
-from ..evaluation.results import RESULTS_FILE, SET_ASIDE, Record, read_records
+from ..evaluation.metrics import METRICS, metric_of, recorded
+from ..evaluation.results import RESULTS_FILE, SET_ASIDE, Record, describe_regime, read_records
 from ..runs import CONFIG_FILE
 
 logger = logging.getLogger(__name__)
-
-METRICS = {
-    "AP": ("bbox", "AP"),
-    "AP50": ("bbox", "AP50"),
-    "PSNR": ("rate", "psnr"),
-    "bpp": ("rate", "bpp"),
-}
-"""Where a record's results have each figure."""
-
-UNITS = {"AP": "%", "AP50": "%", "PSNR": "dB", "bpp": "bits per pixel"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +37,8 @@ class Result:
     @property
     def regime(self) -> str:
         """Name of what was trained."""
-        return self.record["regime"]
+        record = self.record
+        return describe_regime(record["regime"], self.codec, record.get("detector", ""))
 
     @property
     def codec(self) -> str:
@@ -74,11 +65,24 @@ class Result:
         """What data order, augmentation and noise of the training followed from."""
         return self.record.get("seed") or 0
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether anything was trained; else all is off the shelf."""
+        return self.record["regime"] != "baseline"
+
+    @property
+    def has_detector(self) -> bool:
+        """Whether anything looks at the decoded pictures."""
+        return self.record.get("detector") != "NoDetector"
+
+    @property
+    def lossless(self) -> int:
+        """Pictures that are as they were, which the mean PSNR leaves out."""
+        return int(self.record["results"].get("rate", {}).get("lossless") or 0)
+
     def figure(self, metric: str) -> float:
-        """The figure named in :data:`METRICS`; nan where there is none."""
-        group, key = METRICS[metric]
-        value = self.record["results"].get(group, {}).get(key)
-        return math.nan if value is None else float(value)
+        """The figure of a key of :mod:`codec_det.evaluation.metrics`; nan where there is none."""
+        return metric_of(metric).read(self.record["results"])
 
 
 def read_results(paths: Iterable[str | Path], dataset: str | None = None) -> list[Result]:
@@ -86,15 +90,14 @@ def read_results(paths: Iterable[str | Path], dataset: str | None = None) -> lis
 
     Of a run folder, the newest complete record of each test set counts; of a data file, every one.
     Folders that were set aside (NAME.old-...) are not looked into. Lines that are no record, such
-    as one cut short by a crash, are skipped with a warning, and so are records without box AP (of
-    codecs trained alone). A record that is met twice counts once. Runs that are not finished count,
-    with a warning.
+    as one cut short by a crash, are skipped with a warning. A record that is met twice counts once.
+    Runs that are not finished count, with a warning.
 
     Args:
         dataset: take the records of this test set alone; None: of all.
 
     Raises:
-        CodecDetError: if there is no record in a path, or none with box AP in all of them.
+        CodecDetError: if there is no record in a path, or none of the test set.
     """
     found: dict[str, Result] = {}
     for path in map(Path, paths):
@@ -103,14 +106,7 @@ def read_results(paths: Iterable[str | Path], dataset: str | None = None) -> lis
             # The one whose detections are there is worth more.
             if key not in found or result.folder is not None:
                 found[key] = result
-    without = [result for result in found.values() if math.isnan(result.figure("AP"))]
-    for result in without:
-        logger.warning("left out, as it has no box AP: %s", describe_origin(result))
-    results = [result for result in found.values() if result not in without]
-    if not results:
-        raise CodecDetError(
-            "no result has a box AP: give runs of tools/train_net.py with a detector"
-        )
+    results = list(found.values())
     chosen = [result for result in results if dataset in (None, result.dataset)]
     if not chosen:
         there = ", ".join(sorted({result.dataset for result in results}))
@@ -178,8 +174,29 @@ def _is_run(folder: Path, file_name: str) -> bool:
     return file_name == RESULTS_FILE and (folder / CONFIG_FILE).is_file()
 
 
+def choose_metrics(results: Sequence[Result], keys: Sequence[str] | None = None) -> list[str]:
+    """The metrics to show: those asked for, or the headline figures that any result has.
+
+    What some codec has goes before what only uncompressed pictures have.
+
+    Raises:
+        CodecDetError: if no result has a metric that is asked for, or any of a quality.
+    """
+    compressed = [result for result in results if result.is_compressed]
+    there = recorded(result.record["results"] for result in compressed or results)
+    if not there:
+        raise CodecDetError("no result has any figure of quality: evaluate with a detector")
+    for key in keys or ():
+        if key not in there:
+            raise CodecDetError(
+                f"--metrics '{key}': no result has it; they have {', '.join(there)}"
+            )
+    headlines = [key for key in there if key in METRICS and METRICS[key].is_headline]
+    return list(dict.fromkeys(keys or headlines or there[:1]))
+
+
 def check_comparable(results: Sequence[Result]) -> None:
-    """Check that all results are of one data set, and their rates of one kind.
+    """Check that all results are of one data set.
 
     Raises:
         CodecDetError: if not; the message says which is from where.
@@ -189,14 +206,6 @@ def check_comparable(results: Sequence[Result]) -> None:
         raise CodecDetError(
             f"results are of different data sets and do not compare ({_list(sets)}): give runs "
             "with the same DATASETS.TEST, or choose one with --dataset"
-        )
-    kinds = _examples(results, [result.kind_of_rate for result in results])
-    kinds.pop("", None)
-    if len(kinds) > 1:
-        raise CodecDetError(
-            f"rates are of different kinds and do not compare ({_list(kinds)}): leave some out, or "
-            "evaluate those of estimated bits again with tools/train_net.py --eval-only --resume "
-            "... MODEL.CODEC.BITSTREAM True"
         )
 
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
+from ..evaluation.metrics import BPP, metric_of
 from .bootstrap import LEVEL, Interval, Resamples, interval
 from .comparisons import Comparison, Figure
 from .curves import UNCOMPRESSED, Curve, Point
-from .records import UNITS
 
 ABSENT = "-"
-_DIGITS = {"AP": 1, "AP50": 1, "PSNR": 2, "bpp": 4}
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,17 @@ class Table:
         )
 
 
-def points_table(curves: Sequence[Curve], resamples: Resamples | None) -> Table:
-    """Every operating point: accuracies in percent, PSNR in dB, bits per pixel and their kind."""
-    columns = ["regime", "codec", "operating point", "seeds", "AP", "AP50", "bpp", "PSNR (dB)"]
+def points_table(
+    curves: Sequence[Curve], resamples: Resamples | None, metrics: Sequence[str]
+) -> Table:
+    """Every operating point: bits per pixel and their kind after accuracies, before distortions.
+
+    Intervals are of the first metric.
+    """
+    shown = in_columns(metrics)
+    columns = ["regime", "codec", "operating point", "seeds"]
+    columns += [metric_of(key).heading for key in shown]
+    place = 5 + shown.index(metrics[0])
     points = [(curve, point) for curve in curves for point in curve.points]
     with_interval = resamples is not None and bool(resamples.figures)
     rows = []
@@ -75,22 +82,45 @@ def points_table(curves: Sequence[Curve], resamples: Resamples | None) -> Table:
             ", ".join([codec, *curve.details]),
             point.name or ABSENT,
             str(len(point.seeds)),
-            *(_spread(point, metric) for metric in ("AP", "AP50", "bpp", "PSNR")),
+            *(_spread(point, metric) for metric in shown),
             curve.kind_of_rate or ABSENT,
         ]
         if resamples is not None and with_interval:
-            over_sets = interval(resamples.of_point(point, "AP"))
-            cells.insert(5, _interval(over_sets, _DIGITS["AP"], signed=False))
+            over_sets = interval(resamples.of_point(point, metrics[0]))
+            digits = metric_of(metrics[0]).digits
+            cells.insert(place, _interval(over_sets, digits, signed=False))
         rows.append(tuple(cells))
     if with_interval:
-        columns.insert(5, f"AP, {LEVEL} %")
-    notes = []
+        columns.insert(place, f"{metrics[0]}, {LEVEL} %")
+    notes = _lossless_notes(points) if "PSNR" in shown else []
     if any(len(point.results) > 1 for _, point in points):
         notes.append("Of several seeds: mean (least to greatest).")
     if resamples is not None and with_interval:
         notes.append(f"{_explain(resamples)} Pictures that repeat raise AP a little, in all alike.")
-    title = f"Box AP on {curves[0].dataset} (%) and rate"
+    what = metric_of(metrics[0]).axis(curves[0].dataset)
+    title = f"{what[0].upper()}{what[1:]} and rate"
     return Table(title, (*columns, "rate"), tuple(rows), 3, tuple(notes))
+
+
+def in_columns(metrics: Sequence[str]) -> list[str]:
+    """Accuracies first, then bits per pixel, then distortions."""
+    distortions = [key for key in metrics if metric_of(key).place[0] == BPP.place[0]]
+    return [*(key for key in metrics if key not in distortions), BPP.key, *distortions]
+
+
+def _lossless_notes(points: Sequence[tuple[Curve, Point]]) -> list[str]:
+    """Which points have pictures that the mean PSNR leaves out."""
+    found = [
+        f"{point.lossless} of {curve.label}, {point.name}"
+        for curve, point in points
+        if point.lossless and not curve.is_level
+    ]
+    if not found:
+        return []
+    return [
+        f"PSNR leaves out pictures without loss ({'; '.join(found)}); PSNR_MSE, of the mean "
+        "squared error of all pictures, does not."
+    ]
 
 
 def _explain(resamples: Resamples) -> str:
@@ -101,7 +131,7 @@ def _explain(resamples: Resamples) -> str:
 
 
 def _spread(point: Point, metric: str) -> str:
-    mean, digits = point.mean(metric), _DIGITS[metric]
+    mean, digits = point.mean(metric), metric_of(metric).digits
     if math.isnan(mean):
         return ABSENT
     return _with_range(mean, point.values(metric), f".{digits}f")
@@ -121,7 +151,7 @@ def _interval(over_sets: Interval | None, digits: int, *, signed: bool) -> str:
 
 
 def bd_table(comparisons: Sequence[Comparison], resamples: Resamples | None) -> Table:
-    """BD-rate in percent, BD-AP in percentage points and BD-PSNR in dB.
+    """BD-rate in percent, BD-quality in the unit of the quality: AP's in percentage points.
 
     What was refused is in the notes, with the reason.
 
@@ -136,8 +166,7 @@ def bd_table(comparisons: Sequence[Comparison], resamples: Resamples | None) -> 
     rows = []
     for one in comparisons:
         cells = [one.curve, one.metric]
-        for figure, unit in ((one.rate, "%"), (one.quality, UNITS[one.metric])):
-            digits = 2 if unit == "dB" else 1
+        for figure, digits in ((one.rate, 1), (one.quality, metric_of(one.metric).digits)):
             cells.append(_delta(figure, digits))
             if with_interval:
                 cells.append(_interval(figure.interval, digits, signed=True))
@@ -164,9 +193,8 @@ def _bd_notes(comparisons: Sequence[Comparison], resamples: Resamples | None) ->
     if all(figure.delta.is_refused for *_, figure in figures):
         return _refusal_notes(comparisons)
     notes = [
-        "BD-rate: bits at equal quality, below 0 is a saving. BD-quality: at equal rate, of AP and "
-        "AP50 in percentage points, of PSNR in dB. Shared: how much of their range both curves "
-        "have."
+        "BD-rate: bits at equal quality, below 0 is a saving. BD-quality: at equal rate"
+        f"{_units(comparisons)}. Shared: how much of their range both curves have."
     ]
     if any(len(figure.seeds) > 1 for *_, figure in figures):
         notes.append("In brackets: least and greatest of the deltas of single seeds.")
@@ -176,6 +204,14 @@ def _bd_notes(comparisons: Sequence[Comparison], resamples: Resamples | None) ->
     for name, one, figure in figures:
         notes += _partial_notes(name, one, figure)
     return notes
+
+
+def _units(comparisons: Sequence[Comparison]) -> str:
+    """ ", of AP and AP50 in percentage points, of PSNR in dB"."""
+    by_unit: dict[str, list[str]] = {}
+    for key in dict.fromkeys(one.metric for one in comparisons):
+        by_unit.setdefault(metric_of(key).unit_of_differences, []).append(key)
+    return "".join(f", of {' and '.join(keys)} in {unit}" for unit, keys in by_unit.items() if unit)
 
 
 def _refusal_notes(comparisons: Sequence[Comparison]) -> list[str]:

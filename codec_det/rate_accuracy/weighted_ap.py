@@ -1,4 +1,4 @@
-"""COCO box AP of a set in which pictures count any number of times.
+"""COCO's AP, of boxes or masks, of a set in which pictures count any number of times.
 
 Matching of detections with objects is within a picture, so that it is done once, by pycocotools.
 What remains for a choice of pictures is to accumulate: pycocotools' sums of true and false
@@ -8,6 +8,7 @@ positives by falling score, each weighted by how many times its picture was draw
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-# COCO's: all sizes, the 100 detections of a picture and class that have the highest scores.
-_ALL_AREAS, _MAX_DETECTIONS = [0.0, 1e10], 100
+# COCO's: the detections of a picture and class that have the highest scores.
+_MAX_DETECTIONS = 100
+# Places of COCO's IoU thresholds 0.50, 0.55, ...
+_THRESHOLDS = {"AP50": 0, "AP75": 5}
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class _Class:
     """Detections of a class by falling score, and how many objects there are to find.
 
     Attributes:
+        name: of the category.
         images: (detections,) int, place of the picture of each.
         hits: (thresholds, detections) bool, matched with an object.
         misses: (thresholds, detections) bool, not matched, and in no ignored region.
         objects: (images,) int, to be found in each picture.
     """
 
+    name: str
     images: np.ndarray
     hits: np.ndarray
     misses: np.ndarray
@@ -53,8 +58,9 @@ class Matches:
     classes: tuple[_Class, ...]
     recalls: np.ndarray
 
-    def ap(self, weights: np.ndarray) -> tuple[float, float]:
-        """Box AP and AP50 in percent where picture i counts ``weights[i]`` times.
+    def aps(self, weights: np.ndarray) -> dict[str, float]:
+        """ "AP", "AP50", "AP75" and "AP-<class>" in percent where picture i counts ``weights[i]``
+        times.
 
         It is what pycocotools gives for a set in which pictures are literally repeated, but for
         detections of one class with exactly the same score, whose order is then another one.
@@ -63,17 +69,22 @@ class Matches:
             weights: (images,) whole numbers, 0 or more; in the order of ``image_ids``.
 
         Returns:
-            nan, nan where no picture with objects counts.
+            nan where no picture with such objects counts.
         """
         weights = weights.astype(np.float64)
-        by_class = [
-            self._precision(one, weights) for one in self.classes if weights @ one.objects > 0
-        ]
+        by_class = {
+            one.name: 100 * self._precision(one, weights)
+            for one in self.classes
+            if weights @ one.objects > 0
+        }
         if not by_class:
-            return np.nan, np.nan
-        precision = np.stack(by_class)
-        # IoU 0.50 is the first threshold.
-        return 100 * float(precision.mean()), 100 * float(precision[:, 0].mean())
+            return dict.fromkeys(("AP", *_THRESHOLDS), np.nan)
+        precision = np.stack(list(by_class.values()))
+        return {
+            "AP": float(precision.mean()),
+            **{key: float(precision[:, i].mean()) for key, i in _THRESHOLDS.items()},
+            **{f"AP-{name}": float(one.mean()) for name, one in by_class.items()},
+        }
 
     def _precision(self, one: _Class, weights: np.ndarray) -> np.ndarray:
         """(thresholds, recalls): the best precision at each recall or above; 0 beyond the last."""
@@ -95,12 +106,23 @@ def load_truth(path: str | Path) -> COCO:
         return COCO(str(path))
 
 
-def match(truth: COCO, results: str | Path) -> Matches:
-    """Match the detections of a file, in COCO's results format, with the objects of a set."""
+def match(truth: COCO, results: str | Path, task: str = "bbox", area: str = "all") -> Matches:
+    """Match the detections of a file, in COCO's results format, with the objects of a set.
+
+    Args:
+        task: "bbox" or "segm".
+        area: "small", "medium" or "large": objects of COCO's sizes alone.
+    """
+    found = json.loads(Path(results).read_bytes())
+    if task == "segm":
+        # As detectron2 does: else COCO takes the size of a mask to be that of its box.
+        for one in found:
+            one.pop("bbox", None)
     with redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(truth, truth.loadRes(str(results)), "bbox")
-        evaluation.params.areaRng = [_ALL_AREAS]
-        evaluation.params.areaRngLbl = ["all"]
+        evaluation = COCOeval(truth, truth.loadRes(found), task)
+        place = evaluation.params.areaRngLbl.index(area)
+        evaluation.params.areaRng = evaluation.params.areaRng[place : place + 1]
+        evaluation.params.areaRngLbl = [area]
         evaluation.params.maxDets = [_MAX_DETECTIONS]
         evaluation.evaluate()
     # pycocotools has made them unique and sorted.
@@ -110,7 +132,8 @@ def match(truth: COCO, results: str | Path) -> Matches:
         if entry is not None:
             by_class.setdefault(entry["category_id"], []).append(entry)
     places = {image_id: place for place, image_id in enumerate(image_ids)}
-    classes = [_sort(entries, places) for entries in by_class.values()]
+    names = {number: str(one.get("name", number)) for number, one in truth.cats.items()}
+    classes = [_sort(names[number], entries, places) for number, entries in by_class.items()]
     return Matches(
         image_ids=tuple(image_ids),
         classes=tuple(one for one in classes if one.objects.any()),
@@ -118,7 +141,7 @@ def match(truth: COCO, results: str | Path) -> Matches:
     )
 
 
-def _sort(entries: Sequence[dict[str, Any]], places: dict[int, int]) -> _Class:
+def _sort(name: str, entries: Sequence[dict[str, Any]], places: dict[int, int]) -> _Class:
     """A class's detections in all pictures, in pycocotools' order."""
     scores = np.concatenate([entry["dtScores"] for entry in entries])
     order = np.argsort(-scores, kind="mergesort")
@@ -131,4 +154,4 @@ def _sort(entries: Sequence[dict[str, Any]], places: dict[int, int]) -> _Class:
         [places[entry["image_id"]] for entry in entries],
         [len(entry["dtScores"]) for entry in entries],
     )
-    return _Class(images[order], matched & ~ignored, ~matched & ~ignored, objects)
+    return _Class(name, images[order], matched & ~ignored, ~matched & ~ignored, objects)

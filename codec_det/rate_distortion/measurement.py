@@ -25,7 +25,7 @@ from .. import __version__
 from ..codec import Codec
 from ..data.image_io import read_image
 from ..errors import CodecDetError
-from ..evaluation.rate import distortion
+from ..evaluation.rate import distortion, known_mean, mean_psnrs
 from ..files import atomic_file
 from ..pixels import to_uint8
 from ..rate_accuracy.plots import PLOT_DPI, PLOT_INCHES
@@ -73,10 +73,26 @@ class RatePoint(NamedTuple):
     rows: Sequence[RateRow]
 
     def mean(self, key: str) -> float:
-        """Mean over pictures of a column; nan where no picture has a value."""
-        values = np.array([getattr(row, key) for row in self.rows], dtype=np.float64)
-        there = values[~np.isnan(values)]
-        return float(there.mean()) if there.size else math.nan
+        """Mean over the pictures that have a value of a column; nan where none has."""
+        return float(known_mean(self._column(key), np.ones(len(self.rows))))
+
+    @property
+    def psnr(self) -> float:
+        """Mean over the pictures that have lost something; inf where none has."""
+        return float(mean_psnrs(self._column("psnr"), np.ones(len(self.rows)))[0])
+
+    @property
+    def psnr_of_mse(self) -> float:
+        """PSNR of the mean squared error of all pictures; inf where nothing was lost."""
+        return float(mean_psnrs(self._column("psnr"), np.ones(len(self.rows)))[1])
+
+    @property
+    def lossless(self) -> int:
+        """Pictures that are as they were, which the mean PSNR leaves out."""
+        return sum(math.isinf(row.psnr) for row in self.rows)
+
+    def _column(self, key: str) -> np.ndarray:
+        return np.array([getattr(row, key) for row in self.rows], dtype=np.float64)
 
     def total(self, key: str) -> float:
         """Sum over pictures of a column."""
@@ -135,13 +151,13 @@ def published_results(points: Sequence[RatePoint]) -> dict[str, list[float | Non
     Keys that no point has a value for are left out: MS-SSIM of small pictures, times of estimates.
     """
     columns = {
-        "psnr-rgb": "psnr",
         "ms-ssim-rgb": "ms_ssim",
         "bpp": "bpp",
         "encoding_time": "encode_seconds",
         "decoding_time": "decode_seconds",
     }
-    results = {key: [point.mean(column) for point in points] for key, column in columns.items()}
+    results = {"psnr-rgb": [point.psnr for point in points]}
+    results |= {key: [point.mean(column) for point in points] for key, column in columns.items()}
     return {
         key: [_finite(value) for value in values]
         for key, values in results.items()
@@ -189,6 +205,8 @@ def _describe_point(point: RatePoint) -> dict[str, Any]:
         "bpp": bits / point.pixels,
         "overhead_bits": _finite(overhead),
         "bpp_overhead": _finite(overhead / point.pixels),
+        "psnr_of_mse": _finite(point.psnr_of_mse),
+        "lossless": point.lossless,
         "ms_ssim_db": _finite(to_decibels(point.mean("ms_ssim"))),
         **point.codec,
     }
@@ -227,7 +245,7 @@ def format_table(points: Sequence[RatePoint]) -> str:
         ms_ssim = point.mean("ms_ssim")
         figures = (
             (point.mean("bpp"), ".4f"),
-            (point.mean("psnr"), ".2f"),
+            (point.psnr, ".2f"),
             (ms_ssim, ".4f"),
             (to_decibels(ms_ssim), ".2f"),
             (point.mean("encode_seconds"), ".3f"),
@@ -242,6 +260,21 @@ def format_table(points: Sequence[RatePoint]) -> str:
     )
 
 
+def lossless_note(points: Sequence[RatePoint]) -> str:
+    """What the mean PSNR leaves out, and what it is with it; "" if nothing."""
+    found = [
+        f"{point.lossless} of quality {point.quality:g} ({point.psnr_of_mse:.2f} dB)"
+        for point in points
+        if point.lossless
+    ]
+    if not found:
+        return ""
+    return (
+        f"PSNR leaves out pictures without loss: {', '.join(found)}. In brackets: PSNR of the mean "
+        "squared error of all pictures."
+    )
+
+
 def plot_curve(choice: CodecChoice, points: Sequence[RatePoint], path: Path) -> None:
     """Write PSNR over bits per pixel as PNG; points without any loss have no place in it.
 
@@ -250,8 +283,9 @@ def plot_curve(choice: CodecChoice, points: Sequence[RatePoint], path: Path) -> 
     """
     figure = Figure(figsize=PLOT_INCHES, dpi=PLOT_DPI, layout="constrained")
     axes: Any = figure.subplots()
-    points = [point for point in points if math.isfinite(point.mean("psnr"))]
-    rates, psnrs = ([point.mean(key) for point in points] for key in ("bpp", "psnr"))
+    leaves_out = any(point.lossless for point in points)
+    points = [point for point in points if math.isfinite(point.psnr)]
+    rates, psnrs = [point.mean("bpp") for point in points], [point.psnr for point in points]
     axes.plot(
         *(rates, psnrs),
         color="#0072B2",
@@ -262,12 +296,12 @@ def plot_curve(choice: CodecChoice, points: Sequence[RatePoint], path: Path) -> 
         linewidth=1.6,
     )
     for point in points:
-        at = (point.mean("bpp"), point.mean("psnr"))
+        at = (point.mean("bpp"), point.psnr)
         axes.annotate(f"{point.quality:g}", at, (6, -12), textcoords="offset points", fontsize=8)
     kind = "estimated " if choice.rate_is == ESTIMATED else ""
     axes.set_title(choice.title, fontsize=11)
     axes.set_xlabel(f"{kind}bits per pixel, mean over pictures")
-    axes.set_ylabel("PSNR of RGB (dB)")
+    axes.set_ylabel(f"PSNR of RGB (dB){', without lossless pictures' * leaves_out}")
     axes.set_xlim(0, 1.12 * max(rates, default=1.0))
     axes.margins(y=0.12)
     axes.grid(color="#DDDDDD", linewidth=0.7)

@@ -2,7 +2,7 @@
 
 The JSON that its scripts read has
 
-- ``dataset``, ``rateIs``: for axes;
+- ``rateIs``, ``metrics``: for axes; each metric's label, axis and digits by its key;
 - ``series``, ``points``: see :mod:`.points`;
 - ``records``: every run's record by its name, whole;
 - ``training``: see :mod:`.training`;
@@ -22,19 +22,20 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from .. import __version__
+from ..evaluation.metrics import metric_of
 from ..files import atomic_file
-from ..rate_accuracy.curves import Curve
+from ..rate_accuracy.curves import Curve, rate_axis
+from ..rate_accuracy.plots import quality_axis
 from ..rate_accuracy.records import Result
+from ..rate_accuracy.tables import in_columns
 from .gallery import Gallery
 from .headline import facts, headline
-from .matrices import EXPLANATION, bd_tables
-from .points import DIGITS, point_entries, run_name, series_entries, table_rows
+from .matrices import bd_tables, explanation
+from .points import point_entries, run_name, series_entries, table_rows
 from .reproduction import environment, run_entries
 from .training import training_runs, training_section
 
 SCRIPTS = ("page.js", "curves.js", "pictures.js", "training.js", "print.js")
-
-_COLUMN_NAMES = {"AP": "box AP", "PSNR": "PSNR (dB)"}
 
 
 def render_page(
@@ -43,19 +44,23 @@ def render_page(
     curves: Sequence[Curve],
     gallery: Gallery,
     warnings: Sequence[str],
+    metrics: Sequence[str],
 ) -> str:
     """The whole page as HTML.
 
     Args:
         root: the folder that holds the runs, for their names.
-        results: of one data set and kind of rate.
+        results: of one data set.
         curves: the results, grouped.
         warnings: what was met while reading, for the top of the page.
+        metrics: qualities to show, at least one; the first in the headline and the BD tables.
     """
     training = training_runs(curves, root)
-    matrices, reasons = bd_tables(curves)
+    first = metric_of(metrics[0])
+    matrices, reasons = bd_tables(curves, first)
     names = ("regime", "codec", "operating point", "seeds")
-    figures = [(_COLUMN_NAMES.get(metric, metric), True) for metric in DIGITS]
+    shown = in_columns(metrics)
+    figures = [(metric_of(key).heading, True) for key in shown]
     columns = [(name, False) for name in names] + figures
     return _template().render(
         title=f"{root.resolve().name}: rate and accuracy",
@@ -63,12 +68,13 @@ def render_page(
         dataset=results[0].dataset,
         created=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         source=str(root),
-        headline=headline(curves),
+        headline=headline(curves, metrics[0]),
         facts=facts(results, curves),
         warnings=warnings,
         columns=[{"name": name, "number": number} for name, number in columns],
-        rows=table_rows(curves),
-        bd_is=EXPLANATION,
+        rows=table_rows(curves, shown),
+        metrics=[(key, metric_of(key).name) for key in metrics],
+        bd_is=explanation(first),
         matrices=matrices,
         reasons=reasons,
         gallery=gallery.section(),
@@ -76,7 +82,7 @@ def render_page(
         training=training_section(training, curves) if training else None,
         environment=environment(results),
         runs=run_entries(results, root),
-        data=_data(root, results, curves, gallery, training),
+        data=_data(root, results, curves, gallery, training, metrics),
         # Of this package and of plotly's, so trusted; all else is escaped.
         css=Markup(_asset("style.css")),
         plotly=Markup(get_plotlyjs()),
@@ -106,17 +112,22 @@ def _data(
     curves: Sequence[Curve],
     gallery: Gallery,
     training: list[dict[str, Any]],
+    metrics: Sequence[str],
 ) -> dict[str, Any]:
-    kinds = dict.fromkeys(curve.kind_of_rate for curve in curves if curve.kind_of_rate)
     return {
-        "dataset": results[0].dataset,
-        "rateIs": " ".join([*kinds, "bits per pixel"]),
+        "rateIs": rate_axis(curves),
+        "metrics": {key: _describe(key, curves) for key in [*metrics, "bpp"]},
         "series": series_entries(curves),
-        "points": point_entries(curves, root),
+        "points": point_entries(curves, root, [*metrics, "bpp"]),
         "records": {run_name(result, root): result.record for result in results},
         "training": {"runs": training},
         "pictures": gallery.data(),
     }
+
+
+def _describe(key: str, curves: Sequence[Curve]) -> dict[str, Any]:
+    metric = metric_of(key)
+    return {"label": metric.name, "axis": quality_axis(curves, key), "digits": metric.digits}
 
 
 def write_page(page: str, path: Path) -> None:

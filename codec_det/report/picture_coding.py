@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,9 @@ class _Shown:
     run: Run
 
 
-def make_gallery(curves: Sequence[Curve], count: int, *, by_difference: bool = False) -> Gallery:
+def make_gallery(
+    curves: Sequence[Curve], count: int, metric: str, *, by_difference: bool = False
+) -> Gallery:
     """Code pictures with one run of each curve: the lowest seed at its lowest rate.
 
     A run that cannot be shown is named in the gallery's notes, and so is a picture that is missing:
@@ -32,6 +35,7 @@ def make_gallery(curves: Sequence[Curve], count: int, *, by_difference: bool = F
 
     Args:
         count: pictures, evenly spread over the test set.
+        metric: by which the second run that the page opens with is the best.
         by_difference: instead those whose box AP differs most between the two runs that the page
             opens with.
     """
@@ -45,11 +49,12 @@ def make_gallery(curves: Sequence[Curve], count: int, *, by_difference: bool = F
         for each in shown:
             register_datasets(each.run.cfg)
         check_datasets(shown[0].run.cfg, train=False)
-        entries = _choose(shown, count, by_difference)
+        first = _first(shown, metric)
+        entries = _choose(shown, first, count, by_difference)
         check_files(entries)
     except CodecDetError as error:
         return Gallery(notes=[*notes, f"No pictures: {error}"])
-    return _code(shown, entries, notes)
+    return _code(shown, entries, metric, notes)
 
 
 def _open(curve: Curve, notes: list[str]) -> list[_Shown]:
@@ -69,25 +74,32 @@ def _open(curve: Curve, notes: list[str]) -> list[_Shown]:
     return [_Shown(curve, run)]
 
 
-def _first(shown: Sequence[_Shown]) -> tuple[int, int]:
+def _first(shown: Sequence[_Shown], metric: str) -> tuple[int, int]:
     """Places of the two to look at first: the first that is compressed, and the best other.
 
     The other has the same codec, if there is one that has.
     """
     left, *others = [i for i, each in enumerate(shown) if not each.curve.is_level] or [0]
     same = [i for i in others if shown[i].curve.codec == shown[left].curve.codec]
-    best = max(same or others, key=lambda i: shown[i].curve.points[0].mean("AP"), default=left)
+    figures = {i: shown[i].curve.points[0].mean(metric) for i in same or others}
+    # max() with nan depends on the order.
+    known = [i for i, figure in figures.items() if math.isfinite(figure)]
+    best = max(known or figures, key=lambda i: figures[i], default=left)
     return left, best
 
 
-def _choose(shown: Sequence[_Shown], count: int, by_difference: bool) -> list[Entry]:
-    left, right = _first(shown)
+def _choose(
+    shown: Sequence[_Shown], first: tuple[int, int], count: int, by_difference: bool
+) -> list[Entry]:
+    left, right = first
     if by_difference and left != right:
         return by_disagreement(shown[left].run, shown[right].run, count)
     return evenly(shown[0].run.dataset, count)
 
 
-def _code(shown: Sequence[_Shown], entries: Sequence[Entry], notes: list[str]) -> Gallery:
+def _code(
+    shown: Sequence[_Shown], entries: Sequence[Entry], metric: str, notes: list[str]
+) -> Gallery:
     """One model in memory at a time."""
     complete: list[tuple[_Shown, list[CodedPicture]]] = []
     with tqdm(total=len(shown) * len(entries), unit="img") as progress:
@@ -104,7 +116,7 @@ def _code(shown: Sequence[_Shown], entries: Sequence[Entry], notes: list[str]) -
             complete.append((each, pictures))
     return Gallery(
         names=[each.curve.label for each, _ in complete],
-        first=_first([each for each, _ in complete]) if complete else (0, 0),
+        first=_first([each for each, _ in complete], metric) if complete else (0, 0),
         rows=[
             (read_original(entry), [pictures[i] for _, pictures in complete])
             for i, entry in enumerate(entries)

@@ -11,13 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..rate_accuracy.curves import Curve, Point
+from ..evaluation.metrics import metric_of
+from ..rate_accuracy.curves import UNCOMPRESSED, Curve, Point
 from ..rate_accuracy.plots import OTHER_STYLE, REGIME_STYLES
 from ..rate_accuracy.records import Result
 from .wording import DASH, TIMES, text
-
-# Digits after the point.
-DIGITS = {"AP": 1, "AP50": 1, "bpp": 4, "PSNR": 2}
 
 # matplotlib's markers, in plotly's words.
 _SYMBOLS = {
@@ -43,7 +41,7 @@ def css_colour(regime: str) -> str:
 
 def with_range(point: Point, metric: str) -> str:
     """Mean, and range over runs where there are several."""
-    mean = text(point.mean(metric), DIGITS[metric])
+    mean = text(point.mean(metric), metric_of(metric).digits)
     spread = range_text(point, metric)
     return f"{mean} ({spread})" if spread else mean
 
@@ -52,7 +50,8 @@ def range_text(point: Point, metric: str) -> str:
     """Least to greatest of several runs; "" of one."""
     if len(point.results) == 1 or not math.isfinite(point.mean(metric)):
         return ""
-    low, high = (text(v, DIGITS[metric]) for v in (point.low(metric), point.high(metric)))
+    digits = metric_of(metric).digits
+    low, high = (text(v, digits) for v in (point.low(metric), point.high(metric)))
     return f"{low}{DASH}{high}"
 
 
@@ -76,14 +75,16 @@ def point_title(curve: Curve, point: Point) -> str:
     return curve.label if curve.is_level else f"{curve.label}, {point.name}"
 
 
-def point_entries(curves: Sequence[Curve], root: Path) -> list[dict[str, Any]]:
+def point_entries(
+    curves: Sequence[Curve], root: Path, metrics: Sequence[str]
+) -> list[dict[str, Any]]:
     """What the page's scripts know of each point: figures, details and names of runs."""
     return [
         {
             "title": point_title(curve, point),
-            "details": _details(curve, point),
+            "details": _details(curve, point, metrics),
             "runs": [run_name(result, root) for result in point.results],
-            **{metric: _figure(point, metric) for metric in DIGITS},
+            "figures": {metric: _figure(point, metric) for metric in metrics},
         }
         for _, curve, point in numbered(curves)
     ]
@@ -96,7 +97,7 @@ def _figure(point: Point, metric: str) -> dict[str, float | None]:
     return {"mean": mean, "low": low, "high": high}
 
 
-def _details(curve: Curve, point: Point) -> list[tuple[str, str]]:
+def _details(curve: Curve, point: Point, metrics: Sequence[str]) -> list[tuple[str, str]]:
     """What a point is, by name, in words."""
     records = [result.record for result in point.results]
     codec = records[0]["codec"]
@@ -107,7 +108,11 @@ def _details(curve: Curve, point: Point) -> list[tuple[str, str]]:
         ("rate", f"{curve.kind_of_rate} bits" if not curve.is_level else ""),
         ("target", _distinct(f"{r.get('target_bpp') or 0:g} bpp" for r in records if _aims(r))),
         ("β", _distinct(f"{r['beta']:.3g}" for r in records if _weighs_rate(r))),
-        ("seed: box AP", "; ".join(_seed_words(result) for result in point.results)),
+        (
+            f"seed: {metric_of(metrics[0]).name}",
+            "; ".join(_seed_words(result, metrics[0]) for result in point.results),
+        ),
+        ("lossless", f"{point.lossless} pictures, which PSNR leaves out" * bool(point.lossless)),
         ("iteration", _distinct(str(r["iteration"]) for r in records if r.get("iteration"))),
         ("weights", _distinct(str(r.get("weights_sha256", ""))[:12] for r in records)),
     ]
@@ -131,8 +136,8 @@ def _aims(record: dict[str, Any]) -> bool:
     return _weighs_rate(record) and bool(record.get("target_bpp"))
 
 
-def _seed_words(result: Result) -> str:
-    return f"{result.seed}: {text(result.figure('AP'), DIGITS['AP'])}"
+def _seed_words(result: Result, metric: str) -> str:
+    return f"{result.seed}: {text(result.figure(metric), metric_of(metric).digits)}"
 
 
 def _distinct(words: Iterator[str]) -> str:
@@ -141,18 +146,23 @@ def _distinct(words: Iterator[str]) -> str:
 
 def series_entries(curves: Sequence[Curve]) -> list[dict[str, Any]]:
     """Each curve as plotly draws it: name, keys of its points, colour, symbol and dashes."""
-    codecs = list(dict.fromkeys(curve.codec for curve in curves if not curve.is_level))
+    codecs = list(dict.fromkeys(_line(curve) for curve in curves if not curve.is_level))
     keys: dict[str, list[int]] = {}
     for key, curve, _ in numbered(curves):
         keys.setdefault(curve.label, []).append(key)
     return [_series(curve, keys[curve.label], codecs) for curve in curves]
 
 
-def _series(curve: Curve, keys: list[int], codecs: list[str]) -> dict[str, Any]:
+def _line(curve: Curve) -> tuple[str, str]:
+    """What shares dashes: a codec, and the kind of its bits."""
+    return curve.codec, curve.kind_of_rate
+
+
+def _series(curve: Curve, keys: list[int], codecs: list[tuple[str, str]]) -> dict[str, Any]:
     colour, marker = REGIME_STYLES.get(curve.regime, OTHER_STYLE)
     if curve.is_level and curve.regime == "baseline":
         colour = _LEVEL_COLOUR
-    place = 0 if curve.is_level else codecs.index(curve.codec) % len(_CODEC_STYLES)
+    place = 0 if curve.is_level else codecs.index(_line(curve)) % len(_CODEC_STYLES)
     dash, variant = _CODEC_STYLES[place]
     return {
         "name": curve.label,
@@ -164,7 +174,7 @@ def _series(curve: Curve, keys: list[int], codecs: list[str]) -> dict[str, Any]:
     }
 
 
-def table_rows(curves: Sequence[Curve]) -> list[dict[str, Any]]:
+def table_rows(curves: Sequence[Curve], metrics: Sequence[str]) -> list[dict[str, Any]]:
     """A row of the summary per point."""
     return [
         {
@@ -173,10 +183,10 @@ def table_rows(curves: Sequence[Curve]) -> list[dict[str, Any]]:
             "title": point_title(curve, point),
             "colour": css_colour(curve.regime),
             "regime": curve.regime,
-            "codec": "uncompressed" if curve.is_level else curve.codec,
+            "codec": UNCOMPRESSED if curve.is_level else ", ".join([curve.codec, *curve.details]),
             "operating_point": "24 bpp" if curve.is_level else point.name,
             "seeds": ", ".join(map(str, point.seeds)) if point.is_trained else DASH,
-            "figures": [_cell(point, metric) for metric in DIGITS],
+            "figures": [_cell(point, metric) for metric in metrics],
         }
         for key, curve, point in numbered(curves)
         for place in [curves.index(curve)]
@@ -187,6 +197,6 @@ def _cell(point: Point, metric: str) -> dict[str, Any]:
     mean = point.mean(metric)
     return {
         "value": repr(mean) if math.isfinite(mean) else "",
-        "mean": text(mean, DIGITS[metric]),
+        "mean": text(mean, metric_of(metric).digits),
         "spread": range_text(point, metric),
     }

@@ -43,7 +43,7 @@ def _entry(result: Result, root: Path) -> dict[str, Any]:
     assert result.folder is not None, "runs are read from folders"
     slug = re.sub(r"[^\w.,=+-]+", "_", name).strip("._") or "run"
     # A baseline trains nothing, so there is only its evaluation to repeat.
-    only = "--eval-only " if result.regime == "baseline" else ""
+    only = "" if result.is_trained else "--eval-only "
     command = f"tools/train_net.py --config-file {shlex.quote(slug)}.yaml {only}"
     return {
         "name": name,

@@ -3,17 +3,12 @@
 
 const curvesBox = document.getElementById("curves");
 
-const METRICS = {
-  AP: { label: "box AP", axis: `box AP on ${DATA.dataset} (%)`, digits: 1 },
-  AP50: { label: "AP50", axis: `box AP50 on ${DATA.dataset} (%)`, digits: 1 },
-  PSNR: { label: "PSNR", axis: "PSNR (dB)", digits: 2 },
-};
-
 function hoverText(point, metric) {
-  const { label, digits } = METRICS[metric];
+  const { label, digits } = DATA.metrics[metric];
+  const { [metric]: quality, bpp } = point.figures;
   const lines = point.details.map(([name, value]) => `${plotlyText(name)}: ${plotlyText(value)}`);
-  const figure = `${label} ${withRange(point[metric], digits)}`;
-  const rate = point.bpp.mean === null ? "" : ` at ${withRange(point.bpp, 4)} bpp`;
+  const figure = `${plotlyText(label)} ${withRange(quality, digits)}`;
+  const rate = bpp.mean === null ? "" : ` at ${withRange(bpp, DATA.metrics.bpp.digits)} bpp`;
   const heading = `<b>${plotlyText(point.title)}</b><br>${figure}${rate}`;
   // On a phone it would hide the plot; a tap shows the panel with all of it as well.
   return TOUCH ? heading : `${heading}<br>${lines.join("<br>")}`;
@@ -24,9 +19,9 @@ function errorBars(points, key) {
   return {
     type: "data",
     symmetric: false,
-    array: points.map((point) => point[key].high - point[key].mean),
-    arrayminus: points.map((point) => point[key].mean - point[key].low),
-    visible: points.some((point) => point[key].high > point[key].low),
+    array: points.map(({ figures }) => figures[key].high - figures[key].mean),
+    arrayminus: points.map(({ figures }) => figures[key].mean - figures[key].low),
+    visible: points.some(({ figures }) => figures[key].high > figures[key].low),
     thickness: 1.2,
     width: 3,
   };
@@ -35,13 +30,13 @@ function errorBars(points, key) {
 function curveTrace(series, metric) {
   const points = series.points
     .map((key) => ({ key, ...DATA.points[key] }))
-    .filter((point) => point[metric].mean !== null && point.bpp.mean !== null);
+    .filter(({ figures }) => figures[metric].mean !== null && figures.bpp.mean !== null);
   return {
     type: "scatter",
     mode: "lines+markers",
     name: plotlyText(series.name),
-    x: points.map((point) => point.bpp.mean),
-    y: points.map((point) => point[metric].mean),
+    x: points.map(({ figures }) => figures.bpp.mean),
+    y: points.map(({ figures }) => figures[metric].mean),
     error_x: errorBars(points, "bpp"),
     error_y: errorBars(points, metric),
     customdata: points.map((point) => point.key),
@@ -63,13 +58,14 @@ function curveTrace(series, metric) {
 function levelTrace(series, metric, highest) {
   const key = series.points[0];
   const point = DATA.points[key];
-  const steps = point[metric].mean === null ? [] : [...Array(21).keys()];
+  const level = point.figures[metric].mean;
+  const steps = level === null ? [] : [...Array(21).keys()];
   return {
     type: "scatter",
     mode: "lines",
     name: plotlyText(series.name),
     x: steps.map((step) => (step / 20) * highest),
-    y: steps.map(() => point[metric].mean),
+    y: steps.map(() => level),
     customdata: steps.map(() => key),
     text: steps.map(() => hoverText(point, metric)),
     hovertemplate: "%{text}<extra></extra>",
@@ -83,14 +79,14 @@ function drawCurves(metric) {
   const rates = DATA.series
     .filter((series) => !series.level)
     .flatMap((series) => series.points)
-    .map((key) => DATA.points[key].bpp.mean ?? 0);
+    .map((key) => DATA.points[key].figures.bpp.mean ?? 0);
   const highest = 1.08 * Math.max(...rates, 1e-6);
   const traces = DATA.series.map((series) =>
     series.level ? levelTrace(series, metric, highest) : curveTrace(series, metric),
   );
   const layout = plotLayout({
     xaxis: axisLayout(DATA.rateIs, { range: [0, highest], zeroline: false }),
-    yaxis: axisLayout(METRICS[metric].axis, { zeroline: false }),
+    yaxis: axisLayout(plotlyText(DATA.metrics[metric].axis), { zeroline: false }),
     legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom" },
     hovermode: "closest",
     margin: { l: 8, r: TOUCH ? 12 : 40, t: 34, b: 8 },

@@ -4,9 +4,11 @@
 const trainingBox = document.getElementById("multiples");
 
 function trainingTrace(run, key) {
+  // A line needs two points: a run of few iterations logged one.
+  const logged = run.values[key].filter((value) => value !== null);
   return {
     type: "scatter",
-    mode: "lines",
+    mode: logged.length > 1 ? "lines" : "markers",
     name: plotlyText(run.name),
     x: run.iteration,
     y: run.values[key],
