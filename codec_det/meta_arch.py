@@ -196,7 +196,7 @@ class CodecDetector(nn.Module):
             return self.codec(images)
         bits = torch.tensor([x["bits"] for x in batched_inputs], device=self.device)
         pictures = [self._load(x, "decoded") for x in batched_inputs]
-        return Coded(pictures, bits, bits, [x["measured"] for x in batched_inputs])
+        return Coded(pictures, bits, bits, measured=[x["measured"] for x in batched_inputs])
 
     def _codec_losses(self, images: list[Tensor], coded: Coded) -> dict[str, Tensor]:
         """Rate, distortion and auxiliary loss, as far as something can train for them."""

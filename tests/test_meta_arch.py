@@ -100,7 +100,7 @@ def test_loss_is_tasks_plus_beta_bpp_plus_distortion(tiny_cfg):
     plain = build_model(tiny_cfg(*parts)).train()
     viewable = build_model(tiny_cfg(*parts, "MODEL.CODEC.DISTORTION_WEIGHT", 0.01)).train()
     viewable.load_state_dict(plain.state_dict())
-    inputs = [entry(64, 64, (64, 64)), entry(32, 64, (64, 64))]
+    inputs = [entry(64, 64, (64, 64)), entry(64, 128, (64, 64))]
     with EventStorage() as storage:
         torch.manual_seed(0)
         losses = plain(inputs)
@@ -111,7 +111,7 @@ def test_loss_is_tasks_plus_beta_bpp_plus_distortion(tiny_cfg):
     assert more.keys() - losses.keys() == {"loss_distortion"}
     images = [x["image"].flip(0) / 255 for x in inputs]
     coded = plain.codec(images)
-    pixels = torch.tensor([64 * 64, 32 * 64])
+    pixels = torch.tensor([64 * 64, 64 * 128])
     assert losses["loss_rate"].item() == pytest.approx(
         3 * (coded.bits / pixels).mean().item(), rel=1e-5
     )

@@ -24,29 +24,42 @@ class Coded(NamedTuple):
         bits: (n,), bits spent on each picture: estimated, in training by a differentiable proxy; or
             real, of a coded file.
         rounded_bits: (n,), the same for rounded latents, as spent after training; no gradient.
+        latents: n tensors (M, ⌈h_i / stride⌉, ⌈w_i / stride⌉), what the pictures were decoded from;
+            empty where a codec has none.
         measured: per picture, further figures by name; empty where there are none.
     """
 
     reconstructions: list[Tensor]
     bits: Tensor
     rounded_bits: Tensor
+    latents: Sequence[Tensor] = ()
     measured: Sequence[dict[str, float]] = ()
 
 
-class Codec(nn.Module, ABC):
-    """Codes pictures of any size from 1x1 up, each padded no further than to the next multiple.
+class CodedBatch(NamedTuple):
+    """What comes out of a codec for a batch of pictures of one size.
 
-    Padding repeats the last row and column (flat areas cost least) at the bottom right, and is
-    cropped after decoding. Pictures of equal padded size are coded as one batch, so a picture's
-    bits never depend on its neighbours in the batch.
+    Attributes:
+        pictures: (b, 3, H, W), RGB, limited to no range.
+        bits, rounded_bits: (b,), as of :class:`Coded`.
+        latents: (b, M, H / stride, W / stride); None where the codec has none.
     """
 
-    # Height and width of a coded batch are multiples of it.
+    pictures: Tensor
+    bits: Tensor
+    rounded_bits: Tensor
+    latents: Tensor | None = None
+
+
+class Codec(nn.Module, ABC):
+    """Codes pictures of any size from 1x1 up."""
+
+    # Pictures are padded to multiples of it, in either direction.
     stride: int = 1
 
     @abstractmethod
-    def code(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(b, 3, H, W) to reconstruction (b, 3, H, W), bits (b,) and rounded bits (b,)."""
+    def forward(self, images: Sequence[Tensor]) -> Coded:
+        """Code n pictures (3, h_i, w_i), RGB in [0, 1], independently of each other."""
 
     def parts(self) -> dict[str, list[nn.Module]]:
         """Trainable parts by name, out of :data:`codec_det.regimes.CODEC_PARTS`."""
@@ -76,26 +89,52 @@ class Codec(nn.Module, ABC):
                 for parameter in module.parameters():
                     parameter.requires_grad_(True)
 
+
+class BatchedCodec(Codec):
+    """A codec of batches, whose pictures are padded no further than to the next multiple.
+
+    Padding repeats the edge (flat areas cost least) and is cropped after decoding. Pictures of
+    equal padded size are coded as one batch, so a picture's bits never depend on its neighbours in
+    the batch.
+
+    Padding is at the bottom right, except in training, where it falls on either side in any share:
+    no loss reaches padding, so a codec that always had it on the same side would never learn that
+    border, and would spoil pictures that need none there.
+    """
+
+    @abstractmethod
+    def code(self, batch: Tensor) -> CodedBatch:
+        """Code (b, 3, H, W), RGB in [0, 1]; H and W are multiples of the stride."""
+
     def forward(self, images: Sequence[Tensor]) -> Coded:
-        """Code n pictures (3, h_i, w_i), RGB in [0, 1], independently of each other."""
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, image in enumerate(images):
             height, width = image.shape[-2:]
             groups[_up(height, self.stride), _up(width, self.stride)].append(index)
 
         reconstructions: list[Tensor] = [images[0]] * len(images)
+        latents: dict[int, Tensor] = {}
         order: list[int] = []
-        all_bits, all_rounded = [], []
-        for (height, width), indices in groups.items():
-            batch = torch.stack([_pad(images[i], height, width) for i in indices])
-            decoded, bits, rounded = self.code(batch)
-            for i, picture in zip(indices, clamp_01(decoded), strict=True):
-                reconstructions[i] = picture[:, : images[i].shape[-2], : images[i].shape[-1]]
+        batches = []
+        for size, indices in groups.items():
+            corners = [_corner(images[i].shape[-2:], size, self.training) for i in indices]
+            padded = [_pad(images[i], size, at) for i, at in zip(indices, corners, strict=True)]
+            batch = self.code(torch.stack(padded))
+            pictures = clamp_01(batch.pictures)
+            for k, (i, (top, left)) in enumerate(zip(indices, corners, strict=True)):
+                height, width = images[i].shape[-2:]
+                reconstructions[i] = pictures[k, :, top : top + height, left : left + width]
+                if batch.latents is not None:
+                    latents[i] = batch.latents[k]
             order += indices
-            all_bits.append(bits)
-            all_rounded.append(rounded)
-        back = torch.argsort(torch.tensor(order)).to(all_bits[0].device)
-        return Coded(reconstructions, torch.cat(all_bits)[back], torch.cat(all_rounded)[back])
+            batches.append(batch)
+        back = torch.argsort(torch.tensor(order)).to(batches[0].bits.device)
+        return Coded(
+            reconstructions,
+            torch.cat([b.bits for b in batches])[back],
+            torch.cat([b.rounded_bits for b in batches])[back],
+            [latents[i] for i in sorted(latents)],
+        )
 
 
 class _Clamp01(torch.autograd.Function):
@@ -126,6 +165,16 @@ def _up(size: int, stride: int) -> int:
     return -(-size // stride) * stride
 
 
-def _pad(image: Tensor, height: int, width: int) -> Tensor:
-    bottom, right = height - image.shape[-2], width - image.shape[-1]
-    return F.pad(image[None], (0, right, 0, bottom), mode="replicate")[0]
+def _corner(size: Sequence[int], padded: Sequence[int], vary: bool) -> tuple[int, int]:
+    """Rows and columns of padding above and left of a picture of ``size``."""
+    if not vary:
+        return 0, 0
+    top, left = (int(torch.randint(p - s + 1, ())) for s, p in zip(size, padded, strict=True))
+    return top, left
+
+
+def _pad(image: Tensor, size: tuple[int, int], corner: tuple[int, int]) -> Tensor:
+    """(3, h, w) to (3, *size), its upper left pixel at ``corner``."""
+    (top, left), (height, width) = corner, size
+    bottom, right = height - top - image.shape[-2], width - left - image.shape[-1]
+    return F.pad(image[None], (left, right, top, bottom), mode="replicate")[0]

@@ -78,9 +78,6 @@ class ConventionalCodec(Codec):
         super().__init__()
         self.codec = codec
 
-    def code(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        raise NotImplementedError("files are made of whole pictures: call forward")
-
     def forward(self, images: Sequence[Tensor]) -> Coded:
         """As :meth:`Codec.forward`, of pictures rounded to 8 bits; no gradient passes."""
         precoder = Precoder(self.codec, None)
@@ -90,7 +87,7 @@ class ConventionalCodec(Codec):
             torch.from_numpy(c.picture).to(x.device).permute(2, 0, 1).float() / 255
             for c, x in zip(coded, images, strict=True)
         ]
-        return Coded(pictures, bits, bits, [c.measured for c in coded])
+        return Coded(pictures, bits, bits, measured=[c.measured for c in coded])
 
 
 def picture_codec(cfg: CfgNode) -> PictureCodec:

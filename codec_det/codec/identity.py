@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .base import Codec
+from .base import BatchedCodec, CodedBatch
 
 
-class IdentityCodec(Codec):
+class IdentityCodec(BatchedCodec):
     """Returns what it is given and charges 8 bits per colour sample."""
 
-    def code(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def code(self, batch: Tensor) -> CodedBatch:
         bits = batch.new_full((len(batch),), 24.0 * batch.shape[-2] * batch.shape[-1])
-        return batch, bits, bits
+        return CodedBatch(batch, bits, bits)

@@ -16,7 +16,7 @@ CONVENTIONAL = NAMES
 CODEC_NAMES = ("identity", *LEARNED, *CONVENTIONAL)
 
 METRICS = ("mse", "ms-ssim")
-QUANTIZATIONS = ("noise", "straight_through")
+QUANTIZATIONS = ("noise", "straight_through", "mixed", "expected")
 
 
 def max_quality(name: str) -> int:

@@ -11,17 +11,17 @@ from compressai.registry import MODELS
 from compressai.zoo.image import cfgs as ZOO_WIDTHS
 from torch import Tensor, nn
 
-from ..base import Codec
+from ..base import BatchedCodec, CodedBatch
 from .activation_checkpointing import recompute_activations
 from .fast_transforms import speed_up
 from .gdn import set_gdn_gradients
-from .quantization import bits_of, rounded_bits, set_quantization
+from .quantization import set_quantization
 from .state import adapt_state_dict
 
 _ENCODER = ("g_a", "h_a")
 
 
-class LearnedCodec(Codec):
+class LearnedCodec(BatchedCodec):
     """A CompressAI image model of random weights.
 
     .. code-block:: none
@@ -34,7 +34,7 @@ class LearnedCodec(Codec):
         name: one of :data:`codec_det.codec.names.LEARNED`.
         quality: 1 to 8 (cheng2020: to 6); sets the widths.
         n, m: channels of transforms and latents instead of those of ``quality``; 0: keep.
-        quantization: "noise" or "straight_through", used while the encoder trains.
+        quantization: one of :data:`.quantization.PROXIES`, used while the encoder trains.
         checkpoint_activations: compute activations of g_a and g_s again in the backward pass.
     """
 
@@ -57,7 +57,7 @@ class LearnedCodec(Codec):
         self.widths = widths
         self.model: CompressionModel = architecture(*widths)
         self.stride = self.model.downsampling_factor
-        set_quantization(self.model, quantization)
+        self._count = set_quantization(self.model, quantization)
         self.model.g_a, self.model.g_s = speed_up(self.model.g_a), speed_up(self.model.g_s)
         set_gdn_gradients(self.model)
         if checkpoint_activations:
@@ -74,10 +74,13 @@ class LearnedCodec(Codec):
             lambda codec, weights, prefix, *_: codec.adapt_state_dict(weights, prefix)
         )
 
-    def code(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        out = self.model(batch.contiguous(memory_format=self._layout))
-        bits = torch.stack([bits_of(p) for p in out["likelihoods"].values()]).sum(0)
-        return out["x_hat"].float(), bits, rounded_bits(self.model)
+    def code(self, batch: Tensor) -> CodedBatch:
+        latents: list[Tensor] = []
+        look = self.model.g_s.register_forward_pre_hook(lambda _, inputs: latents.extend(inputs))
+        with look, self._count as count:
+            out = self.model(batch.contiguous(memory_format=self._layout))
+            bits, rounded = count.total()
+        return CodedBatch(out["x_hat"].float(), bits, rounded, latents[0])
 
     def parts(self) -> dict[str, list[nn.Module]]:
         children = dict(self.model.named_children())

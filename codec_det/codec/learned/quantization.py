@@ -1,8 +1,9 @@
-"""How CompressAI's entropy models quantize and in which precision, set per instance.
+"""How CompressAI's entropy models quantize, count bits, and in which precision, set per instance.
 
-Three changes to their behaviour, each for a reason CompressAI's own training loop does not meet:
+What differs from CompressAI's own behaviour, each for a reason its training loop does not meet:
 
-- straight-through rounding as an alternative to additive noise while the encoder trains;
+- stand-ins for rounding while the encoder trains, beside additive noise: see :data:`PROXIES`;
+- bits are counted at every call, so that a model may use an entropy model more than once;
 - the medians get no gradient from the main loss (in eval mode it would reach them through
   rounding; the auxiliary loss alone places the quantiles);
 - always float32: likelihoods are floored at 1e-9, below what float16 can hold.
@@ -10,27 +11,74 @@ Three changes to their behaviour, each for a reason CompressAI's own training lo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import MethodType
+from typing import Any
 
 import torch
-from compressai.entropy_models import EntropyModel
+from compressai.entropy_models import EntropyBottleneck, EntropyModel, GaussianConditional
 from torch import Tensor, nn
 
+from ...errors import CodecDetError
 
-def set_quantization(model: nn.Module, kind: str) -> None:
-    """Install ``kind`` ("noise" or "straight_through") in every entropy model of ``model``."""
-    for module in model.modules():
-        if isinstance(module, EntropyModel):
-            module.quantize = MethodType(_quantize, module)
-            module.forward = MethodType(_forward, module)
-            module.straight_through = kind == "straight_through"
-            module.rounded_bits = None
+TEMPERATURE = 0.1
+"""Of the "expected" proxy: width of the zone around a rounding threshold in which the rate follows
+the latent, in quantization steps."""
 
 
-def rounded_bits(model: nn.Module) -> Tensor:
-    """(b,) bits of the last training batch had its latents been rounded; no gradient."""
+class BitCount:
+    """Gathers the bits of all calls of a model's entropy models, while it is entered."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._names = {m: n for n, m in model.named_modules() if isinstance(m, EntropyModel)}
+        self._calls: list[tuple[EntropyModel, Tensor, Tensor]] | None = None
+
+    def __enter__(self) -> BitCount:
+        self._calls = []
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._calls = None
+
+    def add(self, module: EntropyModel, likelihoods: Tensor, rounded: Tensor) -> None:
+        """Count one call by the likelihoods (b, ...) of its symbols: the proxy's, and rounded."""
+        if self._calls is not None:
+            self._calls.append((module, bits_of(likelihoods), bits_of(rounded.detach())))
+
+    def total(self) -> tuple[Tensor, Tensor]:
+        """Bits (b,) so far: by the differentiable proxy, and of rounded latents.
+
+        Raises:
+            CodecDetError: if an entropy model was not called, so that its bits are missing.
+        """
+        calls = self._calls or []
+        missing = set(self._names) - {module for module, *_ in calls}
+        if missing:
+            raise CodecDetError(
+                f"the codec never called {', '.join(sorted(self._names[m] for m in missing))}: its "
+                "bits would not be counted. Call the entropy model itself, not its parts, or "
+                "remove it"
+            )
+        return torch.stack([c[1] for c in calls]).sum(0), torch.stack([c[2] for c in calls]).sum(0)
+
+
+def set_quantization(model: nn.Module, kind: str) -> BitCount:
+    """Install a proxy of :data:`PROXIES` in every entropy model of ``model``; returns their count.
+
+    Raises:
+        CodecDetError: if ``model`` has no entropy model.
+    """
+    count = BitCount(model)
     modules = [m for m in model.modules() if isinstance(m, EntropyModel)]
-    return torch.stack([m.rounded_bits for m in modules if m.rounded_bits is not None]).sum(0)
+    if not modules:
+        raise CodecDetError(f"{type(model).__name__} has no entropy model: it has no rate")
+    for module in modules:
+        module.quantize = MethodType(_quantize, module)
+        module.forward = MethodType(_forward, module)
+        module.proxy = kind
+        module.adds_noise = kind == "noise"
+        module.count = count
+    return count
 
 
 def bits_of(likelihoods: Tensor) -> Tensor:
@@ -41,23 +89,106 @@ def bits_of(likelihoods: Tensor) -> Tensor:
 def _quantize(self: EntropyModel, inputs: Tensor, mode: str, means: Tensor | None = None) -> Tensor:
     original = type(self).quantize
     means = None if means is None else means.detach()
-    if mode == "noise" and self.straight_through:
-        rounded = original(self, inputs.detach(), "dequantize", means)
-        return inputs + (rounded - inputs).detach()
+    if mode == "noise" and not self.adds_noise:
+        return _straight_through(inputs, original(self, inputs.detach(), "dequantize", means))
     return original(self, inputs, mode, means)
 
 
 def _forward(
     self: EntropyModel, inputs: Tensor, *args: Tensor, **kwargs: Tensor | bool
 ) -> tuple[Tensor, Tensor]:
-    original = type(self).forward
     inputs, *rest = (x.float() for x in (inputs, *args))
     kwargs = {k: v.float() if isinstance(v, Tensor) else v for k, v in kwargs.items()}
+
+    def call(x: Tensor, *, training: bool) -> tuple[Tensor, Tensor]:
+        return type(self).forward(self, x, *rest, **(kwargs | {"training": training}))
+
     with torch.autocast(inputs.device.type, enabled=False):
-        outputs, likelihoods = original(self, inputs, *rest, **kwargs)
-        with torch.no_grad():
+        if self.training:
+            centre = _centre(self, inputs, rest, kwargs)
+            outputs, likelihoods, rounded = PROXIES[self.proxy](self, call, inputs, centre)
+        else:
+            outputs, likelihoods = call(inputs, training=False)
             rounded = likelihoods
-            if self.training and not self.straight_through:
-                _, rounded = original(self, inputs, *rest, **kwargs, training=False)
-            self.rounded_bits = bits_of(rounded)
+        self.count.add(self, likelihoods, rounded)
     return outputs, likelihoods
+
+
+# Calls an entropy model as CompressAI defined it: latents to outputs and likelihoods.
+_Call = Callable[..., tuple[Tensor, Tensor]]
+
+
+def _noise(
+    self: EntropyModel, call: _Call, inputs: Tensor, _: Tensor | float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Uniform noise for rate and decoder (Ballé, Laparra and Simoncelli 2017)."""
+    outputs, likelihoods = call(inputs, training=True)
+    with torch.no_grad():
+        return outputs, likelihoods, call(inputs, training=False)[1]
+
+
+def _rounding(
+    self: EntropyModel, call: _Call, inputs: Tensor, _: Tensor | float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rounded values for both, with the gradient of the identity (Theis et al. 2017)."""
+    outputs, likelihoods = call(inputs, training=True)
+    return outputs, likelihoods, likelihoods
+
+
+def _mixed(
+    self: EntropyModel, call: _Call, inputs: Tensor, _: Tensor | float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Noise for the rate, rounded values for what decodes (Minnen and Singh 2020)."""
+    self.adds_noise = True
+    _, likelihoods = call(inputs, training=True)
+    self.adds_noise = False
+    with torch.no_grad():
+        values, rounded = call(inputs, training=False)
+    return _straight_through(inputs, values), likelihoods, rounded
+
+
+def _expected(
+    self: EntropyModel, call: _Call, inputs: Tensor, centre: Tensor | float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Bits of the two nearest symbols, weighted by how near each is; rounded values to decode.
+
+    These are the expected bits of rounding after a little logistic noise of :data:`TEMPERATURE`:
+    away from thresholds the bits that are spent, near them a slope of what crossing costs. Uniform
+    noise charges a latent whose scale is at its floor 0.1 to 0.2 bits; rounded, it costs nothing.
+    """
+    position = inputs - centre
+    symbol = position.detach().floor()
+    low = symbol + (centre.detach() if isinstance(centre, Tensor) else centre)
+    (_, below), (_, above) = call(low, training=False), call(low + 1, training=False)
+    share = torch.sigmoid((position - symbol - 0.5) / TEMPERATURE)
+    likelihoods = torch.exp(torch.lerp(below.log(), above.log(), share))
+    nearest = (share > 0.5).to(low.dtype)
+    rounded = torch.where(nearest.bool(), above, below)
+    return _straight_through(inputs, low + nearest), likelihoods, rounded
+
+
+PROXIES: dict[str, Any] = {
+    "noise": _noise,
+    "straight_through": _rounding,
+    "mixed": _mixed,
+    "expected": _expected,
+}
+"""Stand-ins for rounding while the encoder trains, by the names that a config uses."""
+
+
+def _straight_through(inputs: Tensor, values: Tensor) -> Tensor:
+    """``values``, with the gradient of ``inputs``."""
+    return inputs + (values - inputs).detach()
+
+
+def _centre(
+    self: EntropyModel, inputs: Tensor, rest: list[Tensor], kwargs: dict[str, Any]
+) -> Tensor | float:
+    """What is subtracted before rounding: medians, or predicted means."""
+    if isinstance(self, EntropyBottleneck):
+        medians = self._get_medians().detach()
+        return medians.reshape(1, -1, *[1] * (inputs.dim() - 2))
+    if type(self) is GaussianConditional:
+        means = kwargs.get("means", rest[1] if len(rest) > 1 else None)
+        return 0.0 if means is None else means
+    return 0.0
