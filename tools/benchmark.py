@@ -19,13 +19,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from command_line import DEPLOYABLE, positive
+from command_line import DEPLOYABLE, positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
@@ -177,16 +176,8 @@ def benchmark(args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
-    args = build_parser().parse_args(argv)
-    from codec_det.errors import CodecDetError
-
-    try:
-        benchmark(args)
-    except CodecDetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(build_parser().parse_args, benchmark, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from command_line import leave
+from command_line import run_command, run_program
 
 TOOLS = Path(__file__).parent
 REGIMES = ("jft", "cft", "tft")
@@ -53,9 +53,13 @@ def run_tool(name: str, *arguments: str, log: Path | None = None) -> None:
     else:
         log.parent.mkdir(parents=True, exist_ok=True)
         with (
-            log.open("w") as file,
+            log.open("w", encoding="utf-8") as file,
             subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                errors="backslashreplace",
             ) as process,
         ):
             for line in process.stdout or ():
@@ -69,10 +73,12 @@ def run_tool(name: str, *arguments: str, log: Path | None = None) -> None:
         )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line ``argv``; returns the exit status."""
-    args = build_parser().parse_args(argv)
-    from codec_det.errors import CodecDetError
+def demo(args: argparse.Namespace) -> None:
+    """Run the tool.
+
+    Raises:
+        CodecDetError: if a step fails.
+    """
     from codec_det.rate_accuracy.records import read_results
 
     folders = {name: args.output_dir / name for name in ("baseline", "tft", "cft", "jft")}
@@ -83,23 +89,23 @@ def main(argv: list[str] | None = None) -> int:
         log = folders[regime] / "console.txt"
         run_tool("train_net", "--config-file", config, *arguments, *output, log=log)
 
-    try:
-        train("baseline", "--eval-only")
-        (baseline,) = read_results([folders["baseline"]])
-        bpp = baseline.figure("bpp")
-        for regime in REGIMES:
-            # The rates must be equal for the accuracies to compare.
-            target = [] if regime == "tft" else ["MODEL.CODEC.TARGET_BPP", f"{bpp:.4f}"]
-            train(regime, *target)
-        runs = [str(folder) for folder in folders.values()]
-        run_tool("visualize", *runs, "--output-dir", str(args.output_dir / "pictures"))
-        run_tool("plot_rate_accuracy", *runs, "--output-dir", str(args.output_dir / "curves"))
-        run_tool("report", str(args.output_dir))
-    except CodecDetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    train("baseline", "--eval-only")
+    (baseline,) = read_results([folders["baseline"]])
+    bpp = baseline.figure("bpp")
+    for regime in REGIMES:
+        # The rates must be equal for the accuracies to compare.
+        target = [] if regime == "tft" else ["MODEL.CODEC.TARGET_BPP", f"{bpp:.4f}"]
+        train(regime, *target)
+    runs = [str(folder) for folder in folders.values()]
+    run_tool("visualize", *runs, "--output-dir", str(args.output_dir / "pictures"))
+    run_tool("plot_rate_accuracy", *runs, "--output-dir", str(args.output_dir / "curves"))
+    run_tool("report", str(args.output_dir))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line ``argv``; returns the exit status."""
+    return run_command(build_parser().parse_args, demo, argv)
 
 
 if __name__ == "__main__":
-    leave(main())
+    run_program(main)

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from command_line import INTERRUPTED, fraction, leave, positive
+from command_line import fraction, positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
@@ -193,18 +193,10 @@ def describe(found: Sequence[Found], seconds: float) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
-    args = build_parser().parse_args(argv)
-    from codec_det.errors import CodecDetError
-
-    try:
-        return detect_files(args)
-    except CodecDetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"interrupted: there is no {DETECTIONS}", file=sys.stderr)
-        return INTERRUPTED
+    return run_command(
+        build_parser().parse_args, detect_files, argv, interrupted=f"there is no {DETECTIONS}"
+    )
 
 
 if __name__ == "__main__":
-    leave(main())
+    run_program(main)

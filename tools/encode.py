@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from command_line import INTERRUPTED, leave, positive
+from command_line import positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
@@ -178,18 +178,13 @@ def describe(coded: dict[Path, CodedFile], folder: Path) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
-    args = build_parser().parse_args(argv)
-    from codec_det.errors import CodecDetError
-
-    try:
-        return encode_files(args)
-    except CodecDetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"interrupted: the files in {args.output_dir} are complete", file=sys.stderr)
-        return INTERRUPTED
+    return run_command(
+        build_parser().parse_args,
+        encode_files,
+        argv,
+        interrupted="the files in {output_dir} are complete",
+    )
 
 
 if __name__ == "__main__":
-    leave(main())
+    run_program(main)

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import io
-import sys
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from command_line import leave
+from command_line import run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
@@ -73,23 +72,25 @@ def save_compressed(checkpoint: dict[str, Any], path: Path) -> None:
             packed.writestr(name, plain.read(name))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line ``argv``; returns the exit status."""
-    args = build_parser().parse_args(argv)
-    from codec_det.errors import CodecDetError
+def export_part(args: argparse.Namespace) -> None:
+    """Run the tool.
+
+    Raises:
+        CodecDetError: if the checkpoint has no such part, or the file cannot be written.
+    """
     from codec_det.files import atomic_file
     from codec_det.training.checkpoint import read_checkpoint
 
-    try:
-        weights = export(read_checkpoint(args.checkpoint), args.part, args.half)
-        with atomic_file(args.output) as partial:
-            save_compressed({"model": weights}, partial)
-    except CodecDetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    weights = export(read_checkpoint(args.checkpoint), args.part, args.half)
+    with atomic_file(args.output) as partial:
+        save_compressed({"model": weights}, partial)
     print(f"{args.output}: {len(weights)} tensors, {args.output.stat().st_size / 1e6:.2f} MB")
-    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line ``argv``; returns the exit status."""
+    return run_command(build_parser().parse_args, export_part, argv)
 
 
 if __name__ == "__main__":
-    leave(main())
+    run_program(main)

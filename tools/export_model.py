@@ -20,11 +20,10 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from command_line import leave
+from command_line import run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
@@ -102,19 +101,21 @@ def export(run: Run, folder: Path, onnx: bool) -> str:
     )
 
 
+def export_run(args: argparse.Namespace) -> None:
+    """Run the tool.
+
+    Raises:
+        CodecDetError: if the run cannot be exported.
+    """
+    from codec_det.deploy.frozen_run import open_deployable
+
+    print(export(open_deployable(args.run), args.output_dir, args.onnx))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
-    args = build_parser().parse_args(argv)
-    from codec_det.deploy.frozen_run import open_deployable
-    from codec_det.errors import CodecDetError
-
-    try:
-        print(export(open_deployable(args.run), args.output_dir, args.onnx))
-    except CodecDetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(build_parser().parse_args, export_run, argv)
 
 
 if __name__ == "__main__":
-    leave(main())
+    run_program(main)

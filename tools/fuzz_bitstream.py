@@ -15,12 +15,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from command_line import DEPLOYABLE, positive
+from command_line import DEPLOYABLE, positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
@@ -227,15 +226,8 @@ def _show(bar: Any, done: int) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
-    args = build_parser().parse_args(argv)
-    from codec_det.errors import CodecDetError
-
-    try:
-        return fuzz_bitstream(args)
-    except CodecDetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(build_parser().parse_args, fuzz_bitstream, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

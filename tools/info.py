@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from command_line import positive
+from command_line import positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
@@ -251,15 +251,8 @@ def describe_files(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
-    args = build_parser().parse_args(argv)
-    from codec_det.errors import CodecDetError
-
-    try:
-        return describe_files(args)
-    except CodecDetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(build_parser().parse_args, describe_files, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -27,6 +27,8 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from command_line import run_command, run_program
+
 UPSTREAM_URL = "https://github.com/facebookresearch/detectron2"
 UPSTREAM_COMMIT = "b7ff9466d174"
 UPSTREAM_DATE = "2024-01-26"
@@ -253,9 +255,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Install detectron2 unless it is there; return the exit status."""
-    args = parse_args(argv)
+def install_unless_there(args: argparse.Namespace) -> int:
+    """Run the tool; returns the exit status."""
     found = find_installed()
     if found:
         print(f"detectron2 is already installed and left alone: {found}")
@@ -272,5 +273,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line ``argv``; returns the exit status."""
+    return run_command(parse_args, install_unless_there, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -17,13 +17,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from command_line import not_negative, positive
+from command_line import not_negative, positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
@@ -129,17 +128,19 @@ def _write(tile: np.ndarray, text: str, at: tuple[int, int], colour: tuple[int, 
     cv2.putText(tile, text, at, font, size, colour, 1, cv2.LINE_AA)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Draw the set; return the exit status."""
-    args = parse_args(argv)
+def make_shapes(args: argparse.Namespace) -> None:
+    """Draw the set.
+
+    Raises:
+        CodecDetError: if it cannot be drawn or written.
+    """
     from codec_det.data.shapes import generate
     from codec_det.errors import CodecDetError
 
     try:
         json_file = generate(args.output_dir, args.count, tuple(args.size), args.seed)
-    except (CodecDetError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except OSError as error:
+        raise CodecDetError(str(error)) from None
     print(f"{args.count} pictures: {json_file.parent / 'images'}")
     print(f"annotations: {json_file}")
     if args.preview:
@@ -148,8 +149,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.preview.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(args.preview), contact_sheet(json_file))
         print(f"contact sheet: {args.preview}")
-    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line ``argv``; returns the exit status."""
+    return run_command(parse_args, make_shapes, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -27,7 +27,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command_line import INTERRUPTED, not_negative
+from command_line import not_negative, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
@@ -159,25 +159,19 @@ def write(
     paths = write_figures(curves, args.metrics, args.output_dir, log_rate=args.log_rate)
     for name, text in texts.items():
         with atomic_file(args.output_dir / name) as partial:
-            partial.write_text(text)
+            partial.write_text(text, encoding="utf-8")
     return [*paths, *(args.output_dir / name for name in texts)]
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
-    args = build_parser().parse_args(argv)
-    from codec_det.errors import CodecDetError
-
-    try:
-        make(args)
-    except CodecDetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: what is in --output-dir may be of different results", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    return run_command(
+        build_parser().parse_args,
+        make,
+        argv,
+        interrupted="what is in --output-dir may be of different results",
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from command_line import INTERRUPTED, leave, positive
+from command_line import positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
@@ -250,6 +250,7 @@ def rate_distortion(args: argparse.Namespace, argv: Sequence[str]) -> int:
     Raises:
         CodecDetError: if something is wrong with anything but a picture.
     """
+    from codec_det.conventional.process import kill_programs
     from codec_det.data.image_io import SUFFIXES
     from codec_det.deploy.file_batch import describe_failures, find_files
     from codec_det.rate_distortion.codec_choice import ESTIMATED
@@ -257,7 +258,11 @@ def rate_distortion(args: argparse.Namespace, argv: Sequence[str]) -> int:
 
     choice = choose_codec(args)
     files = find_files(args.pictures, SUFFIXES, "pictures")
-    points, failures, workers = measure(args, choice, files)
+    try:
+        points, failures, workers = measure(args, choice, files)
+    except KeyboardInterrupt:
+        kill_programs()
+        raise
     if points:
         conditions = {
             "failed": [{"file": str(path), "reason": reason} for path, reason in failures],
@@ -281,20 +286,13 @@ def rate_distortion(args: argparse.Namespace, argv: Sequence[str]) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
-    args = build_parser().parse_args(argv)
-    from codec_det.conventional.process import kill_programs
-    from codec_det.errors import CodecDetError
-
-    try:
-        return rate_distortion(args, sys.argv[1:] if argv is None else argv)
-    except CodecDetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        kill_programs()
-        print("interrupted: nothing was written", file=sys.stderr)
-        return INTERRUPTED
+    return run_command(
+        build_parser().parse_args,
+        lambda args: rate_distortion(args, sys.argv[1:] if argv is None else argv),
+        argv,
+        interrupted="nothing was written",
+    )
 
 
 if __name__ == "__main__":
-    leave(main())
+    run_program(main)

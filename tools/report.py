@@ -16,7 +16,7 @@ import logging
 import sys
 from pathlib import Path
 
-from command_line import INTERRUPTED, leave, not_negative
+from command_line import not_negative, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 
@@ -74,8 +74,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def write_report(args: argparse.Namespace) -> Path:
-    """Read, gather and write; returns the page's path.
+def report(args: argparse.Namespace) -> None:
+    """Read, gather and write the page.
 
     Raises:
         CodecDetError: if there are no results, they do not compare, or nothing can be written.
@@ -101,25 +101,13 @@ def write_report(args: argparse.Namespace) -> Path:
     for note in gallery.notes:
         print(note, file=sys.stderr)
     write_page(render_page(root, results, curves, gallery, warned.messages, metrics), output)
-    return output
+    print(f"{output} ({output.stat().st_size / 1e6:.1f} MB)")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
-    args = build_parser().parse_args(argv)
-    from codec_det.errors import CodecDetError
-
-    try:
-        path = write_report(args)
-    except CodecDetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: no page was written", file=sys.stderr)
-        return INTERRUPTED
-    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
-    return 0
+    return run_command(build_parser().parse_args, report, argv, interrupted="no page was written")
 
 
 if __name__ == "__main__":
-    leave(main())
+    run_program(main)

@@ -19,11 +19,10 @@ same paths, and each machine needs this package with its libraries. A cluster th
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command_line import INTERRUPTED, leave, not_negative
+from command_line import not_negative, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
@@ -154,21 +153,13 @@ def report(study: Study, progress: Progress) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
-    args = build_parser().parse_intermixed_args(argv)
-    try:
-        from codec_det.errors import CodecDetError
-
-        return sweep(args)
-    except KeyboardInterrupt:
-        print(
-            "interrupted: what is done is kept; run the same command again to go on",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
-    except CodecDetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(
+        build_parser().parse_intermixed_args,
+        sweep,
+        argv,
+        interrupted="what is done is kept; run the same command again to go on",
+    )
 
 
 if __name__ == "__main__":
-    leave(main())
+    run_program(main)

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command_line import not_negative, positive
+from command_line import not_negative, positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
@@ -142,26 +142,21 @@ def train_net(args: argparse.Namespace) -> None:
     )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line ``argv``; returns the exit status."""
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line ``argv``, checked as far as no config need be read."""
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.machine_rank >= args.num_machines:
         parser.error(f"argument --machine-rank: it is below --num-machines, {args.num_machines}")
     if args.num_machines > 1 and args.dist_url == "auto":
         parser.error("argument --dist-url: several machines need one, tcp://HOST:PORT")
-    from codec_det.errors import CodecDetError
+    return args
 
-    try:
-        train_net(args)
-    except CodecDetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except FloatingPointError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line ``argv``; returns the exit status."""
+    return run_command(parse_args, train_net, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -14,12 +14,11 @@ Further rows of a picture (--show), each with one scale for all runs:
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from command_line import fraction, not_negative, positive
+from command_line import fraction, not_negative, positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
@@ -200,23 +199,24 @@ def write_sheets(
     return paths
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line ``argv``; returns the exit status."""
-    args = parse_args(argv)
-    from codec_det.errors import CodecDetError
+def visualize(args: argparse.Namespace) -> None:
+    """Run the tool.
+
+    Raises:
+        CodecDetError: if runs cannot be used or compared, or nothing can be written.
+    """
     from codec_det.files import make_folder
 
-    try:
-        runs = open_runs(args.runs)
-        make_folder(args.output_dir, "--output-dir")
-        rows = code_with_all(runs, choose(runs, args), "bits" in args.show)
-        paths = write_sheets(runs, rows, args)
-    except CodecDetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print("\n".join(map(str, paths)))
-    return 0
+    runs = open_runs(args.runs)
+    make_folder(args.output_dir, "--output-dir")
+    rows = code_with_all(runs, choose(runs, args), "bits" in args.show)
+    print("\n".join(map(str, write_sheets(runs, rows, args))))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line ``argv``; returns the exit status."""
+    return run_command(parse_args, visualize, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -25,7 +25,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command_line import INTERRUPTED, positive
+from command_line import positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
@@ -224,21 +224,13 @@ def warm_cache(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
-    args = build_parser().parse_args(argv)
-    from codec_det.errors import CodecDetError
-
-    try:
-        return warm_cache(args)
-    except CodecDetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(
-            "interrupted: what is coded is kept; run the same command again to go on",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
+    return run_command(
+        build_parser().parse_args,
+        warm_cache,
+        argv,
+        interrupted="what is coded is kept; run the same command again to go on",
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)
