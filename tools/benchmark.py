@@ -17,14 +17,14 @@ second with its quartiles: below 1, less time or memory.
 
 from __future__ import annotations
 
+from command_line import DEPLOYABLE, positive, run_command, run_program
+
 import argparse
 import json
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from command_line import DEPLOYABLE, positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:

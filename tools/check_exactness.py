@@ -8,13 +8,13 @@ combination. The same is done with the plain float entropy model, to show how of
 
 from __future__ import annotations
 
+from command_line import positive, run_command, run_program
+
 import argparse
 import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from command_line import positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:

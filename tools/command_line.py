@@ -1,21 +1,25 @@
 """What the tools have in common: types of their options, and how they end.
 
 Tools read the command line before they load any library, so that --help and a misspelt option are
-answered at once. So this module, too, imports the standard library alone.
+answered at once. So this module, too, imports the standard library alone, and of it only what
+Python has loaded anyway: tools import it first, and from then on Ctrl-C ends in one line.
 """
 
 from __future__ import annotations
 
-import argparse
 import errno
-import logging
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False  # as type checkers know it; the module typing takes a while to load
+if TYPE_CHECKING:
+    import argparse
+    import logging
+    from collections.abc import Callable, Sequence
+    from types import FrameType
+    from typing import Any, NoReturn
 
 # fvcore, detectron2 and torch_geometric call it when they are imported; a user can do nothing about
 # it. Here, not in the package: a tool is a program of its own, and processes that it starts load
@@ -45,25 +49,29 @@ DEPLOYABLE = (
 def positive(text: str) -> int:
     """A whole number of 1 or more."""
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
+    _check(value >= 1, f"{value} is not positive")
     return value
 
 
 def not_negative(text: str) -> int:
     """A whole number of 0 or more."""
     value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{value} is negative")
+    _check(value >= 0, f"{value} is negative")
     return value
 
 
 def fraction(text: str) -> float:
     """A number from 0 to 1."""
     value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
+    _check(0 <= value <= 1, f"{value} is not between 0 and 1")
     return value
+
+
+def _check(holds: bool, otherwise: str) -> None:
+    from argparse import ArgumentTypeError
+
+    if not holds:
+        raise ArgumentTypeError(otherwise)
 
 
 # argparse names the type in its message: "invalid whole number value: 'x'".
@@ -98,12 +106,16 @@ def run_command(
     except FloatingPointError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except Exception as error:
-        explained = _explain(error)
-        if explained is None:
-            raise
-        print(f"error: {explained}", file=sys.stderr)
-        return 2
+    except Exception as error:  # noqa: BLE001 (raised again unless it can be explained)
+        return _refuse(error)
+
+
+def _refuse(error: Exception) -> int:
+    explained = _explain(error)
+    if explained is None:
+        raise error
+    print(f"error: {explained}", file=sys.stderr)
+    return 2
 
 
 def _explain(error: Exception) -> str | None:
@@ -115,6 +127,8 @@ def _explain(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in EXHAUSTED:
         return f"{error}: make room, then run the same command again"
     if isinstance(error, ModuleNotFoundError) and error.name:
+        from importlib.util import find_spec
+
         package = error.name.partition(".")[0]
         if find_spec(package) is None:
             return f"{package} is not installed: install it (requirements.txt names its version)"
@@ -129,6 +143,8 @@ def _interrupted(remains: str = "") -> int:
 def run_program(main: Callable[[], int]) -> NoReturn:
     """Run a tool as this process and exit: after Ctrl-C at once, without waiting for threads."""
     prepare_process()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _on_ctrl_c)
     try:
         try:
             status = main()
@@ -139,11 +155,8 @@ def run_program(main: Callable[[], int]) -> NoReturn:
     except BrokenPipeError:
         # A reader such as `head` has seen enough: nothing to say, and nobody to say it to.
         status = BROKEN_PIPE
-    except OSError as error:
-        if error.errno not in EXHAUSTED:
-            raise
-        print(f"error: cannot write to the standard output: {error}", file=sys.stderr)
-        status = 2
+    except OSError as error:  # of the standard output, which is a file on a full disk
+        status = _refuse(error)
     if status == INTERRUPTED:
         sys.stderr.flush()
         os._exit(status)
@@ -153,11 +166,26 @@ def run_program(main: Callable[[], int]) -> NoReturn:
 
 def prepare_process() -> None:
     """Let no character, and no reader that goes away, end the process in a traceback."""
+    import logging
+
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the shell's >&-
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
         getattr(sys, name).reconfigure(errors="backslashreplace")
-    logging.Handler.handleError = _handle_log_error  # type: ignore[method-assign, assignment]
+    usual = logging.Handler.handleError
+
+    def handle_error(handler: logging.Handler, record: logging.LogRecord) -> None:
+        """Where the usual one prints a traceback for every line."""
+        error, stream = sys.exc_info()[1], getattr(handler, "stream", None)
+        if isinstance(error, OSError):
+            raise error
+        if isinstance(error, UnicodeEncodeError) and stream and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+            handler.emit(record)
+        else:
+            usual(handler, record)
+
+    logging.Handler.handleError = handle_error  # type: ignore[method-assign, assignment]
 
 
 def _drop_unwritable() -> None:
@@ -169,15 +197,17 @@ def _drop_unwritable() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _handle_log_error(handler: logging.Handler, record: logging.LogRecord) -> None:
-    """In place of logging's own, which prints a traceback for every line."""
-    error = sys.exc_info()[1]
-    stream = getattr(handler, "stream", None)
-    if isinstance(error, UnicodeEncodeError) and stream and stream.errors == "strict":
-        stream.reconfigure(errors="backslashreplace")
-        handler.emit(record)
-    elif error:
-        raise error
+def _on_ctrl_c(number: int, frame: FrameType | None) -> None:
+    """KeyboardInterrupt; but while modules load the end, since many do not survive exceptions.
+
+    C++ that calls Python aborts, and others take it for a failure of what they try to load.
+    """
+    caller = frame
+    while caller:
+        if caller.f_code.co_filename == "<frozen importlib._bootstrap>":
+            os._exit(_interrupted())
+        caller = caller.f_back
+    raise KeyboardInterrupt
 
 
 def _end_at_once(kind: type[BaseException], error: BaseException, trace: Any) -> None:

@@ -14,14 +14,14 @@ layers are computed in bfloat16, which is faster; the tool says so.
 
 from __future__ import annotations
 
+from command_line import positive, run_command, run_program
+
 import argparse
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-
-from command_line import positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:

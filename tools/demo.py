@@ -8,14 +8,14 @@ Some minutes on two cores. Every step is a run of another tool, shown with its f
 
 from __future__ import annotations
 
+from command_line import run_command, run_program
+
 import argparse
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
-
-from command_line import run_command, run_program
 
 TOOLS = Path(__file__).parent
 REGIMES = ("jft", "cft", "tft")

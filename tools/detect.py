@@ -19,6 +19,8 @@ faster, and the tool says so; scores then differ a little from those in float32.
 
 from __future__ import annotations
 
+from command_line import fraction, positive, run_command, run_program
+
 import argparse
 import json
 import sys
@@ -26,8 +28,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from command_line import fraction, positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:

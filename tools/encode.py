@@ -17,13 +17,13 @@ are coded all the same, and the exit status is 1.
 
 from __future__ import annotations
 
+from command_line import positive, run_command, run_program
+
 import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-
-from command_line import positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ as they are.
 
 from __future__ import annotations
 
+from command_line import run_command, run_program
+
 import argparse
 import io
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from command_line import run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:

@@ -18,12 +18,12 @@ encoder writes. No file holds code that runs when it is read.
 
 from __future__ import annotations
 
+from command_line import run_command, run_program
+
 import argparse
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from command_line import run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ beside it, each as one file named by outcome and number, and the exit status is 
 
 from __future__ import annotations
 
+from command_line import DEPLOYABLE, positive, run_command, run_program
+
 import argparse
 import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from command_line import DEPLOYABLE, positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:

@@ -11,6 +11,8 @@ A file that is damaged, or not of the model given, is named at the end, and the 
 
 from __future__ import annotations
 
+from command_line import positive, run_command, run_program
+
 import argparse
 import json
 import math
@@ -18,8 +20,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from command_line import positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:

@@ -15,6 +15,8 @@ A detectron2 that is already importable is never touched, so an official build a
 
 from __future__ import annotations
 
+from command_line import run_command, run_program
+
 import argparse
 import base64
 import hashlib
@@ -26,8 +28,6 @@ import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-
-from command_line import run_command, run_program
 
 UPSTREAM_URL = "https://github.com/facebookresearch/detectron2"
 UPSTREAM_COMMIT = "b7ff9466d174"

@@ -15,14 +15,14 @@ sheet of the first pictures with their boxes.
 
 from __future__ import annotations
 
+from command_line import not_negative, positive, run_command, run_program
+
 import argparse
 import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from command_line import not_negative, positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:

@@ -21,13 +21,13 @@ COCO 2017 val. Curves of estimated bits are marked where there are real ones as 
 
 from __future__ import annotations
 
+from command_line import not_negative, run_command, run_program
+
 import argparse
 import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from command_line import not_negative, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:

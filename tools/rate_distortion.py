@@ -19,6 +19,8 @@ then 1.
 
 from __future__ import annotations
 
+from command_line import positive, run_command, run_program
+
 import argparse
 import ast
 import json
@@ -27,8 +29,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from command_line import positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:

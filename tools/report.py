@@ -11,12 +11,12 @@ run without checkpoint is named in the page and left out of the pictures alone.
 
 from __future__ import annotations
 
+from command_line import not_negative, run_command, run_program
+
 import argparse
 import logging
 import sys
 from pathlib import Path
-
-from command_line import not_negative, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 

@@ -18,11 +18,11 @@ same paths, and each machine needs this package with its libraries. A cluster th
 
 from __future__ import annotations
 
+from command_line import not_negative, run_command, run_program
+
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from command_line import not_negative, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:

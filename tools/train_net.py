@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+from command_line import not_negative, positive, prepare_process, run_command, run_program
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from command_line import not_negative, positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def run(args: argparse.Namespace, cfg: CfgNode) -> None:
     from codec_det.data.register import register_datasets
     from codec_det.training.trainer import Trainer, evaluate
 
+    if args.num_gpus > 1:
+        prepare_process()  # which launch has started
     register_datasets(cfg)
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="codec_det")
@@ -132,14 +134,25 @@ def train_net(args: argparse.Namespace) -> None:
     make_folder(Path(cfg.OUTPUT_DIR), "OUTPUT_DIR")
     register_datasets(cfg)
     check_datasets(cfg, train=not args.eval_only)
-    launch(
-        run,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args, cfg),
-    )
+    try:
+        launch(
+            run,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args, cfg),
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("" if args.eval_only else how_to_go_on(cfg.OUTPUT_DIR)) from None
+
+
+def how_to_go_on(output_dir: str) -> str:
+    """What Ctrl-C leaves of a training."""
+    tag = Path(output_dir) / "last_checkpoint"
+    if not tag.is_file():
+        return f"'{output_dir}' has no checkpoint yet"
+    return f"add --resume to go on from '{tag.with_name(tag.read_text())}'"
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -13,12 +13,12 @@ Further rows of a picture (--show), each with one scale for all runs:
 
 from __future__ import annotations
 
+from command_line import fraction, not_negative, positive, run_command, run_program
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from command_line import fraction, not_negative, positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:

@@ -17,6 +17,8 @@ A picture that fails is named at the end, and the exit status is 1.
 
 from __future__ import annotations
 
+from command_line import positive, run_command, run_program
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -24,8 +26,6 @@ from contextlib import closing
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from command_line import positive, run_command, run_program
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
