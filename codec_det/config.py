@@ -65,8 +65,8 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     # Weight of 255^2 * MSE (RGB in [0, 1]) in the loss, >= 0. 0: reconstructions are for machines.
     cfg.MODEL.CODEC.DISTORTION_WEIGHT = 0.0
     # Stand-in for rounding while the encoder trains: "noise" or "straight_through" for rate and
-    # decoder; or rounded values for the decoder, and for the rate noise ("mixed") or the expected
-    # bits of the nearest symbols ("expected").
+    # decoder; or rounded values for the decoder, and for the rate noise ("mixed") or the bits of
+    # rounded values, with a slope near rounding thresholds ("threshold").
     cfg.MODEL.CODEC.QUANTIZATION = "noise"
     # Train in less memory for more time: activations of g_a and g_s are computed again in the
     # backward pass, instead of being kept.

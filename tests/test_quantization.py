@@ -6,7 +6,7 @@ from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from compressai.models import CompressionModel
 from torch import nn
 
-from codec_det.codec.learned.quantization import PROXIES, TEMPERATURE, bits_of, set_quantization
+from codec_det.codec.learned.quantization import PROXIES, bits_of, set_quantization
 from codec_det.codec.names import QUANTIZATIONS
 from codec_det.errors import CodecDetError
 from tests.test_codec import FACTORIZED, HYPERPRIOR, make, picture
@@ -36,7 +36,7 @@ def test_every_proxy_has_a_name_for_configs():
     assert tuple(PROXIES) == QUANTIZATIONS
 
 
-@pytest.mark.parametrize("kind", ["straight_through", "mixed", "expected"])
+@pytest.mark.parametrize("kind", ["straight_through", "mixed", "threshold"])
 def test_values_are_rounded_with_the_gradient_of_the_identity(kind):
     y = torch.tensor([[[[-1.3, 0.2, 0.7, 4.6]]]], requires_grad=True)
     means = torch.tensor([[[[0.25, 0.25, 0.0, 0.0]]]])
@@ -48,34 +48,36 @@ def test_values_are_rounded_with_the_gradient_of_the_identity(kind):
     assert not rounded.requires_grad
 
 
-def test_expected_bits_are_those_of_rounded_latents_at_low_rate():
+def test_threshold_proxy_charges_what_rounded_latents_cost():
     # As of a codec at low rate: nearly all latents are far below one step, scales at their floor.
     torch.manual_seed(0)
     y = torch.randn(2, 8, 16, 16) * 0.15
-    scales = torch.full_like(y, 0.11)
+    scales = torch.full_like(y, 0.11).requires_grad_()
+    _, bits, rounded = coded("threshold", y, scales)
     exact = exact_bits(y, scales)
-    _, expected, rounded = coded("expected", y, scales)
-    torch.testing.assert_close(rounded, exact)
+    torch.testing.assert_close(bits, exact)
+    torch.testing.assert_close(rounded, exact.detach())
+    wanted = torch.autograd.grad(exact.sum(), scales)[0]
+    torch.testing.assert_close(torch.autograd.grad(bits.sum(), scales)[0], wanted)
     _, noisy, _ = coded("noise", y, scales)
-    assert abs(expected - exact).max() < 0.25 * exact.min()
-    assert noisy.min() > 3 * exact.max()
-    # Far from thresholds they are equal but for the tail of the weight.
-    middle = torch.zeros_like(y)
-    _, expected, _ = coded("expected", middle, scales)
-    share = torch.sigmoid(torch.tensor(-0.5 / TEMPERATURE))
-    below, above = (exact_bits(middle + k, scales) for k in (0, 1))
-    torch.testing.assert_close(expected, torch.lerp(below, above, share), rtol=1e-3, atol=1e-2)
+    assert noisy.min() > 5 * exact.max()
 
 
-def test_expected_rate_rises_with_distance_from_the_mean_of_either_side():
-    y = torch.tensor([[[[-0.6, -0.4, 0.4, 0.6, 1.5]]]], requires_grad=True)
-    _, bits, _ = coded("expected", y, torch.full_like(y, 0.5))
-    bits.sum().backward()
-    assert (y.grad.sign() == y.sign()).all()
+def test_threshold_proxy_slopes_by_what_crossing_costs_and_only_near_a_threshold():
+    y = torch.tensor([[[[-0.6, -0.4, 0.1, 0.4, 0.6, 0.9, 1.4]]]], requires_grad=True)
+    scales = torch.full_like(y, 0.5)
+    _, bits, _ = coded("threshold", y, scales)
+    (slopes,) = torch.autograd.grad(bits.sum(), y)
+    zero, one, two = (
+        exact_bits(torch.full((1, 1), k), scales[0, 0, :1, :1]).item() for k in (0.0, 1.0, 2.0)
+    )
+    first, second = 2 * (one - zero), 2 * (two - one)
+    expected = torch.tensor([[[[-first, -first, 0, first, first, 0, second]]]])
+    torch.testing.assert_close(slopes, expected, rtol=1e-4, atol=1e-4)
     # And a predicted mean is drawn towards the latent.
     y = torch.full((1, 1, 1, 1), 0.6)
     mean = torch.zeros_like(y).requires_grad_()
-    _, bits, _ = coded("expected", y, torch.full_like(y, 0.5), mean)
+    _, bits, _ = coded("threshold", y, torch.full_like(y, 0.5), mean)
     bits.sum().backward()
     assert mean.grad.item() < 0
 
@@ -84,8 +86,8 @@ def test_bottleneck_rounds_about_its_medians_which_get_no_gradient():
     torch.manual_seed(0)
     module = EntropyBottleneck(3)
     module.quantiles.data += torch.tensor([0.0, 0.3, -0.4]).reshape(3, 1, 1)
-    count = set_quantization(nn.ModuleList([module]), "expected")
-    z = (torch.randn(2, 3, 4, 4) * 3).requires_grad_()
+    count = set_quantization(nn.ModuleList([module]), "threshold")
+    z = (torch.randn(2, 3, 8, 8) * 3).requires_grad_()
     with count:
         outputs, _ = module.train()(z)
         bits, rounded = count.total()
@@ -152,7 +154,7 @@ def test_calls_outside_of_a_count_are_not_kept():
 
 
 @pytest.mark.parametrize("name", [FACTORIZED, HYPERPRIOR, "mbt2018-mean", "mbt2018"])
-@pytest.mark.parametrize("kind", ["straight_through", "mixed", "expected"])
+@pytest.mark.parametrize("kind", ["straight_through", "mixed", "threshold"])
 def test_decoder_sees_in_training_what_it_sees_in_evaluation(name, kind):
     codec = make(name, quantization=kind)
     first = codec([picture()])
@@ -160,7 +162,8 @@ def test_decoder_sees_in_training_what_it_sees_in_evaluation(name, kind):
     torch.testing.assert_close(first.reconstructions, evaluated.reconstructions, rtol=0, atol=1e-4)
     torch.testing.assert_close(first.latents, evaluated.latents, rtol=0, atol=1e-4)
     torch.testing.assert_close(first.rounded_bits, evaluated.bits, rtol=1e-4, atol=0)
-    assert (first.bits == first.rounded_bits).item() == (kind == "straight_through")
+    exact = torch.isclose(first.bits, first.rounded_bits, rtol=1e-4).item()
+    assert exact == (kind != "mixed")
 
 
 def test_rounded_bits_in_training_are_those_of_evaluation():

@@ -16,7 +16,7 @@ CONVENTIONAL = NAMES
 CODEC_NAMES = ("identity", *LEARNED, *CONVENTIONAL)
 
 METRICS = ("mse", "ms-ssim")
-QUANTIZATIONS = ("noise", "straight_through", "mixed", "expected")
+QUANTIZATIONS = ("noise", "straight_through", "mixed", "threshold")
 
 
 def max_quality(name: str) -> int:

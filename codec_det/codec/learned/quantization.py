@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from ...errors import CodecDetError
 
-TEMPERATURE = 0.1
-"""Of the "expected" proxy: width of the zone around a rounding threshold in which the rate follows
-the latent, in quantization steps."""
+ZONE = 0.25
+"""Of the "threshold" proxy: how near a rounding threshold a latent is moved by the rate, in
+quantization steps."""
 
 
 class BitCount:
@@ -95,10 +95,10 @@ def _quantize(self: EntropyModel, inputs: Tensor, mode: str, means: Tensor | Non
 
 
 def _forward(
-    self: EntropyModel, inputs: Tensor, *args: Tensor, **kwargs: Tensor | bool
+    self: EntropyModel, inputs: Tensor, *args: Tensor | None, **kwargs: Tensor | bool | None
 ) -> tuple[Tensor, Tensor]:
-    inputs, *rest = (x.float() for x in (inputs, *args))
-    kwargs = {k: v.float() if isinstance(v, Tensor) else v for k, v in kwargs.items()}
+    inputs, *rest = (_float32(x) for x in (inputs, *args))
+    kwargs = {key: _float32(value) for key, value in kwargs.items()}
 
     def call(x: Tensor, *, training: bool) -> tuple[Tensor, Tensor]:
         return type(self).forward(self, x, *rest, **(kwargs | {"training": training}))
@@ -147,33 +147,40 @@ def _mixed(
     return _straight_through(inputs, values), likelihoods, rounded
 
 
-def _expected(
+def _threshold(
     self: EntropyModel, call: _Call, inputs: Tensor, centre: Tensor | float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Bits of the two nearest symbols, weighted by how near each is; rounded values to decode.
+    """Rounded values for both; the rate follows a latent where rounding could go either way.
 
-    These are the expected bits of rounding after a little logistic noise of :data:`TEMPERATURE`:
-    away from thresholds the bits that are spent, near them a slope of what crossing costs. Uniform
-    noise charges a latent whose scale is at its floor 0.1 to 0.2 bits; rounded, it costs nothing.
+    Its value is exact, and so is its gradient to scales: uniform noise charges a latent whose scale
+    is at its floor 0.1 to 0.2 bits that are never spent. Latents within :data:`ZONE` of a threshold
+    get the slope of what crossing it costs, others none, where straight-through rounding takes the
+    derivative of a likelihood that no rounded latent moves along.
     """
     position = inputs - centre
     symbol = position.detach().floor()
     low = symbol + (centre.detach() if isinstance(centre, Tensor) else centre)
     (_, below), (_, above) = call(low, training=False), call(low + 1, training=False)
-    share = torch.sigmoid((position - symbol - 0.5) / TEMPERATURE)
-    likelihoods = torch.exp(torch.lerp(below.log(), above.log(), share))
-    nearest = (share > 0.5).to(low.dtype)
-    rounded = torch.where(nearest.bool(), above, below)
-    return _straight_through(inputs, low + nearest), likelihoods, rounded
+    beyond = position - symbol - 0.5
+    is_above = beyond.detach() > 0
+    rounded = torch.where(is_above, above, below)
+    share = (beyond / (2 * ZONE)).clamp(-0.5, 0.5)
+    cost = (above.detach() / below.detach()).log()
+    likelihoods = rounded * torch.exp((share - share.detach()) * cost)
+    return _straight_through(inputs, low + is_above), likelihoods, rounded
 
 
 PROXIES: dict[str, Any] = {
     "noise": _noise,
     "straight_through": _rounding,
     "mixed": _mixed,
-    "expected": _expected,
+    "threshold": _threshold,
 }
 """Stand-ins for rounding while the encoder trains, by the names that a config uses."""
+
+
+def _float32(x: Any) -> Any:
+    return x.float() if isinstance(x, Tensor) else x
 
 
 def _straight_through(inputs: Tensor, values: Tensor) -> Tensor:
