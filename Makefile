@@ -26,8 +26,12 @@ help: ## show this list
 
 setup: $(STAMP) ## create .venv with everything pinned in requirements.txt (3 GB of downloads)
 
-demo: $(STAMP) ## run the whole pipeline on generated pictures; see tools/demo.py
-	$(BIN)/python tools/demo.py
+demo: $(STAMP) ## fine-tune and compare on generated pictures: curves, pictures, report
+	$(BIN)/python tools/sweep.py configs/study/demo.yaml --address local
+	$(BIN)/python tools/plot_rate_accuracy.py output/demo --output-dir output/demo/curves
+	$(BIN)/python tools/visualize.py output/demo/baseline-rate_1 output/demo/jft-rate_1-seed_0 \
+	  --show pictures bits --output-dir output/demo/pictures
+	$(BIN)/python tools/report.py output/demo
 
 test: lint browser ## lint, type-check, then run the tests in WORKERS=2 processes
 	$(BIN)/python -m pytest -q --durations=15 -n $(WORKERS) --dist worksteal
@@ -61,8 +65,10 @@ weights: $(STAMP) ## train the embedded data set's detector and codecs anew
 	  MODEL.CODEC.WEIGHTS $(SHAPES)/codec_3/model_final.pth MODEL.CODEC.TARGET_BPP 0.2
 	$(TRAIN) configs/shapes/codec.yaml OUTPUT_DIR $(SHAPES)/codec_1 SOLVER.MAX_ITER 800 \
 	  MODEL.CODEC.WEIGHTS $(SHAPES)/codec_2/model_final.pth MODEL.CODEC.TARGET_BPP 0.08 MODEL.CODEC.BETA 4.0
+	$(TRAIN) configs/shapes/codec.yaml OUTPUT_DIR $(SHAPES)/codec_130 SOLVER.MAX_ITER 800 \
+	  MODEL.CODEC.WEIGHTS $(SHAPES)/codec_2/model_final.pth MODEL.CODEC.TARGET_BPP 0.13 MODEL.CODEC.BETA 2.0
 	$(EXPORT) --part detector $(SHAPES)/detector/model_final.pth codec_det/weights/shapes_detector.pth
-	for i in 1 2 3; do $(EXPORT) $(SHAPES)/codec_$$i/model_final.pth codec_det/weights/shapes_codec_$$i.pth; done
+	for i in 1 130 2 3; do $(EXPORT) $(SHAPES)/codec_$$i/model_final.pth codec_det/weights/shapes_codec_$$i.pth; done
 
 clean: ## remove .venv, caches and build leftovers; keep output/ and datasets/
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -139,3 +139,20 @@ def test_tools_do_not_show_what_libraries_say_to_developers():
         [sys.executable, "-c", load], env=environment, capture_output=True, text=True, check=True
     )
     assert "torch.jit" not in done.stderr
+
+
+def test_training_and_deployment_need_nothing_of_the_extras_for_the_rest():
+    load = (
+        "import sys, codec_det.training.trainer, codec_det.deploy.receiver, codec_det.sweep.points"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", f"{load}\nprint(*sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    packages = {name.partition(".")[0] for name in done.stdout.split()}
+    # jinja2 comes with PyTorch.
+    others = {"bjontegaard", "imageio_ffmpeg", "matplotlib", "onnx", "onnxscript", "plotly", "ray"}
+    assert not packages & others
