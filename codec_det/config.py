@@ -1,24 +1,24 @@
-"""Every configuration key codec_det adds to detectron2's, and the check of their values."""
+"""Every configuration key codec_det adds to detectron2's, and how config files are read."""
 
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-import torch
+import detectron2
 import yaml
 from detectron2.config import CfgNode, get_cfg
-from detectron2.modeling import META_ARCH_REGISTRY
 
-from .bitstream.ids import CODEC_IDS, WITHOUT_BITSTREAM
-from .codec.conventional import build_precoder
-from .codec.names import CODEC_NAMES, CONVENTIONAL, LEARNED, METRICS, QUANTIZATIONS, max_quality
 from .errors import ConfigError
-from .regimes import Regime
 
-OPTIMIZERS = ("AdamW", "SGD")
+MODEL_ZOO = "model_zoo://"
+"""Before the names of the config files that come with detectron2, such as
+COCO-Detection/retinanet_R_50_FPN_3x.yaml."""
+
+CHAIN = "CodecDetector"
+"""The meta-architecture that every config has: a detector's own is put behind the codec."""
 
 
 def add_codec_det_config(cfg: CfgNode) -> None:
@@ -96,164 +96,140 @@ def get_codec_det_cfg() -> CfgNode:
     return cfg
 
 
-def check_config(cfg: CfgNode) -> None:
-    """Raise :class:`ConfigError` for the first value that cannot work, before any long work."""
-    _check_codec(cfg)
-    _check_loss(cfg)
-    _check_solver(cfg)
-    _check_host(cfg)
-
-
-def _check_codec(cfg: CfgNode) -> None:
-    codec = cfg.MODEL.CODEC
-    _one_of("MODEL.CODEC.NAME", codec.NAME, CODEC_NAMES)
-    _one_of("MODEL.CODEC.METRIC", codec.METRIC, METRICS)
-    _one_of("MODEL.CODEC.QUANTIZATION", codec.QUANTIZATION, QUANTIZATIONS)
-    _check_operating_point(cfg)
-    for key in ("N", "M"):
-        if codec[key] < 0:
-            raise ConfigError(f"MODEL.CODEC.{key} is {codec[key]}: give channels, or 0 for default")
-    if codec.M and codec.NAME.startswith("cheng2020"):
-        raise ConfigError(f"MODEL.CODEC.M is {codec.M}, but {codec.NAME} has N alone: set M to 0")
-    if (codec.N or codec.M) and codec.WEIGHTS == "zoo" and codec.NAME in LEARNED:
-        raise ConfigError(
-            "MODEL.CODEC.N and M make a codec the zoo has no weights for: set MODEL.CODEC.WEIGHTS "
-            "to a file, or to '' to train from random weights"
-        )
-    regime = Regime.from_config(cfg)
-    if codec.NAME not in LEARNED and regime.codec_parts:
-        raise ConfigError(
-            f"MODEL.CODEC.TRAINABLE is {list(regime.codec_parts)}, but the codec '{codec.NAME}' "
-            "has no encoder or decoder to train: choose a learned codec or set "
-            "MODEL.CODEC.TRAINABLE '[]'"
-        )
-
-
-def _check_operating_point(cfg: CfgNode) -> None:
-    codec = cfg.MODEL.CODEC
-    if codec.NAME in CONVENTIONAL:
-        if codec.CACHE_GB <= 0:
-            raise ConfigError(
-                f"MODEL.CODEC.CACHE_GB is {codec.CACHE_GB}: give more than 0, or set "
-                "MODEL.CODEC.CACHE to '' to keep nothing"
-            )
-        # Finds wrong settings, missing programs and a cache that cannot be written.
-        build_precoder(cfg)
-        return
-    if codec.SETTINGS:
-        raise ConfigError(
-            f"MODEL.CODEC.SETTINGS are of conventional codecs, and {codec.NAME} is none: set it to "
-            "'[]'"
-        )
-    highest = max_quality(codec.NAME)
-    if not 1 <= codec.QUALITY <= highest:
-        raise ConfigError(
-            f"MODEL.CODEC.QUALITY is {codec.QUALITY}: {codec.NAME} has qualities 1 to {highest}"
-        )
-    if codec.BITSTREAM and codec.NAME in WITHOUT_BITSTREAM:
-        raise ConfigError(
-            f"MODEL.CODEC.BITSTREAM is set, but {codec.NAME} cannot be written to files "
-            f"({WITHOUT_BITSTREAM[codec.NAME]}): set it to False, or MODEL.CODEC.NAME to one of "
-            f"{', '.join(CODEC_IDS)}"
-        )
-
-
-def _check_loss(cfg: CfgNode) -> None:
-    codec = cfg.MODEL.CODEC
-    for key in ("BETA", "TARGET_BPP", "DISTORTION_WEIGHT"):
-        if not (math.isfinite(codec[key]) and codec[key] >= 0):
-            raise ConfigError(f"MODEL.CODEC.{key} is {codec[key]}: it must be finite and >= 0")
-    regime = Regime.from_config(cfg)
-    if codec.TARGET_BPP > 0 and codec.BETA == 0:
-        raise ConfigError(
-            "MODEL.CODEC.TARGET_BPP adapts BETA by factors from its first value, so BETA must be "
-            "above 0 (1.0 is a good start)"
-        )
-    if codec.TARGET_BPP > 0 and codec.TRAINABLE and not regime.trains_rate:
-        raise ConfigError(
-            f"MODEL.CODEC.TARGET_BPP is set, but training {regime.name} cannot change the rate: "
-            "set it to 0, or add 'encoder' to MODEL.CODEC.TRAINABLE"
-        )
-
-
-def _check_solver(cfg: CfgNode) -> None:
-    _one_of("SOLVER.OPTIMIZER", cfg.SOLVER.OPTIMIZER, OPTIMIZERS)
-    for key in ("BASE_LR", "CODEC_LR", "QUANTILES_LR", "CODEC_CLIP_NORM"):
-        if not (math.isfinite(cfg.SOLVER[key]) and cfg.SOLVER[key] >= 0):
-            raise ConfigError(f"SOLVER.{key} is {cfg.SOLVER[key]}: it must be finite and >= 0")
-    if cfg.SEED < 0:
-        raise ConfigError(f"SEED is {cfg.SEED}: runs repeat and resume by it, so it must be >= 0")
-    if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
-        raise ConfigError("SOLVER.AMP.ENABLED needs a GPU: set it to False or MODEL.DEVICE to cuda")
-
-
-def _check_host(cfg: CfgNode) -> None:
-    detector = cfg.MODEL.DETECTOR.META_ARCHITECTURE
-    if detector not in META_ARCH_REGISTRY or detector == "CodecDetector":
-        raise ConfigError(
-            f"MODEL.DETECTOR.META_ARCHITECTURE is '{detector}', which is no registered detector: "
-            "import the package that registers it, or use GeneralizedRCNN, RetinaNet, ..."
-        )
-    if cfg.MODEL.LOAD_PROPOSALS:
-        raise ConfigError("MODEL.LOAD_PROPOSALS is not supported: proposals fit uncoded pictures")
-    if cfg.VIS_PERIOD > 0 and cfg.MODEL.CODEC.TRAINABLE:
-        raise ConfigError(
-            "VIS_PERIOD draws on detector inputs, which carry gradients while the codec trains: "
-            "set VIS_PERIOD 0 and use tools/visualize.py"
-        )
-
-
-def check_devices(num_gpus: int, device: str) -> None:
-    """Refuse more processes than GPUs; on ``device`` cpu, any number of processes is fine.
-
-    Raises:
-        ConfigError: if ``device`` is a GPU and this machine has fewer than ``num_gpus``.
-    """
-    present = torch.cuda.device_count()
-    if device != "cpu" and num_gpus > present:
-        raise ConfigError(
-            f"--num-gpus {num_gpus}, but this machine has {present} usable GPU(s): lower it, or "
-            "add MODEL.DEVICE cpu to run that many processes on the CPU"
-        )
-
-
-def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{key} is '{value}': choose from {', '.join(choices)}")
-
-
-def load_config(config_file: str, opts: list[str]) -> CfgNode:
+def load_config(config_file: str, opts: Sequence[str]) -> CfgNode:
     """Defaults, overridden by a YAML file ("": none), overridden by a list of KEY VALUE pairs.
+
+    The file may be a plain detectron2 config, or have one as its ``_BASE_``; "model_zoo://" stands
+    for the folder of those that come with detectron2. What it names as ``MODEL.META_ARCHITECTURE``
+    becomes ``MODEL.DETECTOR.META_ARCHITECTURE``: the codec is put in front of it.
 
     Raises:
         ConfigError: for a missing or broken file, an unknown key or a value of the wrong type.
     """
     cfg = get_codec_det_cfg()
-    try:
-        if config_file:
-            cfg.merge_from_file(config_file)
-        cfg.merge_from_list(opts)
-    except FileNotFoundError as error:
-        raise ConfigError(f"config file '{error.filename}' does not exist") from None
-    except KeyError as error:
-        raise ConfigError(_unknown_key(cfg, str(error.args[0]))) from None
-    except (AssertionError, ValueError, yaml.YAMLError) as error:
-        # What yacs says of a key in a list; of one in a file it raises KeyError.
-        if str(error).startswith("Non-existent key"):
-            raise ConfigError(_unknown_key(cfg, str(error))) from None
-        raise ConfigError(f"config '{config_file}' {' '.join(opts)}: {error}") from None
-    except (AttributeError, TypeError):
-        raise ConfigError(
-            f"config '{config_file}' {' '.join(opts)}: not a mapping of keys to values, nested as "
-            "in codec_det/config.py"
-        ) from None
+    cfg.MODEL.META_ARCHITECTURE = CHAIN
+    if config_file:
+        _merge(cfg, _read_file(config_file), f"config '{config_file}': ")
+        _put_behind_codec(cfg)
+    if len(opts) % 2:
+        raise ConfigError(f"'{opts[-1]}' has no value: give config keys as KEY VALUE pairs")
+    for key, value in zip(opts[::2], opts[1::2], strict=True):
+        _merge(cfg, _as_mapping(key, value))
+    _put_behind_codec(cfg)
     cfg.freeze()
     return cfg
 
 
-def _unknown_key(cfg: CfgNode, message: str) -> str:
-    key = message.rsplit(" ", 1)[-1]
-    close = difflib.get_close_matches(key, [name for name, _ in flatten(cfg)], n=1, cutoff=0.5)
+class _ConfigFile(CfgNode):
+    """Reads YAML files whose ``_BASE_`` may be of detectron2's model zoo."""
+
+    @classmethod
+    def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
+        # A base is named relative to its file's folder: "configs/model_zoo://...".
+        _, of_zoo, name = filename.rpartition(MODEL_ZOO)
+        if of_zoo:
+            zoo = Path(detectron2.__file__).parent / "model_zoo/configs"
+            filename = str(zoo / name)
+            if not (zoo / name).is_file():
+                raise ConfigError(
+                    f"'{MODEL_ZOO}{name}' is none of detectron2's config files: see {zoo}"
+                )
+        return super().load_yaml_with_base(filename, allow_unsafe)
+
+
+def _read_file(file: str) -> dict[str, Any]:
+    """The keys of a YAML file and its bases."""
+    try:
+        # Some of detectron2's own have values that Python computes.
+        node = _ConfigFile.load_yaml_with_base(file, allow_unsafe=True)
+    except FileNotFoundError as error:
+        raise ConfigError(f"config file '{error.filename}' does not exist") from None
+    except OSError as error:
+        raise ConfigError(f"config file '{error.filename}': {error.strerror}") from None
+    except RecursionError:
+        raise ConfigError(
+            f"config '{file}': a _BASE_ leads back to its own file: remove one"
+        ) from None
+    except (AssertionError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"config '{file}': {error}") from None
+    except (AttributeError, TypeError):
+        node = None
+    if not isinstance(node, dict):
+        raise ConfigError(
+            f"config '{file}': not a mapping of keys to values, nested as in codec_det/config.py"
+        )
+    return node
+
+
+def _as_mapping(key: str, value: Any) -> dict[str, Any]:
+    """A dotted key as a file would have it."""
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return value
+
+
+def _merge(cfg: CfgNode, node: dict[str, Any], place: str = "", prefix: str = "") -> None:
+    if not prefix and str(node.get("VERSION", cfg.VERSION)) != str(cfg.VERSION):
+        raise ConfigError(
+            f"{place}VERSION is {node['VERSION']}, and its keys had other names: rewrite it with "
+            f"those of codec_det/config.py and detectron2's, and VERSION: {cfg.VERSION}"
+        )
+    for name, value in node.items():
+        key = f"{prefix}{name}"
+        is_group = isinstance(cfg.get(name), CfgNode)
+        if name not in cfg or (isinstance(value, dict) and not is_group):
+            raise ConfigError(_unknown_key(key, value))
+        if not is_group:
+            cfg[name] = _as_declared(value, cfg[name], f"{place}{key}")
+        elif isinstance(value, dict):
+            _merge(cfg[name], value, place, f"{key}.")
+        else:
+            raise ConfigError(f"{place}{key} is a group of keys, and takes no value itself")
+
+
+_WANTED = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
+
+
+def _as_declared(value: Any, default: Any, key: str) -> Any:
+    """A value as the type that its key has by default; numbers and lists convert.
+
+    Args:
+        key: for messages.
+
+    Raises:
+        ConfigError: if it is of another type.
+    """
+    decoded = CfgNode._decode_cfg_value(value)
+    kind = type(default)
+    if default is None or type(decoded) is kind:
+        return decoded
+    if kind is str and isinstance(value, str):
+        return value  # it looks like something else: 2024, None
+    if kind is float and type(decoded) is int:
+        return float(decoded)
+    if kind is int and type(decoded) is float and decoded.is_integer():
+        return int(decoded)
+    if kind in (list, tuple):
+        if isinstance(decoded, (list, tuple)):
+            return kind(decoded)
+        raise ConfigError(f'{key} is {decoded!r}: it takes a list, as in "[{decoded!r}]"')
+    raise ConfigError(f"{key} is {decoded!r}: it takes {_WANTED.get(kind, kind.__name__)}")
+
+
+def _put_behind_codec(cfg: CfgNode) -> None:
+    """What a file or a user names as the meta-architecture is the detector."""
+    named = cfg.MODEL.META_ARCHITECTURE
+    if named != CHAIN:
+        cfg.MODEL.DETECTOR.META_ARCHITECTURE = named
+        cfg.MODEL.META_ARCHITECTURE = CHAIN
+
+
+def _unknown_key(key: str, value: Any) -> str:
+    while isinstance(value, dict) and value:
+        name, value = next(iter(value.items()))
+        key = f"{key}.{name}"
+    known = [name for name, _ in flatten(get_codec_det_cfg())]
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f": did you mean {close[0]}?" if close else "; see codec_det/config.py"
     return f"unknown config key {key}{hint}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,3 +49,18 @@ def make_folder(folder: Path, option: str) -> None:
         raise ConfigError(
             f"{option} '{folder}' is not writable ({error.strerror or error}): choose another"
         ) from None
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Find out whether a folder can be made and written to, and make nothing.
+
+    Args:
+        option: as of :func:`make_folder`.
+
+    Raises:
+        ConfigError: if not, as far as permissions tell.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        reason = "no permission" if there.is_dir() else f"'{there}' is no folder"
+        raise ConfigError(f"{option} '{folder}' is not writable ({reason}): choose another")

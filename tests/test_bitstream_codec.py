@@ -14,7 +14,7 @@ from codec_det.bitstream.ids import CODEC_IDS
 from codec_det.codec.learned.bitstream_codec import BitstreamCodec, PictureDecoder, picture_encoder
 from codec_det.codec.learned.freeze import freeze_entropy_model
 from codec_det.codec.learned.learned_codec import LearnedCodec
-from codec_det.config import check_config
+from codec_det.config_checks import check_config
 from codec_det.data.register import register_datasets
 from codec_det.data.shapes import scenes
 from codec_det.errors import BitstreamError, ConfigError, WeightsError

@@ -19,7 +19,8 @@ from codec_det.codec.base import BatchedCodec, CodedBatch, clamp_01
 from codec_det.codec.identity import IdentityCodec
 from codec_det.codec.learned.learned_codec import LearnedCodec
 from codec_det.codec.names import CONVENTIONAL, LEARNED, QUANTIZATIONS, max_quality
-from codec_det.config import check_config, load_config
+from codec_det.config import load_config
+from codec_det.config_checks import check_config
 
 HYPERPRIOR = "bmshj2018-hyperprior"
 FACTORIZED = "bmshj2018-factorized"

@@ -152,7 +152,7 @@ def benchmark(args: argparse.Namespace) -> None:
 
     from benchmarks.environment import describe_environment
     from benchmarks.result import table
-    from codec_det.config import check_devices
+    from codec_det.config_checks import check_devices
     from codec_det.files import atomic_file, make_folder
 
     settings = read_settings(args)

@@ -110,7 +110,7 @@ def sweep(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace, progress: Progress, lock_file: Path) -> None:
     """Run what is left, here or on a cluster."""
-    from codec_det.config import check_devices
+    from codec_det.config_checks import check_devices
     from codec_det.sweep.machines import RayCluster, ThisMachine
     from codec_det.sweep.schedule import Schedule
 

@@ -119,7 +119,8 @@ def train_net(args: argparse.Namespace) -> None:
     import torch
     from detectron2.engine import launch
 
-    from codec_det.config import check_config, check_devices, load_config
+    from codec_det.config import load_config
+    from codec_det.config_checks import check_batch, check_config, check_devices
     from codec_det.data.register import check_datasets, register_datasets
     from codec_det.files import make_folder
 
@@ -129,11 +130,13 @@ def train_net(args: argparse.Namespace) -> None:
         print("No GPU: running on the CPU.")
     cfg = load_config(args.config_file, opts)
     args.num_gpus = args.num_gpus or 1
-    check_config(cfg)
+    check_config(cfg, train=not args.eval_only)
     check_devices(args.num_gpus, cfg.MODEL.DEVICE)
-    make_folder(Path(cfg.OUTPUT_DIR), "OUTPUT_DIR")
+    if not args.eval_only:
+        check_batch(cfg, args.num_gpus * args.num_machines)
     register_datasets(cfg)
     check_datasets(cfg, train=not args.eval_only)
+    make_folder(Path(cfg.OUTPUT_DIR), "OUTPUT_DIR")
     try:
         launch(
             run,

@@ -107,7 +107,8 @@ def open_config(args: argparse.Namespace) -> CfgNode:
         CodecDetError: if it cannot be worked with.
     """
     from codec_det.codec.names import CONVENTIONAL
-    from codec_det.config import check_config, load_config
+    from codec_det.config import load_config
+    from codec_det.config_checks import check_config
     from codec_det.data.register import check_datasets, register_datasets
     from codec_det.errors import ConfigError
 

@@ -29,7 +29,8 @@ from ..bitstream.model_file import ModelFile, load_model, save_model
 from ..codec.learned.bitstream_codec import PictureDecoder
 from ..codec.learned.fast_transforms import set_inner_dtype
 from ..codec.learned.learned_codec import LearnedCodec
-from ..config import check_config, get_codec_det_cfg
+from ..config import get_codec_det_cfg
+from ..config_checks import check_config
 from ..errors import ConfigError, DatasetError, WeightsError
 from ..meta_arch import CodecDetector, NoDetector
 from .model_files import codec_metadata, load_arrays, move, to_arrays

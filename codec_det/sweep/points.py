@@ -13,7 +13,8 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from ..config import check_config, load_config
+from ..config import load_config
+from ..config_checks import check_config
 from ..data.register import check_datasets, register_datasets
 from ..errors import CodecDetError, ConfigError
 from ..evaluation.results import SET_ASIDE
@@ -195,9 +196,10 @@ class _Maker:
         own["OUTPUT_DIR"] = str(folder)
         with _at(f"{place}, point {name}"):
             cfg = load_config(config_file, as_words(own))
-            check_config(cfg)
+            regime = Regime.from_config(cfg)
+            evaluates = not regime.codec_parts and not regime.detector
+            check_config(cfg, train=not evaluates)
             _check_for_sweep(cfg)
-        regime = Regime.from_config(cfg)
         return StudyPoint(
             name=name,
             key=settings.key,
@@ -206,7 +208,7 @@ class _Maker:
             options=own,
             needs=tuple(dict.fromkeys(needs)),
             prepares=prepares,
-            evaluates=not regime.codec_parts and not regime.detector,
+            evaluates=evaluates,
             cfg=cfg,
         )
 

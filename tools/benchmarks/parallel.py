@@ -15,7 +15,7 @@ from detectron2.engine.defaults import create_ddp_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
-from codec_det.config import check_devices
+from codec_det.config_checks import check_devices
 from codec_det.training.solver import build_optimizer
 from codec_det.training.trainer import load_chain
 

@@ -11,7 +11,8 @@ from detectron2.config import CfgNode
 from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.structures import Boxes, Instances
 
-from codec_det.config import check_config, load_config
+from codec_det.config import load_config
+from codec_det.config_checks import check_config
 from codec_det.data.shapes import scenes
 
 

@@ -1,0 +1,348 @@
+"""The check of a config's values, before any long work: whatever cannot work is named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from detectron2.config import CfgNode
+
+from .bitstream.ids import CODEC_IDS, WITHOUT_BITSTREAM
+from .codec.conventional import picture_codec
+from .codec.names import CODEC_NAMES, CONVENTIONAL, LEARNED, METRICS, QUANTIZATIONS, max_quality
+from .config import flatten
+from .detector_check import check_detector
+from .errors import ConfigError
+from .files import check_writable
+from .regimes import Regime
+
+OPTIMIZERS = ("AdamW", "SGD")
+
+
+class _Rule(NamedTuple):
+    """What the values of some keys must be.
+
+    Attributes:
+        keys: what they begin with, separated by blanks.
+        holds: of a value.
+        wanted: in words, after "it must be".
+    """
+
+    keys: str
+    holds: Callable[[Any], bool]
+    wanted: str
+
+
+def _all(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Whether a value is a list that is not empty, and it holds of each element."""
+    return lambda v: isinstance(v, (list, tuple)) and len(v) > 0 and all(map(holds, v))
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _positive(value: Any) -> bool:
+    return _number(value) and value > 0
+
+
+def _not_negative(value: Any) -> bool:
+    return _number(value) and value >= 0
+
+
+def _share(value: Any) -> bool:
+    return _number(value) and 0 <= value <= 1
+
+
+def _anchors(value: Any) -> bool:
+    """A list for each feature map, or one for all of them."""
+    return _all(_all(_positive))(value) or _all(_positive)(value)
+
+
+def _ascending(values: Any) -> bool:
+    return all(_whole(v) and v >= 0 for v in values) and list(values) == sorted(values)
+
+
+_AT_LEAST_1, _AT_LEAST_0 = (lambda v: v >= 1), (lambda v: v >= 0)
+
+_RULES = (
+    _Rule(
+        "MODEL.CODEC.BETA MODEL.CODEC.TARGET_BPP MODEL.CODEC.DISTORTION_WEIGHT",
+        _not_negative,
+        "finite and >= 0",
+    ),
+    _Rule("MODEL.CODEC.N MODEL.CODEC.M", _AT_LEAST_0, ">= 0: channels, or 0 for default"),
+    _Rule(
+        "MODEL.ROI_HEADS.NUM_CLASSES MODEL.RETINANET.NUM_CLASSES TEST.DETECTIONS_PER_IMAGE "
+        "MODEL.RPN.PRE_NMS_TOPK_TEST MODEL.RPN.POST_NMS_TOPK_TEST "
+        "MODEL.RETINANET.TOPK_CANDIDATES_TEST INPUT.MAX_SIZE_TEST",
+        _AT_LEAST_1,
+        "1 or more",
+    ),
+    _Rule(
+        "MODEL.ROI_HEADS.SCORE_THRESH_TEST MODEL.ROI_HEADS.NMS_THRESH_TEST MODEL.RPN.NMS_THRESH "
+        "MODEL.RETINANET.SCORE_THRESH_TEST MODEL.RETINANET.NMS_THRESH_TEST "
+        "MODEL.RPN.POSITIVE_FRACTION MODEL.ROI_HEADS.POSITIVE_FRACTION",
+        _share,
+        "from 0 to 1",
+    ),
+    _Rule("INPUT.MIN_SIZE_TEST", _AT_LEAST_0, ">= 0: pixels, or 0 to leave pictures as they are"),
+    _Rule("INPUT.FORMAT", ("BGR", "RGB").__contains__, "BGR or RGB"),
+    _Rule("INPUT.MASK_FORMAT", ("polygon", "bitmask").__contains__, "polygon or bitmask"),
+    _Rule(
+        "MODEL.PIXEL_MEAN MODEL.PIXEL_STD",
+        lambda values: len(values) == 3 and all(map(_number, values)),
+        "three numbers",
+    ),
+    _Rule("MODEL.PIXEL_STD", _all(_positive), "above 0"),
+    _Rule("MODEL.ANCHOR_GENERATOR.SIZES", _anchors, "lists of pixels, each above 0"),
+    _Rule("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", _anchors, "lists of ratios, each above 0"),
+    _Rule("OUTPUT_DIR", bool, "the name of a folder"),
+)
+
+_RULES_OF_TRAINING = (
+    _Rule("SOLVER.OPTIMIZER", OPTIMIZERS.__contains__, " or ".join(OPTIMIZERS)),
+    _Rule(
+        "SOLVER.BASE_LR SOLVER.BASE_LR_END SOLVER.CODEC_LR SOLVER.QUANTILES_LR SOLVER.MOMENTUM "
+        "SOLVER.CODEC_CLIP_NORM SOLVER.WEIGHT_DECAY SOLVER.WEIGHT_DECAY_NORM SOLVER.GAMMA "
+        "SOLVER.WARMUP_FACTOR SOLVER.BIAS_LR_FACTOR",
+        _not_negative,
+        "finite and >= 0",
+    ),
+    _Rule("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", _positive, "above 0"),
+    _Rule("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", ("value", "norm").__contains__, "value or norm"),
+    _Rule("SOLVER.CLIP_GRADIENTS.NORM_TYPE", lambda v: v > 0, "above 0"),
+    _Rule("SOLVER.MAX_ITER", _AT_LEAST_1, "1 or more; to train nothing, evaluate with --eval-only"),
+    _Rule(
+        "SOLVER.IMS_PER_BATCH SOLVER.CHECKPOINT_PERIOD SOLVER.NUM_DECAYS INPUT.MAX_SIZE_TRAIN "
+        "MODEL.RPN.PRE_NMS_TOPK_TRAIN MODEL.RPN.POST_NMS_TOPK_TRAIN "
+        "MODEL.RPN.BATCH_SIZE_PER_IMAGE MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE",
+        _AT_LEAST_1,
+        "1 or more",
+    ),
+    _Rule(
+        "SOLVER.WARMUP_ITERS SOLVER.REFERENCE_WORLD_SIZE TEST.EVAL_PERIOD VIS_PERIOD",
+        _AT_LEAST_0,
+        ">= 0",
+    ),
+    _Rule(
+        "SOLVER.LR_SCHEDULER_NAME",
+        ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR").__contains__,
+        "WarmupMultiStepLR, WarmupCosineLR or WarmupStepWithFixedGammaLR",
+    ),
+    _Rule("SOLVER.WARMUP_METHOD", ("linear", "constant").__contains__, "linear or constant"),
+    _Rule("SOLVER.STEPS", _ascending, "iterations in ascending order"),
+    _Rule(
+        "INPUT.MIN_SIZE_TRAIN",
+        _all(lambda v: _whole(v) and v >= 0),
+        "one or more of >= 0: pixels, or 0 to leave pictures as they are",
+    ),
+    _Rule("INPUT.MIN_SIZE_TRAIN_SAMPLING", ("choice", "range").__contains__, "choice or range"),
+    _Rule(
+        "INPUT.RANDOM_FLIP",
+        ("horizontal", "vertical", "none").__contains__,
+        "horizontal, vertical or none",
+    ),
+    _Rule(
+        "INPUT.CROP.TYPE",
+        ("relative_range", "relative", "absolute", "absolute_range").__contains__,
+        "relative_range, relative, absolute or absolute_range",
+    ),
+    _Rule("DATALOADER.SAMPLER_TRAIN", "TrainingSampler".__eq__, "TrainingSampler"),
+)
+
+
+def check_config(cfg: CfgNode, *, train: bool = True) -> None:
+    """Raise :class:`ConfigError` for the first value that cannot work, before any long work.
+
+    Nothing is written, and no data set looked at.
+
+    Args:
+        train: whether what only training looks at is to be checked as well.
+    """
+    values = dict(flatten(cfg))
+    for rule in (*_RULES, *(_RULES_OF_TRAINING if train else ())):
+        for key in rule.keys.split():
+            if not rule.holds(values[key]):
+                raise ConfigError(f"{key} is {_shown(values[key])}: it must be {rule.wanted}")
+    _check_codec(cfg)
+    _check_loss(cfg)
+    if train:
+        _check_solver(cfg)
+        _check_augmentation(cfg)
+    _check_host(cfg)
+    check_detector(cfg)
+
+
+def _shown(value: Any) -> str:
+    return f"'{value}'" if isinstance(value, str) else str(value)
+
+
+def _check_codec(cfg: CfgNode) -> None:
+    codec = cfg.MODEL.CODEC
+    _one_of("MODEL.CODEC.NAME", codec.NAME, CODEC_NAMES)
+    _one_of("MODEL.CODEC.METRIC", codec.METRIC, METRICS)
+    _one_of("MODEL.CODEC.QUANTIZATION", codec.QUANTIZATION, QUANTIZATIONS)
+    _check_operating_point(cfg)
+    if codec.M and codec.NAME.startswith("cheng2020"):
+        raise ConfigError(f"MODEL.CODEC.M is {codec.M}, but {codec.NAME} has N alone: set M to 0")
+    if (codec.N or codec.M) and codec.WEIGHTS == "zoo" and codec.NAME in LEARNED:
+        raise ConfigError(
+            "MODEL.CODEC.N and M make a codec the zoo has no weights for: set MODEL.CODEC.WEIGHTS "
+            "to a file, or to '' to train from random weights"
+        )
+    regime = Regime.from_config(cfg)
+    if codec.NAME not in LEARNED and regime.codec_parts:
+        raise ConfigError(
+            f"MODEL.CODEC.TRAINABLE is {list(regime.codec_parts)}, but the codec '{codec.NAME}' "
+            "has no encoder or decoder to train: choose a learned codec or set "
+            "MODEL.CODEC.TRAINABLE '[]'"
+        )
+
+
+def _check_operating_point(cfg: CfgNode) -> None:
+    codec = cfg.MODEL.CODEC
+    if codec.NAME in CONVENTIONAL:
+        if codec.CACHE_GB <= 0:
+            raise ConfigError(
+                f"MODEL.CODEC.CACHE_GB is {codec.CACHE_GB}: give more than 0, or set "
+                "MODEL.CODEC.CACHE to '' to keep nothing"
+            )
+        picture_codec(cfg)  # finds wrong settings and missing programs
+        if codec.CACHE:
+            check_writable(Path(codec.CACHE).expanduser(), "MODEL.CODEC.CACHE")
+        return
+    if codec.SETTINGS:
+        raise ConfigError(
+            f"MODEL.CODEC.SETTINGS are of conventional codecs, and {codec.NAME} is none: set it to "
+            "'[]'"
+        )
+    highest = max_quality(codec.NAME)
+    if not 1 <= codec.QUALITY <= highest:
+        raise ConfigError(
+            f"MODEL.CODEC.QUALITY is {codec.QUALITY}: {codec.NAME} has qualities 1 to {highest}"
+        )
+    if codec.BITSTREAM and codec.NAME in WITHOUT_BITSTREAM:
+        raise ConfigError(
+            f"MODEL.CODEC.BITSTREAM is set, but {codec.NAME} cannot be written to files "
+            f"({WITHOUT_BITSTREAM[codec.NAME]}): set it to False, or MODEL.CODEC.NAME to one of "
+            f"{', '.join(CODEC_IDS)}"
+        )
+
+
+def _check_loss(cfg: CfgNode) -> None:
+    codec = cfg.MODEL.CODEC
+    regime = Regime.from_config(cfg)
+    if codec.TARGET_BPP > 0 and codec.BETA == 0:
+        raise ConfigError(
+            "MODEL.CODEC.TARGET_BPP adapts BETA by factors from its first value, so BETA must be "
+            "above 0 (1.0 is a good start)"
+        )
+    if codec.TARGET_BPP > 0 and codec.TRAINABLE and not regime.trains_rate:
+        raise ConfigError(
+            f"MODEL.CODEC.TARGET_BPP is set, but training {regime.name} cannot change the rate: "
+            "set it to 0, or add 'encoder' to MODEL.CODEC.TRAINABLE"
+        )
+
+
+def _check_solver(cfg: CfgNode) -> None:
+    solver = cfg.SOLVER
+    if (
+        solver.LR_SCHEDULER_NAME == "WarmupCosineLR"
+        and not 0 < solver.BASE_LR >= solver.BASE_LR_END
+    ):
+        raise ConfigError(
+            f"SOLVER.BASE_LR is {solver.BASE_LR}: WarmupCosineLR lets it fall to "
+            f"SOLVER.BASE_LR_END, {solver.BASE_LR_END}, so it must be above 0 and no less than that"
+        )
+    if solver.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
+        raise ConfigError("SOLVER.AMP.ENABLED needs a GPU: set it to False or MODEL.DEVICE to cuda")
+
+
+def _check_augmentation(cfg: CfgNode) -> None:
+    sizes = cfg.INPUT.MIN_SIZE_TRAIN
+    if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range" and not (
+        len(sizes) == 2 and 0 < sizes[0] <= sizes[1]
+    ):
+        raise ConfigError(
+            f"INPUT.MIN_SIZE_TRAIN is {sizes}: with INPUT.MIN_SIZE_TRAIN_SAMPLING range it must be "
+            "the least and the greatest size"
+        )
+    crop = cfg.INPUT.CROP
+    fits = _share if crop.TYPE.startswith("relative") else _whole
+    if crop.ENABLED and not (len(crop.SIZE) == 2 and all(fits(x) and x > 0 for x in crop.SIZE)):
+        raise ConfigError(
+            f"INPUT.CROP.SIZE is {crop.SIZE}: with INPUT.CROP.TYPE {crop.TYPE} it must be a height "
+            "and a width, each "
+            + ("above 0 and at most 1" if fits is _share else "in pixels, 1 or more")
+        )
+
+
+def _check_host(cfg: CfgNode) -> None:
+    if cfg.SEED < 0:
+        raise ConfigError(f"SEED is {cfg.SEED}: runs repeat and resume by it, so it must be >= 0")
+    if cfg.DATALOADER.NUM_WORKERS < 0:
+        raise ConfigError(
+            f"DATALOADER.NUM_WORKERS is {cfg.DATALOADER.NUM_WORKERS}: it must be >= 0 (0: the main "
+            "process loads pictures)"
+        )
+    try:
+        torch.device(cfg.MODEL.DEVICE)
+    except RuntimeError:
+        raise ConfigError(
+            f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}': it must be cuda, cuda:1, ... or cpu"
+        ) from None
+    for key, reason in (
+        ("MODEL.LOAD_PROPOSALS", "proposals fit uncoded pictures"),
+        ("TEST.AUG.ENABLED", "evaluation sees each picture once"),
+    ):
+        if dict(flatten(cfg))[key]:
+            raise ConfigError(f"{key} is not supported: {reason}; set it to False")
+    if cfg.VIS_PERIOD > 0 and cfg.MODEL.CODEC.TRAINABLE:
+        raise ConfigError(
+            "VIS_PERIOD draws on detector inputs, which carry gradients while the codec trains: "
+            "set VIS_PERIOD 0 and use tools/visualize.py"
+        )
+
+
+def check_devices(num_gpus: int, device: str) -> None:
+    """Refuse more processes than GPUs; on ``device`` cpu, any number of processes is fine.
+
+    Raises:
+        ConfigError: if ``device`` is a GPU and this machine has fewer than ``num_gpus``.
+    """
+    present = torch.cuda.device_count()
+    if device != "cpu" and num_gpus > present:
+        raise ConfigError(
+            f"--num-gpus {num_gpus}, but this machine has {present} usable GPU(s): lower it, or "
+            "add MODEL.DEVICE cpu to run that many processes on the CPU"
+        )
+
+
+def check_batch(cfg: CfgNode, processes: int) -> None:
+    """Refuse a batch that so many processes cannot share evenly.
+
+    Raises:
+        ConfigError: if ``SOLVER.IMS_PER_BATCH`` is no multiple of them.
+    """
+    key, share = "SOLVER.IMS_PER_BATCH", processes
+    if cfg.SOLVER.REFERENCE_WORLD_SIZE:
+        # detectron2 scales the batch, which then has as many pictures per process as with these.
+        key, share = "SOLVER.IMS_PER_BATCH", cfg.SOLVER.REFERENCE_WORLD_SIZE
+    if cfg.SOLVER.IMS_PER_BATCH % share:
+        raise ConfigError(
+            f"{key} is {cfg.SOLVER.IMS_PER_BATCH}, which {share} processes cannot share evenly: "
+            "make it a multiple"
+        )
+
+
+def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{key} is '{value}': choose from {', '.join(choices)}")

@@ -1,0 +1,103 @@
+"""Whether detectron2 can build the detector of a config, found out without memory or time."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, build_backbone
+from detectron2.modeling.meta_arch import GeneralizedRCNN, PanopticFPN, RetinaNet, SemanticSegmentor
+
+from .config import CHAIN
+from .errors import ConfigError
+
+# What was built before: studies have many configs that differ in other keys alone.
+_sound: set[str] = set()
+
+# Its heads' groups of keys, by detector, and a config whose backbone suits them.
+_HEADS = (
+    (RetinaNet, ("RETINANET",), "retinanet_R50.yaml"),
+    (GeneralizedRCNN, ("RPN", "ROI_HEADS"), "Base_R50.yaml"),
+)
+
+
+def check_detector(cfg: CfgNode) -> None:
+    """Build the detector on the meta device, where tensors have shapes and no values.
+
+    Raises:
+        ConfigError: if it cannot be built, or needs more than objects to train on.
+    """
+    name = cfg.MODEL.DETECTOR.META_ARCHITECTURE
+    if name not in META_ARCH_REGISTRY or name == CHAIN:
+        raise ConfigError(
+            f"MODEL.DETECTOR.META_ARCHITECTURE is '{name}', which is no registered detector: "
+            "import the package that registers it, or use GeneralizedRCNN, RetinaNet, ..."
+        )
+    if _is_a(name, PanopticFPN, SemanticSegmentor):
+        raise ConfigError(
+            f"MODEL.DETECTOR.META_ARCHITECTURE is '{name}', which segments whole pictures, and the "
+            "chain is trained and measured by objects: use GeneralizedRCNN, RetinaNet, ..."
+        )
+    detector = cfg.clone()
+    detector.defrost()
+    del detector.MODEL["CODEC"]
+    detector.MODEL.WEIGHTS = detector.MODEL.DEVICE = ""
+    key = f"{detector.MODEL} {detector.INPUT} {detector.TEST}"
+    if name != "NoDetector" and key not in _sound:
+        _build(cfg, name)
+        _sound.add(key)
+
+
+def class_key(cfg: CfgNode) -> str | None:
+    """The config key that says how many classes the detector has; None where it is not known."""
+    name = cfg.MODEL.DETECTOR.META_ARCHITECTURE
+    if _is_a(name, GeneralizedRCNN):
+        return "MODEL.ROI_HEADS.NUM_CLASSES"
+    if _is_a(name, RetinaNet):
+        return "MODEL.RETINANET.NUM_CLASSES"
+    # By custom, as MODEL.FCOS.NUM_CLASSES.
+    group = name.upper()
+    return f"MODEL.{group}.NUM_CLASSES" if "NUM_CLASSES" in cfg.MODEL.get(group, {}) else None
+
+
+def _is_a(name: str, *classes: type) -> bool:
+    registered = META_ARCH_REGISTRY.get(name)
+    return isinstance(registered, type) and issubclass(registered, classes)
+
+
+def _build(cfg: CfgNode, name: str) -> None:
+    if cfg.MODEL.BACKBONE.NAME not in BACKBONE_REGISTRY:
+        known = ", ".join(key for key, _ in BACKBONE_REGISTRY)
+        raise ConfigError(
+            f"MODEL.BACKBONE.NAME is '{cfg.MODEL.BACKBONE.NAME}': choose from {known}"
+        )
+    try:
+        with torch.device("meta"):
+            _check_features(cfg, name, list(build_backbone(cfg).output_shape()))
+            META_ARCH_REGISTRY.get(name)(cfg)
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001 (it raises all kinds, assertions without words too)
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        lines = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {lines[0] if lines else place.line}"
+        raise ConfigError(
+            f"the detector {name} cannot be built with these keys of MODEL ({reason}): compare "
+            "them with those of a config that works, such as configs/Base_R50.yaml, "
+            "configs/retinanet_R50.yaml or configs/mask_rcnn_R50.yaml"
+        ) from None
+
+
+def _check_features(cfg: CfgNode, name: str, given: Sequence[str]) -> None:
+    """The backbone's feature maps are those that the heads look at."""
+    for kind, groups, example in _HEADS:
+        for group in groups if _is_a(name, kind) else ():
+            missing = [key for key in cfg.MODEL[group].IN_FEATURES if key not in given]
+            if missing:
+                raise ConfigError(
+                    f"MODEL.{group}.IN_FEATURES has {', '.join(missing)}, but the backbone "
+                    f"{cfg.MODEL.BACKBONE.NAME} gives {', '.join(given)}: take the backbone from a "
+                    f"config of {name}, such as configs/{example}"
+                )
