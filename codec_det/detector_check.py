@@ -18,7 +18,7 @@ _sound: set[str] = set()
 
 # Its heads' groups of keys, by detector, and a config whose backbone suits them.
 _HEADS = (
-    (RetinaNet, ("RETINANET",), "retinanet_R50.yaml"),
+    (RetinaNet, ("RETINANET",), "jft_retinanet_R50.yaml"),
     (GeneralizedRCNN, ("RPN", "ROI_HEADS"), "Base_R50.yaml"),
 )
 
@@ -86,7 +86,7 @@ def _build(cfg: CfgNode, name: str) -> None:
         raise ConfigError(
             f"the detector {name} cannot be built with these keys of MODEL ({reason}): compare "
             "them with those of a config that works, such as configs/Base_R50.yaml, "
-            "configs/retinanet_R50.yaml or configs/mask_rcnn_R50.yaml"
+            "configs/jft_retinanet_R50.yaml or configs/jft_mask_rcnn_R50.yaml"
         ) from None
 
 
