@@ -88,7 +88,7 @@ def test_two_processes_against_one(tmp_path):
 def test_imports_are_compared_and_the_slowest_help_is_named(tmp_path):
     section = run(tmp_path, "--sections", "startup")["startup"]
     package, slowest = section["comparisons"]
-    assert package["what"] == "import codec_det"
+    assert package["what"] == "from codec_det import CodecDetector, add_codec_det_config"
     beyond = section["notes"]["seconds of codec_det beyond detectron2"]
     assert beyond == pytest.approx(package["own"] - package["reference"], abs=1e-3)
     assert slowest["what"].endswith(".py --help, the slowest")

@@ -130,6 +130,31 @@ def test_importing_the_package_registers_it_and_loads_little_more_than_detectron
     assert added <= {"codec_det", "constriction", "PIL"}
 
 
+def test_importing_the_package_alone_loads_no_library():
+    program = "import sys, codec_det\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert {name.partition(".")[0] for name in done.stdout.split()} & HEAVY == {"codec_det"}
+
+
+def test_whoever_imports_detectron2_after_the_package_finds_it_registered():
+    # As in a process that launch has started, which gets its config without asking the package.
+    program = (
+        "import sys, inspect, codec_det\n"
+        "from detectron2.modeling import META_ARCH_REGISTRY, meta_arch\n"
+        "for name in ('CodecDetector', 'NoDetector'):\n"
+        "    assert META_ARCH_REGISTRY.get(name).__module__ == 'codec_det.meta_arch'\n"
+        "modules = {n: m for n, m in sys.modules.items() if n.startswith('codec_det')}\n"
+        "for name, module in modules.items():\n"
+        # It would be registering while it is being imported itself.
+        "    needs = 'detectron2.modeling import' in inspect.getsource(module)\n"
+        "    assert not needs or name == 'codec_det.meta_arch', name\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, check=True)
+    assert done.returncode == 0
+
+
 def test_tools_do_not_show_what_libraries_say_to_developers():
     # fvcore, detectron2 and torch_geometric each say it.
     load = "import command_line, codec_det.codec.learned.learned_codec"

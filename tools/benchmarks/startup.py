@@ -14,7 +14,7 @@ from .settings import BenchmarkSettings
 from .timing import compare, in_turn
 
 TOOLS = Path(__file__).parents[1]
-IMPORT = "import codec_det"
+IMPORT = "from codec_det import CodecDetector, add_codec_det_config"
 # The modules of detectron2 that codec_det registers with, and what they import.
 DETECTRON2 = "import detectron2.config, detectron2.modeling"
 
