@@ -22,7 +22,7 @@ from .errors import CodecDetError
 from .evaluation.objects import NOTHING, Objects, ground_truth
 from .evaluation.picture_ap import box_ap
 from .evaluation.rate import distortion
-from .evaluation.results import RESULTS_FILE, describe_regime
+from .evaluation.results import RESULTS_FILE, Record, changed_keys, describe_regime
 from .meta_arch import CodecDetector
 from .pixels import to_codec
 from .regimes import Regime
@@ -49,18 +49,24 @@ class Run:
     @property
     def regime(self) -> str:
         """Name of what was trained."""
-        model = self.cfg.MODEL
-        name = Regime.from_config(self.cfg).name
-        return describe_regime(name, model.CODEC.NAME, model.DETECTOR.META_ARCHITECTURE)
+        said = self.describe()
+        return describe_regime(said["regime"], self.codec, said["detector"])
 
     @property
     def codec(self) -> str:
-        """Codec and operating point."""
-        codec = self.cfg.MODEL.CODEC
-        if codec.NAME == "identity":
-            return "uncompressed"
+        """Name of the codec."""
+        return self.cfg.MODEL.CODEC.NAME
+
+    def describe(self) -> Record:
+        """What a record of its evaluation says of the run itself."""
+        cfg, codec = self.cfg, self.cfg.MODEL.CODEC
         quality = dict(codec.SETTINGS).get("quality", codec.QUALITY)
-        return f"{codec.NAME}, quality {quality:g}"
+        return {
+            "regime": Regime.from_config(cfg).name,
+            "codec": {"name": codec.NAME, "quality": quality},
+            "detector": cfg.MODEL.DETECTOR.META_ARCHITECTURE,
+            "config": changed_keys(cfg),
+        }
 
 
 @dataclass(frozen=True)
@@ -127,15 +133,6 @@ def check_same_dataset(runs: Sequence[Run]) -> None:
         raise CodecDetError(
             f"the runs have different test sets ({sets}): give runs with the same DATASETS.TEST"
         )
-
-
-def column_headings(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Title and subtitle of each run: regime and codec, and the folder where that is ambiguous."""
-    headings = [(run.regime, run.codec) for run in runs]
-    return [
-        (f"{title} ({run.folder.name})" if headings.count((title, codec)) > 1 else title, codec)
-        for run, (title, codec) in zip(runs, headings, strict=True)
-    ]
 
 
 def read_original(entry: dict[str, Any]) -> Original:

@@ -11,6 +11,7 @@ from codec_det.deploy.detections import DetectionSheet, choose_image_ids
 from codec_det.deploy.receiver import load_receiver
 from codec_det.errors import DatasetError
 from codec_det.evaluation.objects import Objects
+from codec_det.pictures.visualization import class_colour
 from codec_det.pixels import to_uint8
 from tests.deployed import SIZES, encode, export, make_run
 from tools import detect as tool
@@ -112,7 +113,7 @@ def test_pictures_show_what_was_found(model, coded, tmp_path):
         drawn = np.array(Image.open(output / f"{name}.png"))
         assert np.array_equal(drawn, expected)
         best = max((r for r in results if r["file_name"] == f"{name}.cdet"), key=_score)
-        assert (drawn == sheet.colours[best["category_id"] - 1]).all(axis=2).any()
+        assert (drawn == class_colour(best["category_id"] - 1)).all(axis=2).any()
 
 
 def _score(result):
@@ -142,7 +143,7 @@ def test_a_drawing_has_the_picture_boxes_and_labels():
     sheet = DetectionSheet(CATEGORIES, 0.5)
     drawn = np.array(sheet.draw_one(picture, found))
     assert drawn.shape == (200, 400, 3)
-    dog, cat = ((drawn == sheet.colours[number]).all(axis=2) for number in (1, 0))
+    dog, cat = ((drawn == class_colour(number)).all(axis=2) for number in (1, 0))
     assert dog[50, 100:300].all()
     assert dog[50:150, 100].all()
     assert not dog[60:140, 110:290].any()

@@ -14,11 +14,12 @@ from codec_det.pictures.bit_map import BitMap
 from codec_det.pictures.cells import display_size
 from codec_det.pictures.colour_scales import BitScale, DifferenceScale, subtract
 from codec_det.pictures.drawing import BLACK, GREY, LINE, WHITE, scale_bar
+from codec_det.pictures.headings import column_headings
 from codec_det.pictures.visualization import (
     GAP,
     MARGIN,
     Sheet,
-    class_colours,
+    class_colour,
     save_sheet,
 )
 from codec_det.runs import (
@@ -26,7 +27,6 @@ from codec_det.runs import (
     CodedPicture,
     Original,
     check_same_dataset,
-    column_headings,
     open_run,
     read_original,
 )
@@ -82,7 +82,7 @@ def test_a_run_is_opened_where_its_folder_is_now(make_run):
     run = open_run(folder)
     assert Path(run.cfg.OUTPUT_DIR) == folder
     assert run.cfg.MODEL.CODEC.N == 8
-    assert (run.regime, run.codec) == ("C-FT", "bmshj2018-hyperprior, quality 1")
+    assert (run.regime, run.codec) == ("C-FT", "bmshj2018-hyperprior")
     assert run.dataset == "coco_2017_val"
 
 
@@ -125,6 +125,20 @@ def test_headings_name_the_folder_only_where_needed(make_run):
     ]
 
 
+def test_codecs_of_one_quality_are_told_apart(make_run):
+    trained = ("MODEL.CODEC.TRAINABLE", ["encoder"], "MODEL.CODEC.BETA", 4.0)
+    runs = [
+        open_run(make_run("one", "MODEL.CODEC.WEIGHTS", "a/codec_1.pth")),
+        open_run(make_run("two", "MODEL.CODEC.WEIGHTS", "a/codec_2.pth", *trained)),
+        open_run(make_run("three", "MODEL.CODEC.NAME", "jpeg", "MODEL.CODEC.QUALITY", 30)),
+    ]
+    assert column_headings(runs) == [
+        ("baseline", "bmshj2018-hyperprior, quality 1, a/codec_1.pth"),
+        ("E-FT", "bmshj2018-hyperprior, quality 1, a/codec_2.pth"),
+        ("baseline", "jpeg, quality 30"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("size", "shown"),
     [
@@ -138,15 +152,14 @@ def test_small_pictures_are_enlarged_by_a_whole_factor(size, shown):
     assert display_size(*size) == shown
 
 
-def test_class_colours_differ_and_do_not_depend_on_low_scores():
-    original = Original(1, np.zeros((9, 9, 3), np.uint8), objects([LEFT] * 20, range(40, 60)))
-    coded = CodedPicture(
-        original.picture, objects([LEFT] * 10, range(10), [0.01] * 10), 1.0, 30.0, 0.0
-    )
-    colours = class_colours([(original, [coded])])
-    assert len(colours) == len(set(colours.values())) == 30
-    without = class_colours([(original, [])])
-    assert without == {number: colours[number] for number in range(40, 60)}
+def test_class_colours_differ_and_follow_from_the_class_alone():
+    colours = [class_colour(number) for number in range(80)]
+    assert len(set(colours)) == 80
+    # A sheet without class 0 draws class 1 in the same colour as one with both.
+    both = sheet(threshold=0.4)
+    alone = objects([FOUND.boxes[0]], [1], [0.9])
+    for image in (both, sheet(found=alone)):
+        assert (image == class_colour(1)).all(axis=2).any()
 
 
 # A sheet of one picture of 128 x 128 pixels, shown at three times its size.
@@ -164,7 +177,7 @@ def sheet(threshold=0.5, names=("cat", "dog"), found=FOUND, headings=(("J-FT", "
         Original(7, noise(0), TRUTH),
         [CodedPicture(noise(1), found, 0.1, 30.0, 50.0)] * len(headings),
     )
-    return np.array(Sheet(headings, names, class_colours([row]), threshold).draw([row]))
+    return np.array(Sheet(headings, names, threshold).draw([row]))
 
 
 def place_of(picture, image):
@@ -203,10 +216,8 @@ def test_a_sheet_shows_original_and_decoded_pixels_enlarged():
 
 
 def test_detections_above_the_threshold_are_drawn_in_their_classs_colour():
-    colours = class_colours([(Original(7, noise(0), TRUTH), [])])
-    other = class_colours(
-        [(Original(7, noise(0), TRUTH), [CodedPicture(noise(1), FOUND, 1, 1, 1)])]
-    )[1]
+    colours = [class_colour(number) for number in (0, 1)]
+    other = colours[1]
     found, low = FOUND.boxes * FACTOR
 
     def edges(panel, box):
@@ -222,7 +233,7 @@ def test_detections_above_the_threshold_are_drawn_in_their_classs_colour():
 
 
 def test_ground_truth_is_dashed_in_its_classs_colour_on_both_pictures():
-    (colour,) = class_colours([(Original(7, noise(0), TRUTH), [])]).values()
+    colour = class_colour(0)
     left, _, right, bottom = (int(side) * FACTOR for side in TRUTH.boxes[0])
     for picture in (noise(0), noise(1)):
         edge = panel_of(picture, sheet(found=NOTHING))[bottom, left + 2 : right - 1]
@@ -246,13 +257,13 @@ def test_pictures_without_objects_or_names_can_be_shown():
         original.picture, objects([[0, 0, 699, 20]], [9], [0.9]), 24, math.inf, math.nan
     )
     row = original, [coded]
-    image = Sheet([("baseline", "uncompressed")], [], class_colours([row]), 0.5).draw([row])
+    image = Sheet([("baseline", "uncompressed")], [], 0.5).draw([row])
     assert image.width > 1400
 
 
 def test_sheets_of_several_rows_are_as_wide_and_higher():
     row = Original(7, noise(0), TRUTH), [CodedPicture(noise(1), FOUND, 0.1, 30.0, 50.0)]
-    drawing = Sheet([("J-FT", "codec")], ["cat", "dog"], class_colours([row]), 0.5)
+    drawing = Sheet([("J-FT", "codec")], ["cat", "dog"], 0.5)
     one, three = drawing.draw([row]), drawing.draw([row] * 3)
     assert three.width == one.width
     assert three.height >= one.height + 2 * 384
@@ -265,7 +276,7 @@ def with_maps(shows, *densities):
         for d in densities
     ]
     row = Original(7, noise(0), NOTHING), coded
-    drawing = Sheet([("J-FT", "codec")] * len(coded), [], {}, 0.5, shows)
+    drawing = Sheet([("J-FT", "codec")] * len(coded), [], 0.5, shows)
     return np.array(drawing.draw([row]))
 
 
@@ -310,7 +321,7 @@ def test_the_scale_of_flat_and_narrow_pictures_is_not_cut():
     for size in ((20, 700), (700, 20)):
         picture = np.zeros((*size, 3), np.uint8)
         coded = CodedPicture(picture, NOTHING, 1, 30.0, 50.0, BitMap(np.ones(size), 0.0))
-        drawing = Sheet([("J-FT", "codec")], [], {}, 0.5, ["bits", "difference"])
+        drawing = Sheet([("J-FT", "codec")], [], 0.5, ["bits", "difference"])
         image = np.array(drawing.draw([(Original(7, picture, NOTHING), [coded])]))
         assert shows_whole(scale_bar(BitScale([np.ones(size)]), size), image)
         assert (image[:, :MARGIN] == WHITE).all()

@@ -184,12 +184,11 @@ def write_sheets(
     """A sheet per picture and the overview; their paths."""
     from detectron2.data import MetadataCatalog
 
-    from codec_det.pictures.visualization import Sheet, class_colours, save_sheet
-    from codec_det.runs import column_headings
+    from codec_det.pictures.headings import column_headings
+    from codec_det.pictures.visualization import Sheet, save_sheet
 
     names = MetadataCatalog.get(runs[0].dataset).get("thing_classes", [])
-    colours = class_colours(rows)
-    sheet = Sheet(column_headings(runs), names, colours, args.score_threshold, args.show)
+    sheet = Sheet(column_headings(runs), names, args.score_threshold, args.show)
     paths = []
     for row in rows:
         paths.append(args.output_dir / f"image_{row[0].image_id}.png")

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DatasetError
-from ..evaluation.objects import Objects
-from ..pictures.visualization import Sheet, class_colours
+from ..evaluation.objects import NOTHING, Objects
+from ..pictures.visualization import Sheet
 from ..runs import CodedPicture, Original
 
 
@@ -91,29 +91,16 @@ class DetectionSheet(Sheet):
     """Draws one decoded picture at a time, with what was found in it: there is no original.
 
     Args:
-        categories: of a :class:`.receiver.Receiver`; each has one colour throughout.
+        categories: of a :class:`.receiver.Receiver`.
         threshold: detections of lower scores are not drawn.
     """
 
     def __init__(self, categories: Sequence[dict[str, Any]], threshold: float) -> None:
-        names = [category["name"] for category in categories]
-        each = _blank(np.zeros((1, 1, 3), np.uint8), np.arange(len(names)))
-        super().__init__([], names, class_colours([(each, ())]), threshold)
+        super().__init__([], [category["name"] for category in categories], threshold)
 
     def draw_one(self, picture: np.ndarray, found: Objects) -> Image.Image:
         """The picture (H, W, 3), uint8 RGB, enlarged if small, with boxes, names and scores."""
         unknown = math.nan
-        cell = self._coded(CodedPicture(picture, found, unknown, unknown, unknown), _blank(picture))
+        original = Original(0, picture, NOTHING)
+        cell = self._coded(CodedPicture(picture, found, unknown, unknown, unknown), original)
         return self._panel(cell, self._column_width([replace(cell, caption="")]))
-
-
-def _blank(picture: np.ndarray, classes: Sequence[int] | np.ndarray = ()) -> Original:
-    """A picture and boxes without extent."""
-    count = len(classes)
-    truth = Objects(
-        np.zeros((count, 4)),
-        np.asarray(classes, np.int64),
-        np.ones(count),
-        np.zeros(count, dtype=bool),
-    )
-    return Original(0, picture, truth)

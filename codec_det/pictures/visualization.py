@@ -23,6 +23,7 @@ from __future__ import annotations
 import colorsys
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -69,19 +70,17 @@ TITLE_SIZE = 18
 SWATCH = 22
 
 
-def class_colours(rows: Sequence[tuple[Original, Sequence[CodedPicture]]]) -> dict[int, Colour]:
-    """A colour for each class: those in the pictures first, then those only found in them.
+@lru_cache
+def class_colour(number: int) -> Colour:
+    """The colour of a class by its place in the data set: the same in every picture of it.
 
     The first get chosen colours, further ones hues a golden section apart.
     """
-    there = {c for original, _ in rows for c in original.truth.classes.tolist()}
-    found = {c for _, coded in rows for each in coded for c in each.found.classes.tolist()}
-    classes = [*sorted(there), *sorted(found - there)]
-    colours = list(CLASS_COLOURS)
-    for number in range(len(classes) - len(colours)):
-        red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.45, 1.0)
-        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
-    return dict(zip(classes, colours, strict=False))
+    if number < len(CLASS_COLOURS):
+        return CLASS_COLOURS[number]
+    hue = (number - len(CLASS_COLOURS)) * 0.618034 % 1
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.45, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 class Sheet:
@@ -93,7 +92,6 @@ class Sheet:
     Args:
         headings: title and subtitle of each run's column.
         class_names: by contiguous class.
-        colours: of every class that is drawn.
         threshold: detections of lower scores are not drawn.
         shows: kinds of rows, in the order to draw them: "pictures", "bits" (those of
             :attr:`Coded.bit_map`), "difference".
@@ -103,7 +101,6 @@ class Sheet:
         self,
         headings: Sequence[tuple[str, str]],
         class_names: Sequence[str],
-        colours: dict[int, Colour],
         threshold: float,
         shows: Sequence[str] = ("pictures",),
     ) -> None:
@@ -111,7 +108,6 @@ class Sheet:
         self.headings = [first, *headings]
         self.shows = shows
         self.class_names = class_names
-        self.colours = colours
         self.threshold = threshold
 
     def draw(self, rows: Sequence[tuple[Original, Sequence[CodedPicture]]]) -> Image.Image:
@@ -202,7 +198,7 @@ class Sheet:
     ) -> None:
         # Detections come by falling score: the best ends on top.
         for box, number in reversed(list(zip(boxes, objects.classes.tolist(), strict=True))):
-            colour = self.colours[number]
+            colour = class_colour(number)
             if dashed:
                 dashed_rectangle(draw, box, colour)
             else:
@@ -223,7 +219,7 @@ class Sheet:
         for i in order:
             placed.append(place_label(boxes[i], label_size(cell.labels[i]), panel_size, placed))
         for i, label in reversed(list(zip(order, placed, strict=True))):
-            draw.rectangle(label, fill=self.colours[int(cell.labelled.classes[i])])
+            draw.rectangle(label, fill=class_colour(int(cell.labelled.classes[i])))
             middle = (label[0] + label[2]) / 2, (label[1] + label[3]) / 2
             draw.text(middle, cell.labels[i], fill=BLACK, font=font(LABEL_SIZE), anchor="mm")
 
@@ -248,7 +244,7 @@ class Sheet:
         dashed_rectangle(draw, swatches[0], GREY)
         draw.rectangle(swatches[1], outline=GREY, width=LINE_WIDTH)
         for swatch, number in zip(swatches[2:], sorted(shown), strict=True):
-            draw.rectangle(swatch, fill=self.colours[number], outline=GREY)
+            draw.rectangle(swatch, fill=class_colour(number), outline=GREY)
         for (x, y), text in zip(corners, texts, strict=True):
             draw.text((x + SWATCH + 6, y + LINE / 2), text, BLACK, font(TEXT_SIZE), anchor="lm")
         return legend

@@ -86,6 +86,18 @@ def name_points(points: Sequence[dict[str, Any]]) -> list[str]:
     return [", ".join(_name_value(key, point[key]) for key in keys) for point in points]
 
 
+def name_differences(points: Sequence[dict[str, Any]]) -> list[str]:
+    """Each by its quality, and by all else that differs where it matters; "" of no codec."""
+    keys = ["QUALITY"]
+    for key in points[0]:
+        values = {str(point[key]) for point in points if point[key] is not None}
+        keys += [key] if len(values) > 1 and key != "QUALITY" else []
+    return [
+        ", ".join(_name_value(key, point[key]) for key in keys if point[key] is not None)
+        for point in points
+    ]
+
+
 def _name_value(key: str, value: Any) -> str:
     if key == "QUALITY":
         return "" if value is None else f"quality {value:g}"

@@ -10,7 +10,7 @@ import base64
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,7 @@ from PIL import Image
 
 from ..evaluation.objects import Objects
 from ..pictures.colour_scales import BitScale
-from ..pictures.drawing import Colour
-from ..pictures.visualization import class_colours
+from ..pictures.visualization import class_colour
 from ..runs import CodedPicture, Original
 from .wording import DASH, TIMES
 
@@ -62,8 +61,8 @@ class Gallery:
             "threshold": THRESHOLD,
             "scale": self._scale_legend(),
             "classes": [
-                (class_name(self.class_names, number), _css(colour))
-                for number, colour in sorted(self._colours().items())
+                (class_name(self.class_names, number), _css(class_colour(number)))
+                for number in self._classes()
             ],
             "pictures": [
                 {"width": o.picture.shape[1], "height": o.picture.shape[0], "image_id": o.image_id}
@@ -98,7 +97,7 @@ class Gallery:
         """Every picture's size and layers, as the page's script takes them."""
         if not self.rows or not self.names:
             return []
-        drawing = _Drawing(self.class_names, self._colours(), self._scale())
+        drawing = _Drawing(self.class_names, self._scale())
         return [
             {
                 "width": original.picture.shape[1],
@@ -115,12 +114,11 @@ class Gallery:
         maps = [one.bit_map for _, coded in self.rows for one in coded]
         return BitScale([bit_map.density for bit_map in maps if bit_map is not None])
 
-    def _colours(self) -> dict[int, Colour]:
-        drawn = [
-            (original, [replace(one, found=one.found.above(THRESHOLD)) for one in coded])
-            for original, coded in self.rows
-        ]
-        return class_colours(drawn)
+    def _classes(self) -> list[int]:
+        """Those that are drawn in any picture."""
+        drawn = [original.truth for original, _ in self.rows]
+        drawn += [one.found.above(THRESHOLD) for _, coded in self.rows for one in coded]
+        return sorted({number for objects in drawn for number in objects.classes.tolist()})
 
 
 def class_name(names: Sequence[str], number: int) -> str:
@@ -133,7 +131,6 @@ class _Drawing:
     """How layers are made."""
 
     class_names: Sequence[str]
-    colours: dict[int, Colour]
     scale: BitScale
 
     def layers(
@@ -176,7 +173,7 @@ class _Drawing:
             {
                 "place": [round(side, 1) for side in place],
                 "truth": truth,
-                "colour": _css(self.colours[number]),
+                "colour": _css(class_colour(number)),
                 "label": self._label(number, score, truth) if labelled else "",
             }
             for place, number, score in parts
