@@ -55,7 +55,7 @@ format: $(STAMP) ## apply ruff's formatter and safe fixes
 	$(BIN)/ruff format .
 
 # How codec_det/weights/ was made: about 20 minutes on two cores.
-TRAIN := $(BIN)/python tools/train_net.py --config-file
+TRAIN := $(BIN)/python tools/train_net.py --overwrite --config-file
 EXPORT := $(BIN)/python tools/export_codec.py --half
 SHAPES := output/weights
 weights: $(STAMP) ## train the embedded data set's detector and codecs anew

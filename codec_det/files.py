@@ -1,14 +1,25 @@
-"""Files that are either complete or absent."""
+"""Files that are either complete or absent, and lines that are."""
 
 from __future__ import annotations
 
+import errno
+import json
+import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from .errors import CodecDetError, ConfigError
+
+logger = logging.getLogger(__name__)
+
+UNWRITABLE = frozenset(
+    {*(errno.ENOSPC, errno.EDQUOT, errno.EFBIG), *(errno.EIO, errno.EROFS, errno.ESTALE)}
+)
+"""Numbers of errors of a file system that is full, broken or read-only."""
 
 
 @contextmanager
@@ -64,3 +75,85 @@ def check_writable(folder: Path, option: str) -> None:
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
         reason = "no permission" if there.is_dir() else f"'{there}' is no folder"
         raise ConfigError(f"{option} '{folder}' is not writable ({reason}): choose another")
+
+
+@contextmanager
+def check_written(folder: Path) -> Iterator[None]:
+    """Within it, a file system that cannot be written to is an error of ``folder``.
+
+    Raises:
+        CodecDetError: saying why it cannot.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise CodecDetError(
+            f"cannot write to '{folder}' ({error.strerror}): make room in it, then go on with "
+            "--resume"
+        ) from None
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a file of JSON lines, whole, in one write; its end is repaired before.
+
+    Raises:
+        CodecDetError: if it cannot be written; the file is then as it was.
+    """
+    try:
+        with _open_for_lines(path) as descriptor:
+            end = os.fstat(descriptor).st_size
+            content = f"{line}\n".encode()
+            try:
+                written = os.write(descriptor, content)
+                if written < len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                os.ftruncate(descriptor, end)
+                raise
+    except OSError as error:
+        raise CodecDetError(f"cannot append to '{path}' ({error.strerror or error})") from None
+
+
+def repair_last_line(path: Path) -> None:
+    """Make a file of JSON lines end with a whole one, after a writer was killed in the middle.
+
+    A line that lacks its end alone gets it; one cut short is removed, with a warning.
+
+    Raises:
+        CodecDetError: if it cannot be written.
+    """
+    try:
+        if path.exists():
+            with _open_for_lines(path):
+                pass
+    except OSError as error:
+        raise CodecDetError(f"cannot write '{path}' ({error.strerror or error})") from None
+
+
+@contextmanager
+def _open_for_lines(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        # Some file systems have no locks; then a writer beside this one may be mistaken for dead.
+        with suppress(OSError):
+            flock(descriptor, LOCK_EX)
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            _end_last_line(path, descriptor)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _end_last_line(path: Path, descriptor: int) -> None:
+    content = path.read_bytes()
+    start = content.rfind(b"\n") + 1
+    try:
+        json.loads(content[start:])
+    except ValueError:
+        logger.warning("%s: its last line was cut short and is removed", path)
+        os.ftruncate(descriptor, start)
+    else:
+        os.write(descriptor, b"\n")

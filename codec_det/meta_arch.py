@@ -65,6 +65,8 @@ class CodecDetector(nn.Module):
         self.distortion_weight = distortion_weight
         self.image_format = image_format
         self.test_size = test_size
+        # Trained so far, where the weights are a checkpoint of the run that goes on.
+        self.iteration: int | None = None
         # Σ bits and Σ pixels of the last training batch, latents rounded; no gradient.
         self.batch_rate: tuple[Tensor, int] | None = None
         codec.set_trainable(regime.codec_parts)

@@ -26,12 +26,11 @@ from .evaluation.results import RESULTS_FILE, Record, changed_keys, describe_reg
 from .meta_arch import CodecDetector
 from .pixels import to_codec
 from .regimes import Regime
+from .run_folder import CHECKPOINT_TAG, CONFIG_FILE
 from .training.trainer import as_evaluated, load_chain
 
 if TYPE_CHECKING:
     from .pictures.bit_map import BitMap
-
-CONFIG_FILE, CHECKPOINT_TAG = "config.yaml", "last_checkpoint"
 
 
 @dataclass(frozen=True)

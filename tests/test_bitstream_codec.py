@@ -19,7 +19,7 @@ from codec_det.data.register import register_datasets
 from codec_det.data.shapes import scenes
 from codec_det.errors import BitstreamError, ConfigError, WeightsError
 from codec_det.pixels import to_uint8
-from codec_det.training.trainer import evaluate
+from codec_det.training.trainer import Trainer, load_chain
 from tests.test_train_net import command, equal, weights
 from tools.train_net import main
 
@@ -224,7 +224,7 @@ def codec_file(path, codec):
 def evaluate_files(tiny_cfg, tiny_set, path, *opts):
     cfg = tiny_cfg(*tiny_set, "MODEL.CODEC.BITSTREAM", True, "MODEL.CODEC.WEIGHTS", path, *opts)
     register_datasets(cfg)
-    return cfg, evaluate(cfg)["rate"]
+    return cfg, Trainer.test(cfg, load_chain(cfg))["rate"]
 
 
 def test_evaluation_reports_real_and_estimated_bits(tiny_cfg, tiny_set, tmp_path, caplog):
@@ -252,9 +252,9 @@ def test_evaluation_reports_real_and_estimated_bits(tiny_cfg, tiny_set, tmp_path
         assert rate[f"{stage}_ms"] == pytest.approx(mean)
         assert rate[f"{stage}_ms"] > 0
 
-    estimated = evaluate(
-        tiny_cfg(*tiny_set, "MODEL.CODEC.WEIGHTS", path, *name, "OUTPUT_DIR", str(tmp_path / "2"))
-    )
+    output = ("OUTPUT_DIR", str(tmp_path / "2"))
+    cfg_2 = tiny_cfg(*tiny_set, "MODEL.CODEC.WEIGHTS", path, *name, *output)
+    estimated = Trainer.test(cfg_2, load_chain(cfg_2))
     assert estimated["rate"]["bpp"] == pytest.approx(rate["bpp_estimated"], rel=1e-3)
     assert estimated["rate"]["psnr"] == pytest.approx(rate["psnr"], abs=0.05)
     assert "bpp_estimated" not in estimated["rate"]

@@ -15,7 +15,7 @@ from detectron2.utils.file_io import PathManager
 
 import codec_det
 from codec_det.codec import build_codec
-from codec_det.errors import WeightsError
+from codec_det.errors import CodecDetError, WeightsError
 from codec_det.training.checkpoint import ChainCheckpointer, load_codec_weights, read_checkpoint
 
 FACTORIZED = "bmshj2018-factorized"
@@ -483,8 +483,17 @@ def test_saved_chain_is_whole_tagged_and_resumable(chain, tmp_path):
     assert_same(target, source.state_dict())
 
 
-@pytest.mark.parametrize("error", [OSError("No space left on device"), KeyboardInterrupt()])
-def test_interrupted_save_leaves_the_previous_checkpoint(chain, tmp_path, monkeypatch, error):
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [
+        (OSError(28, "No space left"), CodecDetError, r"model_000000\d\.pth' \(No space left\)"),
+        (RuntimeError("unexpected pos 64 vs 0"), CodecDetError, "unexpected pos 64 vs 0"),
+        (KeyboardInterrupt(), KeyboardInterrupt, None),
+    ],
+)
+def test_interrupted_save_leaves_the_previous_checkpoint(
+    chain, tmp_path, monkeypatch, error, raised, message
+):
     model = chain(1)
     save(model, tmp_path, "model_0000001", iteration=1)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
@@ -495,9 +504,9 @@ def test_interrupted_save_leaves_the_previous_checkpoint(chain, tmp_path, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr("fvcore.common.checkpoint.torch.save", cut_off)
-        with pytest.raises(type(error)):
+        with pytest.raises(raised, match=message):
             save(model, tmp_path, "model_0000002", iteration=2)
-        with pytest.raises(type(error)):
+        with pytest.raises(raised, match=message):
             save(model, tmp_path, "model_0000001", iteration=1)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 

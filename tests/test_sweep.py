@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from codec_det.sweep.lock import locked
+from codec_det.lock import locked
 from codec_det.sweep.state import states_of
 from tests.conftest import CONFIGS
 from tests.sweeps import (
@@ -190,10 +190,10 @@ def test_a_run_that_leaves_no_result_has_failed(study_file, stand_in, capsys):
 
 def test_two_sweeps_in_one_folder(study_file, stand_in, capsys):
     out = study_file.parent / "out"
-    with locked(out):
+    with locked(out, "output_dir"):
         assert main([str(study_file)]) == 2
     error = capsys.readouterr().err
-    assert f"error: another sweep works in output_dir '{out}' (process {os.getpid()} on" in error
+    assert f"error: another program works in output_dir '{out}' (process {os.getpid()} on" in error
     assert stand_in.calls() == []
     assert main([str(study_file)]) == 0
 

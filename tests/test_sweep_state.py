@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from codec_det.config_differences import PLACES_AND_SPEED
 from codec_det.rate_accuracy.records import read_results
 from codec_det.sweep.duration import estimated_seconds, measured_seconds
 from codec_det.sweep.progress import Progress
-from codec_det.sweep.state import PLACES_AND_SPEED, Status, make_room, states_of
+from codec_det.sweep.state import Status, make_room, states_of
 from tests.sweeps import THEN, finish, interrupt, make_configs, points_of, study_of, write_study
 
 

@@ -17,7 +17,7 @@ from codec_det.data.shapes import generate
 from codec_det.pictures.picture_choice import at_random, by_ids, evenly
 from codec_det.runs import code_pictures, open_run
 from codec_det.training.checkpoint import ChainCheckpointer
-from codec_det.training.trainer import evaluate, load_chain
+from codec_det.training.trainer import Trainer, load_chain
 from tools import visualize as tool
 
 
@@ -108,7 +108,7 @@ def test_figures_are_those_of_the_evaluation(runs, capsys, by_files):
     run = open_run(runs.paths[1])
     assert run.cfg.MODEL.CODEC.BITSTREAM is by_files
     register_datasets(run.cfg)
-    evaluate(run.cfg, resume=True)
+    Trainer.test(run.cfg, load_chain(run.cfg, resume=True))
     with (run.folder / "inference" / runs.dataset / "per_image.csv").open() as file:
         rows = list(csv.DictReader(file))
     coded = list(code_pictures(run, evenly(runs.dataset, 4)))

@@ -5,9 +5,11 @@ Each point is one run of tools/train_net.py, in a folder of its own below the st
 its console is there in console.txt. Points that are done are not run again, so that the same
 command goes on after an interruption, in the middle of a training from its last checkpoint. A point
 whose config has changed, or that starts from weights newer than it, is run again, and its earlier
-folder is renamed to <point>.old-<time>. All configs are checked before the first point runs.
-Points that fail are tried again, and reported at the end; the others run all the same, and the exit
-status is then 1. codec_det/sweep/study.py says what the YAML may have.
+folder is renamed to <point>.old-<time>; where keys of evaluation alone have changed (DATASETS.TEST,
+MODEL.CODEC.BITSTREAM, ..._TEST), its weights are evaluated again, not trained again. All configs
+are checked before the first point runs. Points that fail are tried again, and reported at the end;
+the others run all the same, and the exit status is then 1. codec_det/sweep/study.py says what the
+YAML may have.
 
 With --address, points run on the machines of a Ray cluster, as many at a time as there is room for:
 one GPU each (or num_gpus) and one core. Points of a lost machine are run on others. The current
@@ -82,7 +84,7 @@ def sweep(args: argparse.Namespace) -> int:
     Raises:
         CodecDetError: if something is wrong with anything but a point.
     """
-    from codec_det.sweep.lock import locked
+    from codec_det.lock import locked
     from codec_det.sweep.overview import summary, table
     from codec_det.sweep.points import check_data, expand, read_overrides
     from codec_det.sweep.progress import Progress
@@ -97,7 +99,7 @@ def sweep(args: argparse.Namespace) -> int:
         progress = Progress(points, states_of(points))
         print(table(progress), summary(progress), sep="\n\n")
         return 0
-    with locked(study.output_dir) as lock_file:
+    with locked(study.output_dir, "output_dir") as lock_file:
         # Not before: another sweep may have just done some.
         progress = Progress(points, states_of(points))
         print(summary(progress))

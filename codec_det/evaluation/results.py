@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import platform
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -25,6 +24,7 @@ from ..codec.conventional import ConventionalCodec
 from ..codec.names import CONVENTIONAL
 from ..config import flatten, get_codec_det_cfg
 from ..errors import CodecDetError
+from ..files import append_line
 from ..meta_arch import CodecDetector
 
 logger = logging.getLogger(__name__)
@@ -32,15 +32,6 @@ logger = logging.getLogger(__name__)
 RESULTS_FILE = "results.jsonl"
 SET_ASIDE = ".old-"
 """In the names of run folders whose results were replaced: <run>.old-<time>."""
-
-PLACES_AND_SPEED = frozenset(
-    {
-        *("OUTPUT_DIR", "DATASETS.ROOT", "MODEL.CODEC.CACHE", "MODEL.CODEC.CACHE_GB"),
-        *("MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "CUDNN_BENCHMARK"),
-        "MODEL.CODEC.CHECKPOINT_ACTIVATIONS",
-    }
-)
-"""Config keys whose values make no other results."""
 
 Record = dict[str, Any]
 
@@ -83,7 +74,7 @@ def build_record(
             "distortion_weight": codec.DISTORTION_WEIGHT,
             "weights": cfg.MODEL.WEIGHTS,
             "weights_sha256": weights_sha256_of(model),
-            "iteration": _iteration(cfg),
+            "iteration": _iteration(cfg, model),
             "seed": cfg.SEED,
             "config": changed_keys(cfg),
             "versions": {
@@ -123,22 +114,21 @@ def _conventional(codec: Codec) -> dict[str, Any]:
     return {"quality": own.quality, **own.identity, "command": own.command()}
 
 
-def _iteration(cfg: CfgNode) -> int | None:
-    """Iterations trained so far; None in evaluation alone."""
+def _iteration(cfg: CfgNode, model: CodecDetector) -> int | None:
+    """Iterations trained so far; None of weights that no run in OUTPUT_DIR has trained."""
     if not has_event_storage():
-        return None
+        return model.iteration
     # The storage counts from 0 while training, and one further when training has ended.
     return min(get_event_storage().iter + 1, cfg.SOLVER.MAX_ITER)
 
 
 def append_record(path: Path, record: Record) -> None:
-    """Append one line to a results file in a single write, so that writers at once do not mix."""
-    line = json.dumps(record, allow_nan=False) + "\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, line.encode())
-    finally:
-        os.close(descriptor)
+    """Append one line to a results file in a single write, so that writers at once do not mix.
+
+    Raises:
+        CodecDetError: if it cannot be written.
+    """
+    append_line(path, json.dumps(record, allow_nan=False))
 
 
 def read_records(path: Path) -> Iterator[Record]:
@@ -179,8 +169,12 @@ def weights_sha256_of(model: nn.Module) -> str:
 def changed_keys(cfg: CfgNode) -> dict[str, Any]:
     """Every config key whose value differs from codec_det's defaults, as {"A.B": value}."""
     defaults = dict(flatten(get_codec_det_cfg()))
-    missing = object()
-    return {key: value for key, value in flatten(cfg) if defaults.get(key, missing) != value}
+    return {
+        key: value
+        for key, value in flatten(cfg)
+        # Tuples have become lists in a config that was read from a run's folder.
+        if key not in defaults or _jsonable(defaults[key]) != _jsonable(value)
+    }
 
 
 def _jsonable(value: Any) -> Any:

@@ -14,7 +14,8 @@ from detectron2.data import MetadataCatalog
 
 from ..errors import CodecDetError
 from ..evaluation.objects import Objects
-from ..runs import CONFIG_FILE, Run
+from ..run_folder import CONFIG_FILE
+from ..runs import Run
 
 # detectron2's COCOEvaluator writes the first, our RateEvaluator the second.
 DETECTIONS_FILE, PICTURES_FILE = "coco_instances_results.json", "per_image.csv"

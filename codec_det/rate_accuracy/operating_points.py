@@ -9,7 +9,7 @@ from typing import Any
 
 from ..codec.names import LEARNED
 from ..config import flatten, get_codec_det_cfg
-from ..evaluation.results import PLACES_AND_SPEED
+from ..config_differences import PLACES_AND_SPEED
 from .records import Result
 
 _CODEC = "MODEL.CODEC."

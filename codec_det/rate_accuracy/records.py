@@ -17,7 +17,7 @@ from pathlib import Path
 from ..errors import CodecDetError
 from ..evaluation.metrics import METRICS, metric_of, recorded
 from ..evaluation.results import RESULTS_FILE, SET_ASIDE, Record, describe_regime, read_records
-from ..runs import CONFIG_FILE
+from ..run_folder import CONFIG_FILE
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from ..data.register import check_datasets, register_datasets
 from ..errors import CodecDetError
 from ..pictures.picture_choice import Entry, by_disagreement, check_files, evenly
 from ..rate_accuracy.curves import Curve
-from ..runs import CHECKPOINT_TAG, CodedPicture, Run, code_pictures, open_run, read_original
+from ..run_folder import CHECKPOINT_TAG
+from ..runs import CodedPicture, Run, code_pictures, open_run, read_original
 from .gallery import Gallery
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..rate_accuracy.records import Result
-from ..runs import CONFIG_FILE
+from ..run_folder import CONFIG_FILE
 from .points import run_name
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from .points import StudyPoint, as_words
+from .state import Status
 
 CONSOLE = "console.txt"
 GRACE_SECONDS = 5
@@ -64,10 +65,11 @@ class Outcome:
     seconds: float = 0.0
 
 
-def job_of(point: StudyPoint, train_net: Path, *, num_gpus: int | None, resume: bool) -> Job:
-    """The run of tools/train_net.py that makes a point."""
+def job_of(point: StudyPoint, train_net: Path, status: Status, *, num_gpus: int | None) -> Job:
+    """The run of tools/train_net.py that makes what is missing of a point."""
     words = [str(train_net), "--config-file", point.config_file]
-    words += ["--eval-only"] * point.evaluates + ["--resume"] * resume
+    words += ["--eval-only"] * (point.evaluates or status is Status.TO_EVALUATE)
+    words += ["--resume"] * (status is Status.INTERRUPTED)
     # Of 0 GPUs, the config says that it runs on the CPU.
     words += ["--num-gpus", str(num_gpus)] if num_gpus else []
     console = str((point.folder / CONSOLE).resolve())

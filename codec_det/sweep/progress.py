@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from .duration import estimated_seconds, in_words, measured_seconds
 from .points import StudyPoint
-from .state import State
+from .state import State, Status
 
 
 @dataclass
@@ -39,7 +39,10 @@ class Progress:
         for point in self.points:
             if self.states[point.name].done and point.name not in self._measured:
                 self._measured[point.name] = measured_seconds(point.folder)
-        return estimated_seconds(self.points, self._measured)
+        estimates = estimated_seconds(self.points, self._measured)
+        # What they took was their training.
+        evaluated = Status.TO_EVALUATE
+        return {n: s for n, s in estimates.items() if self.states[n].status is not evaluated}
 
     def time_left(self, at_a_time: int = 1) -> str:
         """What the points that are left will take, in words that say how much of it is known."""

@@ -19,6 +19,11 @@ from .state import State, Status, make_room, state_of
 WRONG_INPUT = 2
 """Exit status of tools/train_net.py for what a second attempt cannot mend."""
 
+_NOTES = {
+    Status.INTERRUPTED: "to be resumed",
+    Status.TO_EVALUATE: "to be evaluated again, not trained",
+}
+
 
 class Schedule:
     """Runs points on machines.
@@ -76,12 +81,13 @@ class Schedule:
         state = state_of(point, self._progress.states)
         moved = make_room(point, state)
         make_folder(point.folder, "output_dir")
-        resume = state.status is Status.INTERRUPTED
-        job = job_of(point, self._train_net, num_gpus=self._num_gpus, resume=resume)
+        job = job_of(point, self._train_net, state.status, num_gpus=self._num_gpus)
         self._attempts[point.name] += 1
         self._running.add(point.name)
         self._machines.submit(point.name, job)
-        notes = [self._machines.verb, *(["to be resumed"] if resume else [])]
+        notes = [self._machines.verb]
+        if state.status in _NOTES:
+            notes.append(_NOTES[state.status])
         if self._attempts[point.name] > 1:
             notes.append(f"attempt {self._attempts[point.name]}")
         if moved:

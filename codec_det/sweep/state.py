@@ -2,12 +2,12 @@
 
 A point is done when the newest record of each of its test sets has the config that the study gives
 it, after all of its iterations, and no point that it starts from is newer. Keys that say only where
-things are, or how fast they go, may differ, and a sweep's folder may have been moved.
+things are, or how fast they go, may differ, and a sweep's folder may have been moved. Where keys of
+evaluation alone differ, or a test set is new, what was trained is evaluated again.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -16,16 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import flatten, load_config
+from ..config_differences import differences, some, training_differences
 from ..errors import CodecDetError
-from ..evaluation.results import (
-    PLACES_AND_SPEED,
-    RESULTS_FILE,
-    SET_ASIDE,
-    Record,
-    changed_keys,
-    read_records,
-)
-from ..runs import CHECKPOINT_TAG, CONFIG_FILE
+from ..evaluation.results import RESULTS_FILE, SET_ASIDE, Record, changed_keys, read_records
+from ..run_folder import CHECKPOINT_TAG, CONFIG_FILE, has_run
 from .points import FINAL_WEIGHTS, StudyPoint
 
 
@@ -37,6 +31,8 @@ class Status(str, Enum):
     """Nothing that could be used."""
     INTERRUPTED = "interrupted"
     """There is a checkpoint to go on from."""
+    TO_EVALUATE = "to evaluate"
+    """Trained as it should be, but not evaluated so."""
     CHANGED = "changed"
     """Its folder is of another config."""
     STALE = "stale"
@@ -87,19 +83,43 @@ def state_of(point: StudyPoint, others: Mapping[str, State]) -> State:
 
 
 def _own_state(point: StudyPoint) -> State:
-    records = _newest_records(point)
-    if records:
-        wanted = changed_keys(point.cfg)
-        keys = {key for record in records for key in _differences(wanted, record["config"])}
-        if keys:
-            return State(Status.CHANGED, _some(keys))
-        time = max(datetime.fromisoformat(record["time"]) for record in records)
-        finished = all(record["iteration"] == _iterations(point) for record in records)
-        if finished and len(records) == len(set(point.cfg.DATASETS.TEST)):
-            if point.prepares and not (point.folder / FINAL_WEIGHTS).is_file():
-                return State(Status.MISSING, f"no {FINAL_WEIGHTS}")
-            return State(Status.DONE, time=time)
+    every = _records(point)
+    newest = {record["dataset"]: record for record in every}
+    records = [newest[name] for name in dict.fromkeys(point.cfg.DATASETS.TEST) if name in newest]
+    wanted = changed_keys(point.cfg)
+    trained = _trained_as(point, wanted, every)
+    keys = {key for record in records for key in differences(wanted, record["config"])}
+    if trained and (keys or len(records) < len(set(point.cfg.DATASETS.TEST))):
+        return State(Status.TO_EVALUATE, some(keys or {"DATASETS.TEST"}), _time_of(trained))
+    if keys:
+        return State(Status.CHANGED, some(keys))
+    finished = all(record["iteration"] == _iterations(point) for record in records)
+    if finished and len(records) == len(set(point.cfg.DATASETS.TEST)):
+        if point.prepares and not (point.folder / FINAL_WEIGHTS).is_file():
+            return State(Status.MISSING, f"no {FINAL_WEIGHTS}")
+        time = _time_of(trained) if trained else max(_time_of(record) for record in records)
+        return State(Status.DONE, time=time)
     return _unfinished_state(point)
+
+
+def _trained_as(point: StudyPoint, wanted: dict[str, Any], records: list[Record]) -> Record | None:
+    """The first record of the final weights in the folder, if they are what the study wants."""
+    weights_are_there = all(
+        (point.folder / name).is_file() for name in (CHECKPOINT_TAG, FINAL_WEIGHTS)
+    )
+    if point.evaluates or not weights_are_there or not records:
+        return None
+    last = records[-1]
+    if last["iteration"] != _iterations(point) or training_differences(wanted, last["config"]):
+        return None
+    # Evaluating them again makes them no newer.
+    checksum = last.get("weights_sha256")
+    alike = (record for record in records if checksum == record.get("weights_sha256"))
+    return next(alike) if checksum else last
+
+
+def _time_of(record: Record) -> datetime:
+    return datetime.fromisoformat(record["time"])
 
 
 def _unfinished_state(point: StudyPoint) -> State:
@@ -110,9 +130,9 @@ def _unfinished_state(point: StudyPoint) -> State:
         cfg = load_config(str(config_file), [])
     except CodecDetError:
         return State(Status.CHANGED, f"unreadable {CONFIG_FILE}")
-    keys = _differences(dict(flatten(point.cfg)), dict(flatten(cfg)))
+    keys = differences(dict(flatten(point.cfg)), dict(flatten(cfg)))
     if keys:
-        return State(Status.CHANGED, _some(keys))
+        return State(Status.CHANGED, some(keys))
     began = datetime.fromtimestamp(config_file.stat().st_mtime, timezone.utc)
     return State(Status.INTERRUPTED, time=began)
 
@@ -121,46 +141,14 @@ def _iterations(point: StudyPoint) -> int | None:
     return None if point.evaluates else point.cfg.SOLVER.MAX_ITER
 
 
-def _newest_records(point: StudyPoint) -> list[Record]:
-    """The newest record of each test set, as far as there are any.
-
-    Of a point that trains, evaluations alone do not count: they may be of other weights.
-    """
-    newest: dict[str, Record] = {}
+def _records(point: StudyPoint) -> list[Record]:
+    """Records of a point, oldest first; of one that trains, those of its own weights."""
     path = point.folder / RESULTS_FILE
-    for record in read_records(path) if path.exists() else ():
-        if point.evaluates or record["iteration"] is not None:
-            newest[record["dataset"]] = record
-    return [newest[name] for name in dict.fromkeys(point.cfg.DATASETS.TEST) if name in newest]
-
-
-def _differences(wanted: dict[str, Any], found: dict[str, Any]) -> set[str]:
-    """Config keys whose values make results differ."""
-    missing = object()
-    wanted, found = _comparable(wanted), _comparable(found)
-    return {
-        key
-        for key in wanted.keys() | found.keys()
-        if wanted.get(key, missing) != found.get(key, missing)
-    }
-
-
-def _comparable(config: dict[str, Any]) -> dict[str, Any]:
-    """What results depend on; paths to other points are relative to the folder of all points."""
-    prefix = f"{Path(config.get('OUTPUT_DIR', '')).parent}/"
-    # As files have it: lists, no tuples.
-    config = json.loads(json.dumps(config))
-    return {
-        key: value.removeprefix(prefix) if isinstance(value, str) else value
-        for key, value in config.items()
-        if key not in PLACES_AND_SPEED
-    }
-
-
-def _some(keys: set[str], limit: int = 3) -> str:
-    names = sorted(keys)
-    more = f", ... {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return [
+        record
+        for record in (read_records(path) if path.exists() else ())
+        if point.evaluates or record["iteration"] is not None
+    ]
 
 
 def make_room(point: StudyPoint, state: State) -> Path | None:
@@ -169,10 +157,8 @@ def make_room(point: StudyPoint, state: State) -> Path | None:
     Returns:
         What it is called now; None where there was nothing to keep.
     """
-    worth_keeping = (RESULTS_FILE, CHECKPOINT_TAG, FINAL_WEIGHTS)
-    if state.status is Status.INTERRUPTED or not any(
-        (point.folder / name).exists() for name in worth_keeping
-    ):
+    kept = (Status.INTERRUPTED, Status.TO_EVALUATE)
+    if state.status in kept or not has_run(point.folder):
         return None
     now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
     return point.folder.rename(f"{point.folder}{SET_ASIDE}{now}")

@@ -16,11 +16,13 @@ from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 from fvcore.common.checkpoint import _IncompatibleKeys, _strip_prefix_if_present
 from iopath.common.file_io import PathHandler
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..bitstream.model_file import parse_metadata
 from ..codec import Codec
 from ..codec.names import LEARNED
-from ..errors import WeightsError
+from ..errors import CodecDetError, WeightsError
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,10 @@ class _PackagedWeights(PathHandler):
 PathManager.register_handler(_PackagedWeights(), allow_override=True)
 
 
+class MisfitError(WeightsError):
+    """Weights of another model than the config's."""
+
+
 class ChainCheckpointer(DetectionCheckpointer):
     """detectron2's checkpointer for a :class:`codec_det.CodecDetector`.
 
@@ -55,21 +61,36 @@ class ChainCheckpointer(DetectionCheckpointer):
     its final name only when it is complete.
 
     Args:
-        strict: every detector weight must be found, as evaluation needs; training may start from a
-            backbone alone or with another number of classes.
+        strict: every detector weight must be found, as evaluation and going on need; training may
+            start from a backbone alone or with another number of classes.
+
+    Attributes:
+        loaded: the file that was loaded last.
     """
 
     def __init__(self, *args: Any, strict: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.strict = strict
         self.found_codec = False
+        self.loaded = ""
 
     def save(self, name: str, **kwargs: Any) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            CodecDetError: if it cannot be written; those before it are as they were.
+        """
         try:
             super().save(f".{name}.partial", **kwargs)
-        except BaseException:
+        except (OSError, RuntimeError) as error:
+            # PyTorch has an error of its own for what its writer meets when it closes the file.
+            kept = self.get_checkpoint_file() if self.has_checkpoint() else "none yet"
+            raise CodecDetError(
+                f"cannot write the checkpoint '{Path(self.save_dir, name)}.pth' "
+                f"({_cause(error)}): make room for it. Last checkpoint: {kept}"
+            ) from None
+        finally:
             Path(self.save_dir, f".{name}.partial.pth").unlink(missing_ok=True)
-            raise
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         partial = Path(self.save_dir, last_filename_basename)
@@ -85,10 +106,12 @@ class ChainCheckpointer(DetectionCheckpointer):
         """Like detectron2's; where the last checkpoint is damaged, the newest readable one serves.
 
         Raises:
-            WeightsError: if there are checkpoints and none can be read or fits.
+            WeightsError: if there are checkpoints and none can be read, or the newest does not fit.
         """
         if not (resume and self.has_checkpoint()):
             return self.load(path, checkpointables=[])
+        # Weights that do not fit would be left random.
+        self.strict = True
         tagged = self.get_checkpoint_file()
         # Neither partial files nor exports of a codec or detector.
         others = [f for f in self.get_all_checkpoint_files() if Path(f).name.startswith("model_")]
@@ -96,16 +119,19 @@ class ChainCheckpointer(DetectionCheckpointer):
         for file in [tagged, *(f for f in others if f != tagged)]:
             try:
                 return self.load(file)
+            except MisfitError as error:
+                raise WeightsError(f"cannot go on from '{file}': {error}") from None
             except WeightsError as error:
                 logger.error("Cannot resume from %s: %s", file, error)
             except ValueError as error:
                 raise WeightsError(
                     f"cannot resume from '{file}' ({error}): another regime or optimizer wrote it. "
-                    "To start from its weights, set MODEL.WEIGHTS to it and leave out --resume"
+                    "To start from its weights, set MODEL.WEIGHTS to it, give another OUTPUT_DIR "
+                    "and leave out --resume"
                 ) from None
         raise WeightsError(
-            f"no checkpoint in '{self.save_dir}' can be read: delete the folder, or run without "
-            "--resume and with another OUTPUT_DIR"
+            f"no checkpoint in '{self.save_dir}' can be read: start over with --overwrite in place "
+            "of --resume, or with another OUTPUT_DIR"
         )
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -115,6 +141,7 @@ class ChainCheckpointer(DetectionCheckpointer):
             WeightsError: if it is missing, unreadable, or mostly made for another model.
         """
         self.found_codec = False
+        self.loaded = path
         try:
             return super().load(path, *args, **kwargs)
         except (AssertionError, FileNotFoundError) as error:
@@ -130,6 +157,7 @@ class ChainCheckpointer(DetectionCheckpointer):
             self._parsed_url_during_load = None
 
     def _load_file(self, filename: str) -> dict[str, Any]:
+        refuse_export(filename)
         try:
             checkpoint = super()._load_file(filename)
             self._convert_ndarray_to_tensor(checkpoint["model"])
@@ -175,22 +203,22 @@ class ChainCheckpointer(DetectionCheckpointer):
         other = [k for k in keys.missing_keys + keys.unexpected_keys if k.startswith("codec.")]
         keys.missing_keys[:] = missing
         if other and self.found_codec and self.model.codec.state_dict():
-            raise WeightsError(
+            raise MisfitError(
                 f"the weights hold another codec ({_some(other)}): set MODEL.CODEC.NAME, QUALITY, "
                 "N and M to those it was made with, or take the detector alone out of the file "
                 "with tools/export_codec.py --part detector"
             )
         unused = [*keys.unexpected_keys, *misfit]
         if 2 * len(unused) > count:
-            raise WeightsError(
+            raise MisfitError(
                 f"{len(unused)} of {count} tensors in the weights do not fit the model "
                 f"({_some(unused)}): they were made for another architecture"
             )
         if self.strict and (missing or misfit):
-            raise WeightsError(
+            raise MisfitError(
                 f"the weights lack {len(missing)} tensors of the model and {len(misfit)} differ in "
-                f"shape ({_some(missing + misfit)}): evaluation needs them all; check "
-                "MODEL.WEIGHTS and MODEL.ROI_HEADS.NUM_CLASSES"
+                f"shape ({_some(missing + misfit)}): evaluating and going on need them all; check "
+                "MODEL.WEIGHTS and the keys of the detector, MODEL.ROI_HEADS.NUM_CLASSES first"
             )
 
 
@@ -257,7 +285,9 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         WeightsError: if it is missing or unreadable.
     """
     try:
-        checkpoint = torch.load(PathManager.get_local_path(path), map_location="cpu")
+        local = PathManager.get_local_path(path)
+        refuse_export(local)
+        checkpoint = torch.load(local, map_location="cpu")
         if isinstance(checkpoint, dict):
             return checkpoint
     except FileNotFoundError:
@@ -268,6 +298,31 @@ def read_checkpoint(path: str) -> dict[str, Any]:
             "checkpoint"
         ) from None
     raise WeightsError(f"'{path}' holds a {type(checkpoint).__name__} instead of weights by name")
+
+
+def refuse_export(path: str) -> None:
+    """Raise :class:`WeightsError` for a model of tools/export_model.py: it is half a chain."""
+    if Path(path).suffix not in (".safetensors", ".onnx"):
+        return
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+        kind = parse_metadata(metadata.get("codec_det"), Path(path), None)["kind"]
+    except (SafetensorError, OSError, WeightsError):
+        return
+    missing = "a decoder" if kind == "encoder" else "an analysis transform"
+    raise WeightsError(
+        f"weights '{path}' are an exported {kind}, which has no {missing} to evaluate or train: "
+        "give the checkpoint of the run that it was exported from (with MODEL.CODEC.BITSTREAM True "
+        "the evaluation codes as it does); tools/detect.py runs an exported receiver"
+    )
+
+
+def _cause(error: BaseException) -> str:
+    """What the system said, where PyTorch says where in its source it was."""
+    system = error if isinstance(error, OSError) else error.__context__
+    reason = system.strerror if isinstance(system, OSError) else None
+    return reason or _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:

@@ -20,7 +20,10 @@ from detectron2.engine.defaults import create_ddp_model
 from detectron2.engine.train_loop import AMPTrainer, SimpleTrainer, TrainerBase
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventWriter, get_event_storage, has_event_storage
+from detectron2.utils.logger import setup_logger
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -29,8 +32,11 @@ from ..data.loader import build_test_loader, build_train_loader
 from ..evaluation.coco import FastCOCOEvaluator
 from ..evaluation.rate import RateEvaluator
 from ..evaluation.results import RESULTS_FILE, append_record, build_record
+from ..files import repair_last_line
 from ..meta_arch import CodecDetector
+from ..run_folder import check_resumable
 from .checkpoint import ChainCheckpointer, load_codec_weights
+from .launch import EXPECTED
 from .solver import build_optimizer
 from .target_rate import TargetRate
 
@@ -63,10 +69,37 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def resume_or_load(self, resume: bool = True) -> None:
+        """Load the weights and, to go on with a run, the state of its training.
+
+        Learning rates and the like are the config's, which may have changed since.
+
+        Raises:
+            CodecDetError: if they cannot be loaded, or more has been trained than the config wants.
+        """
+        hyperparameters = [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in self.optimizer.param_groups
+        ]
         super().resume_or_load(resume)
+        if self.start_iter:
+            check_resumable(self.cfg, self.start_iter)
+            self._set_hyperparameters(hyperparameters)
         if not self.checkpointer.found_codec:
             load_codec_weights(self.chain.codec, self.cfg)
         self.data_loader = build_train_loader(self.cfg, start=self.start_iter)
+
+    def _set_hyperparameters(self, groups: list[dict[str, Any]]) -> None:
+        self.scheduler.base_lrs = [group["initial_lr"] for group in groups]
+        rates = self.scheduler.get_lr()
+        for group, values, rate in zip(self.optimizer.param_groups, groups, rates, strict=True):
+            group.update({**values, "lr": rate})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        saved = state_dict["_trainer"]["optimizer"]["param_groups"]
+        # PyTorch takes over the state of any optimizer with as many parameters, and fails later.
+        if saved and saved[0].keys() != self.optimizer.state_dict()["param_groups"][0].keys():
+            raise ValueError(f"its optimizer is not SOLVER.OPTIMIZER {self.cfg.SOLVER.OPTIMIZER}")
+        super().load_state_dict(state_dict)
 
     def train(self) -> Any:
         """Train, evaluate, and return the results of the last evaluation on the main process."""
@@ -87,6 +120,7 @@ class Trainer(DefaultTrainer):
         return first + registered
 
     def build_writers(self) -> list[EventWriter]:
+        repair_last_line(Path(self.cfg.OUTPUT_DIR, "metrics.json"))
         return [*super().build_writers(), ChainMetricPrinter()]
 
     @classmethod
@@ -118,11 +152,13 @@ class Trainer(DefaultTrainer):
         with as_evaluated(chain, cfg):
             results = super().test(cfg, model, evaluators)
         if comm.is_main_process():
-            by_name = {cfg.DATASETS.TEST[0]: results} if len(cfg.DATASETS.TEST) == 1 else results
+            # detectron2 leaves out the name of a single set, and evaluates one named twice once.
+            names = set(cfg.DATASETS.TEST)
+            by_name = {cfg.DATASETS.TEST[0]: results} if len(names) == 1 else results
             path = Path(cfg.OUTPUT_DIR, RESULTS_FILE)
             for name, figures in by_name.items():
                 append_record(path, build_record(cfg, chain, name, figures))
-            logger.info("Results appended to %s", path)
+                logger.info("Results on %s appended to %s", name, path)
         return results
 
     def _divergence(self, error: FloatingPointError) -> str:
@@ -132,10 +168,11 @@ class Trainer(DefaultTrainer):
             for key, (value, _) in self.storage.latest().items()
             if "loss" in key and not math.isfinite(value)
         }
+        go_on = "continue from it with --resume" if kept else "start again"
         return (
             f"training diverged at iteration {self.iter}: {error}\n"
             f"Last good checkpoint: {kept or 'none yet'}. Lower SOLVER.BASE_LR or SOLVER.CODEC_LR"
-            f" and continue from it with --resume. {losses or ''}"
+            f" and {go_on}. {losses or ''}"
         ).rstrip()
 
 
@@ -183,19 +220,40 @@ def load_chain(cfg: CfgNode, *, resume: bool = False) -> CodecDetector:
     loaded = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     if not checkpointer.found_codec:
         load_codec_weights(model.codec, cfg)
+    if resume and "iteration" in loaded:
+        model.iteration = loaded["iteration"] + 1
+        logger.info("Weights: %s, iteration %d", checkpointer.loaded, model.iteration)
     adapted = loaded.get("trainer", {}).get("hooks", {}).get(TargetRate.__qualname__)
     if adapted:
         model.beta = adapted["beta"]
     return model
 
 
-def evaluate(cfg: CfgNode, *, resume: bool = False) -> dict[str, Any]:
-    """Evaluate the chain of a config, without training.
+def set_up(cfg: CfgNode, arguments: dict[str, Any]) -> None:
+    """Loggers and random generators of a process, as detectron2's ``default_setup`` has them.
+
+    The config is not written before its weights are loaded: they may not fit, and there may be the
+    config of an earlier run.
 
     Args:
-        resume: as of :func:`load_chain`.
+        arguments: of the command line, for the log.
     """
-    return Trainer.test(cfg, load_chain(cfg, resume=resume))
+    rank = comm.get_rank()
+    for name in ("fvcore", "detectron2", "codec_det"):
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name=name)
+    logging.getLogger(TrainerBase.__module__).addFilter(_is_unexpected)
+    logger.info("Rank of current process: %d. World size: %d", rank, comm.get_world_size())
+    logger.info("Environment info:\n%s", collect_env_info())
+    logger.info("Command line arguments: %s", arguments)
+    logger.info("Running with full config:\n%s", cfg.dump())
+    seed_all_rng(cfg.SEED + rank)
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not arguments["eval_only"]
+
+
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    """Whether a logged traceback is worth reading: others end in an error of one line."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, (*EXPECTED, OSError))
 
 
 class SeedIterations(HookBase):
