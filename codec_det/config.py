@@ -32,9 +32,13 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     cfg.MODEL.DETECTOR.META_ARCHITECTURE = "GeneralizedRCNN"
     # Whether the detector's weights train. False: they and its batch-norm statistics are frozen.
     cfg.MODEL.DETECTOR.TRAINABLE = False
+    # Those of its modules that train, by name, such as "roi_heads.box_head" or "backbone"; []: all.
+    cfg.MODEL.DETECTOR.TRAINABLE_PARTS = []
+    # Name of what trains, in records and curves; "": that of codec_det/regimes.py.
+    cfg.MODEL.REGIME = ""
 
     cfg.MODEL.CODEC = CfgNode()
-    # One of codec_det.codec.names.CODEC_NAMES: a learned codec, a conventional one (jpeg, hevc,
+    # One of the table in codec_det/codec/table.py: a learned codec, a conventional one (jpeg, hevc,
     # vvc, ...), or "identity", which codes nothing, at 24 bits per pixel.
     cfg.MODEL.CODEC.NAME = "bmshj2018-hyperprior"
     # Operating point 1 (lowest rate) to 8 (to 6 for cheng2020-*): sets widths and zoo weights. Of

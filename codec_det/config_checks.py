@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from detectron2.config import CfgNode
 
-from .bitstream.ids import CODEC_IDS, WITHOUT_BITSTREAM
 from .codec.conventional import picture_codec
-from .codec.names import CODEC_NAMES, CONVENTIONAL, LEARNED, METRICS, QUANTIZATIONS, max_quality
+from .codec.table import METRICS, QUANTIZATIONS, find_codec, learned_codecs
 from .config import flatten
 from .detector_check import check_detector
 from .errors import ConfigError
@@ -187,19 +186,22 @@ def _shown(value: Any) -> str:
 
 def _check_codec(cfg: CfgNode) -> None:
     codec = cfg.MODEL.CODEC
-    _one_of("MODEL.CODEC.NAME", codec.NAME, CODEC_NAMES)
+    try:
+        entry = find_codec(codec.NAME)
+    except ConfigError as error:
+        raise ConfigError(f"MODEL.CODEC.NAME is '{codec.NAME}': {error}") from None
     _one_of("MODEL.CODEC.METRIC", codec.METRIC, METRICS)
     _one_of("MODEL.CODEC.QUANTIZATION", codec.QUANTIZATION, QUANTIZATIONS)
     _check_operating_point(cfg)
-    if codec.M and codec.NAME.startswith("cheng2020"):
+    if codec.M and entry.is_learned and not entry.has_latent_width:
         raise ConfigError(f"MODEL.CODEC.M is {codec.M}, but {codec.NAME} has N alone: set M to 0")
-    if (codec.N or codec.M) and codec.WEIGHTS == "zoo" and codec.NAME in LEARNED:
+    if (codec.N or codec.M) and codec.WEIGHTS == "zoo" and entry.is_learned:
         raise ConfigError(
             "MODEL.CODEC.N and M make a codec the zoo has no weights for: set MODEL.CODEC.WEIGHTS "
             "to a file, or to '' to train from random weights"
         )
     regime = Regime.from_config(cfg)
-    if codec.NAME not in LEARNED and regime.codec_parts:
+    if not entry.is_learned and regime.codec_parts:
         raise ConfigError(
             f"MODEL.CODEC.TRAINABLE is {list(regime.codec_parts)}, but the codec '{codec.NAME}' "
             "has no encoder or decoder to train: choose a learned codec or set "
@@ -209,7 +211,8 @@ def _check_codec(cfg: CfgNode) -> None:
 
 def _check_operating_point(cfg: CfgNode) -> None:
     codec = cfg.MODEL.CODEC
-    if codec.NAME in CONVENTIONAL:
+    entry = find_codec(codec.NAME)
+    if entry.is_conventional:
         if codec.CACHE_GB <= 0:
             raise ConfigError(
                 f"MODEL.CODEC.CACHE_GB is {codec.CACHE_GB}: give more than 0, or set "
@@ -224,16 +227,16 @@ def _check_operating_point(cfg: CfgNode) -> None:
             f"MODEL.CODEC.SETTINGS are of conventional codecs, and {codec.NAME} is none: set it to "
             "'[]'"
         )
-    highest = max_quality(codec.NAME)
-    if not 1 <= codec.QUALITY <= highest:
+    if entry.widths and codec.QUALITY not in entry.widths:
         raise ConfigError(
-            f"MODEL.CODEC.QUALITY is {codec.QUALITY}: {codec.NAME} has qualities 1 to {highest}"
+            f"MODEL.CODEC.QUALITY is {codec.QUALITY}: {codec.NAME} has qualities "
+            f"{min(entry.widths)} to {max(entry.widths)}"
         )
-    if codec.BITSTREAM and codec.NAME in WITHOUT_BITSTREAM:
+    if codec.BITSTREAM and entry.no_files:
         raise ConfigError(
             f"MODEL.CODEC.BITSTREAM is set, but {codec.NAME} cannot be written to files "
-            f"({WITHOUT_BITSTREAM[codec.NAME]}): set it to False, or MODEL.CODEC.NAME to one of "
-            f"{', '.join(CODEC_IDS)}"
+            f"({entry.no_files}): set it to False, or MODEL.CODEC.NAME to one of "
+            f"{', '.join(learned_codecs(files=True))}"
         )
 
 

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 import time
@@ -23,9 +24,11 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-from .codec import Codec, Coded, build_codec
+from .codec.base import Codec, Coded
+from .codec.table import build_codec
+from .errors import ConfigError
 from .pixels import psnr, to_codec, to_detector, to_uint8
-from .regimes import Regime, freeze, keep_statistics
+from .regimes import Regime
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +73,7 @@ class CodecDetector(nn.Module):
         # Σ bits and Σ pixels of the last training batch, latents rounded; no gradient.
         self.batch_rate: tuple[Tensor, int] | None = None
         codec.set_trainable(regime.codec_parts)
-        if not regime.detector:
-            freeze(detector)
+        freeze(detector, regime)
         self.train(self.training)
 
     @classmethod
@@ -99,8 +101,7 @@ class CodecDetector(nn.Module):
     def train(self, mode: bool = True) -> CodecDetector:
         """Training mode for what trains; frozen codecs round, frozen statistics stay."""
         super().train(mode)
-        if not self.regime.detector:
-            keep_statistics(self.detector)
+        keep_statistics(self.detector, self.regime)
         return self
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
@@ -159,21 +160,32 @@ class CodecDetector(nn.Module):
             batched_inputs: as of :meth:`forward`, one per picture; their "image" is not looked at,
                 and any may be empty.
         """
-        inputs = []
-        for x, picture in zip(batched_inputs, decoded, strict=True):
-            height, width = picture.shape[-2:]
-            size = x.get("detector_size")
-            if size is None:
-                size = ResizeShortestEdge.get_output_shape(height, width, *self.test_size)
-            entry = {"height": height, "width": width, **x}
-            entry["image"] = to_detector(picture, self.image_format, tuple(size))
-            inputs.append(entry)
-        return self.detector(inputs)
+        pairs = zip(batched_inputs, decoded, strict=True)
+        return self.detector([self.detector_input(x, picture) for x, picture in pairs])
+
+    def detector_input(self, x: dict[str, Any], picture: Tensor) -> dict[str, Any]:
+        """What the detector is given for a decoded picture: the one place where the two meet.
+
+        Args:
+            x: entry of :meth:`forward`'s ``batched_inputs``.
+            picture: (3, H, W), RGB in [0, 1].
+
+        Returns:
+            ``x`` with "image" (3, h, w) in 0-255, of "detector_size", or of ``test_size`` where it
+            has none; and with "height" and "width", in which detections are returned.
+        """
+        height, width = picture.shape[-2:]
+        size = x.get("detector_size")
+        if size is None:
+            size = ResizeShortestEdge.get_output_shape(height, width, *self.test_size)
+        image = to_detector(picture, self.image_format, tuple(size))
+        return {"height": height, "width": width, **x, "image": image}
 
     def describe(self) -> str:
         """What trains, and the loss it trains for, in words."""
         trains = [f"codec {part}" for part in self.regime.codec_parts]
-        trains += ["detector"] if self.regime.detector else []
+        if self.regime.detector:
+            trains += [f"detector's {p}" for p in self.regime.detector_parts] or ["detector"]
         loss = "Σ detector losses"
         if self.regime.trains_rate:
             loss += f" + {self.beta:g}·bpp"
@@ -229,6 +241,38 @@ class CodecDetector(nn.Module):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+
+def freeze(detector: nn.Module, regime: Regime) -> None:
+    """Let exactly those parameters of a detector train that a regime trains.
+
+    Parameters that the detector itself has frozen stay so.
+
+    Raises:
+        ConfigError: if the regime names a part that the detector has not.
+    """
+    names = [name for name, _ in detector.named_modules()]
+    for part in regime.detector_parts:
+        if part not in names:
+            close = difflib.get_close_matches(part, names, n=1, cutoff=0) or names[:1]
+            raise ConfigError(
+                f"MODEL.DETECTOR.TRAINABLE_PARTS names '{part}', which the detector has not: did "
+                f"you mean {close[0]}?"
+            )
+    for name, parameter in detector.named_parameters():
+        if not regime.trains_detector(name):
+            parameter.requires_grad_(False)
+
+
+def keep_statistics(detector: nn.Module, regime: Regime) -> None:
+    """Put layers that behave by mode (batch norm, dropout) in eval mode where nothing trains.
+
+    Containers stay in training mode, because a detectron2 detector only returns losses there.
+    """
+    by_mode = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
+    for name, layer in detector.named_modules():
+        if isinstance(layer, by_mode) and not regime.trains_detector(name):
+            layer.eval()
 
 
 @META_ARCH_REGISTRY.register()

@@ -1,41 +1,67 @@
 """Regimes: which parts of the chain train. Everything else stays bit-identical.
 
-=========  ========================  ========  ======================================
-name       codec parts               detector  what it is for
-=========  ========================  ========  ======================================
-baseline   none                      no        off-the-shelf codec and detector
-T-FT       none                      yes       the codec cannot change
-C-FT       encoder, decoder          no        the detector cannot change
-J-FT       encoder, decoder          yes       both are yours
-E-FT       encoder                   no        fixed decoder 1: only the camera changes
-ET-FT      encoder                   yes       fixed decoder 2: camera and detector
-D-FT       synthesis                 no        receiver only; the bitstream is unchanged
-=========  ========================  ========  ======================================
-
-T-FT, C-FT, J-FT and the fixed-decoder variants are those of arXiv 2011.06409.
+The names are those of arXiv 2011.06409 and, with D-FT, one more. A regime of one's own is any set
+of parts of codec and detector; ``MODEL.REGIME`` gives it a name.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from detectron2.config import CfgNode
-from torch import nn
+from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import ConfigError
+
+if TYPE_CHECKING:
+    # Curves of results need none of it.
+    from detectron2.config import CfgNode
 
 # encoder: g_a, h_a. decoder: g_s, h_s and the entropy model. synthesis: g_s alone.
 CODEC_PARTS = ("encoder", "decoder", "synthesis")
 
-_NAMES = {
-    (frozenset(), False): "baseline",
-    (frozenset(), True): "T-FT",
-    (frozenset({"encoder", "decoder"}), False): "C-FT",
-    (frozenset({"encoder", "decoder"}), True): "J-FT",
-    (frozenset({"encoder"}), False): "E-FT",
-    (frozenset({"encoder"}), True): "ET-FT",
-    (frozenset({"synthesis"}), False): "D-FT",
-}
+
+class NamedRegime(NamedTuple):
+    """A regime that the literature names, and how it is drawn.
+
+    Attributes:
+        codec_parts: out of :data:`CODEC_PARTS`.
+        detector: whether the whole detector trains.
+        colour: of Okabe and Ito, whom the colour-blind can tell apart.
+        marker: of matplotlib; differs too, for print in grey.
+    """
+
+    name: str
+    codec_parts: tuple[str, ...]
+    detector: bool
+    colour: str
+    marker: str
+
+
+REGIMES = (
+    NamedRegime("baseline", (), False, "#000000", "o"),  # off-the-shelf codec and detector
+    NamedRegime("T-FT", (), True, "#E69F00", "s"),  # the codec cannot change
+    NamedRegime("C-FT", ("encoder", "decoder"), False, "#56B4E9", "^"),  # the detector cannot
+    NamedRegime("J-FT", ("encoder", "decoder"), True, "#D55E00", "D"),  # both are yours
+    NamedRegime("E-FT", ("encoder",), False, "#009E73", "v"),  # fixed decoder: only the camera
+    NamedRegime("ET-FT", ("encoder",), True, "#CC79A7", "P"),  # fixed decoder: camera and detector
+    NamedRegime("D-FT", ("synthesis",), False, "#0072B2", "X"),  # receiver only; same bitstream
+)
+"""In the order in which they are listed and drawn."""
+
+OTHER_STYLE = ("#7F7F7F", "*")
+"""Colour and marker of all other regimes."""
+
+_BY_NAME = {regime.name: regime for regime in REGIMES}
+
+
+def style_of(name: str) -> tuple[str, str]:
+    """Colour and marker of a regime by its name."""
+    known = _BY_NAME.get(name)
+    return (known.colour, known.marker) if known else OTHER_STYLE
+
+
+def order_of(name: str) -> tuple[int, str]:
+    """Sorting by it puts regimes of :data:`REGIMES` first, in that order, and others by name."""
+    return (list(_BY_NAME).index(name) if name in _BY_NAME else len(REGIMES)), name
 
 
 @dataclass(frozen=True)
@@ -45,10 +71,15 @@ class Regime:
     Attributes:
         codec_parts: names out of :data:`CODEC_PARTS`.
         detector: whether the detector trains.
+        detector_parts: modules of the detector that train, such as "roi_heads.box_head"; empty: all
+            of it.
+        label: a name of one's own; "": that of :data:`REGIMES`.
     """
 
     codec_parts: tuple[str, ...] = ()
     detector: bool = False
+    detector_parts: tuple[str, ...] = ()
+    label: str = ""
 
     def __post_init__(self) -> None:
         for part in self.codec_parts:
@@ -56,20 +87,43 @@ class Regime:
                 raise ConfigError(
                     f"MODEL.CODEC.TRAINABLE names '{part}': choose from {', '.join(CODEC_PARTS)}"
                 )
+        if self.detector_parts and not self.detector:
+            raise ConfigError(
+                f"MODEL.DETECTOR.TRAINABLE_PARTS is {list(self.detector_parts)}, but "
+                "MODEL.DETECTOR.TRAINABLE is False: set it to True, or the parts to '[]'"
+            )
+        known = _BY_NAME.get(self.label)
+        if known and self.label != self._known_name():
+            raise ConfigError(
+                f"MODEL.REGIME is '{self.label}', which trains "
+                f"{', '.join(known.codec_parts) or 'nothing'} of the codec and the detector "
+                f"{'whole' if known.detector else 'not at all'}: give other parts another name"
+            )
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> Regime:
-        """Read ``MODEL.CODEC.TRAINABLE`` and ``MODEL.DETECTOR.TRAINABLE``."""
-        return cls(tuple(cfg.MODEL.CODEC.TRAINABLE), bool(cfg.MODEL.DETECTOR.TRAINABLE))
+        """Read ``TRAINABLE`` of codec and detector, ``TRAINABLE_PARTS`` and ``MODEL.REGIME``."""
+        model = cfg.MODEL
+        return cls(
+            tuple(model.CODEC.TRAINABLE),
+            bool(model.DETECTOR.TRAINABLE),
+            tuple(model.DETECTOR.TRAINABLE_PARTS),
+            model.REGIME,
+        )
 
     @property
     def name(self) -> str:
-        """The regime's name in the literature, or its parts joined by "+"."""
-        parts = set(self.codec_parts)
-        if "decoder" in parts:
-            parts.discard("synthesis")
-        fallback = "+".join([*sorted(parts), *(["detector"] if self.detector else [])])
-        return _NAMES.get((frozenset(parts), self.detector), fallback)
+        """Its own name, or the literature's, or its parts joined by "+"."""
+        parts = sorted(self._codec_parts())
+        parts += self.detector_parts or (("detector",) if self.detector else ())
+        return self.label or self._known_name() or "+".join(parts)
+
+    def trains_detector(self, parameter: str) -> bool:
+        """Whether a parameter of the detector trains, by its name."""
+        return self.detector and (
+            not self.detector_parts
+            or any(f"{parameter}.".startswith(f"{part}.") for part in self.detector_parts)
+        )
 
     @property
     def trains_encoder(self) -> bool:
@@ -86,19 +140,13 @@ class Regime:
         """Whether training can change the number of bits."""
         return self.trains_encoder or self.trains_entropy_model
 
+    def _codec_parts(self) -> frozenset[str]:
+        parts = frozenset(self.codec_parts)
+        # The synthesis transform is a part of the decoder.
+        return parts - {"synthesis"} if "decoder" in parts else parts
 
-def freeze(module: nn.Module) -> None:
-    """Make every parameter of ``module`` untrainable."""
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
-
-
-def keep_statistics(module: nn.Module) -> None:
-    """Put the layers that behave by mode (batch norm, dropout) of ``module`` in eval mode.
-
-    The container stays in training mode, because a detectron2 detector only returns losses there.
-    """
-    by_mode = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
-    for layer in module.modules():
-        if isinstance(layer, by_mode):
-            layer.eval()
+    def _known_name(self) -> str:
+        if self.detector_parts:
+            return ""
+        mine = self._codec_parts(), self.detector
+        return next((r.name for r in REGIMES if (frozenset(r.codec_parts), r.detector) == mine), "")

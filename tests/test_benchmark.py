@@ -12,7 +12,7 @@ from benchmarks.evaluation import without_codec
 from benchmarks.result import BenchmarkCurve, BenchmarkResult, BenchmarkRow, table
 from benchmarks.settings import BenchmarkSettings, training_batch
 from benchmarks.timing import TimeRatio
-from codec_det.codec.names import LEARNED
+from codec_det.codec.table import learned_codecs
 from codec_det.training.trainer import load_chain
 from tests.conftest import CONFIGS, TINY
 from tools import benchmark as tool
@@ -61,7 +61,7 @@ def test_training_evaluation_and_growth(tmp_path, monkeypatch):
     peers = rows["detectron2", "s"]["own"] + rows["CompressAI", "s"]["own"]
     assert joint["against"] == "detectron2 + CompressAI"
     assert joint["ratio"] == pytest.approx(joint["own"] / peers)
-    assert {what for what, unit in rows if unit == "s"} == {*steps.REGIMES, *steps.PEERS}
+    assert {what for what, unit in rows if unit == "s"} == {*steps.TRAINED, *steps.PEERS}
     # Weights, gradients and moments of 0.15 million parameters take 2 MiB; a process takes 1 GiB.
     assert 1 < rows["J-FT", "MiB"]["own"] < 500
     real, estimated, _ = found["evaluation"]["comparisons"]
@@ -105,7 +105,7 @@ def test_box_ap_is_that_of_detectron2(tmp_path, monkeypatch):
     assert section["notes"]["largest difference"] < 1e-6
 
 
-@pytest.mark.parametrize("name", [*steps.REGIMES, *steps.PEERS])
+@pytest.mark.parametrize("name", [*steps.TRAINED, *steps.PEERS])
 def test_a_step_changes_exactly_what_it_trains(settings, name, monkeypatch):
     chains = []
 
@@ -125,7 +125,7 @@ def test_a_step_changes_exactly_what_it_trains(settings, name, monkeypatch):
         if not torch.equal(value, before[key])
     }
     parts = {key.split(".")[0] for key in changed}
-    codec_parts, detector = steps.REGIMES.get(name, ((), name == steps.DETECTRON2))
+    codec_parts, detector = steps.TRAINED.get(name, ((), name == steps.DETECTRON2))
     assert ("detector" in parts) == detector
     assert ("codec.model.g_a" in changed) == ("encoder" in codec_parts)
     assert ("codec.model.h_s" in changed) == ("decoder" in codec_parts)
@@ -265,7 +265,7 @@ def test_nothing_to_measure_is_a_usage_error(option, capsys):
 
 def test_offers_only_codecs_with_a_bitstream():
     choices = next(a.choices for a in tool.build_parser()._actions if a.dest == "codecs")
-    assert set(choices) < set(LEARNED)
+    assert set(choices) < set(learned_codecs())
     assert "mbt2018" not in choices
     # As --help says.
     assert set(BenchmarkSettings("").codecs) == set(choices) - {"bmshj2018-factorized-relu"}

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from codec_det.codec import build_codec
 from codec_det.codec.identity import IdentityCodec
 from codec_det.codec.learned.bitstream_codec import BitstreamCodec
 from codec_det.codec.learned.learned_codec import LearnedCodec
+from codec_det.codec.table import build_codec
 from codec_det.config import load_config
 from codec_det.pictures.bit_map import map_bits
 from codec_det.training.checkpoint import load_codec_weights

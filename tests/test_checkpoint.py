@@ -14,7 +14,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
 
 import codec_det
-from codec_det.codec import build_codec
+from codec_det.codec.table import build_codec
 from codec_det.errors import CodecDetError, WeightsError
 from codec_det.training.checkpoint import ChainCheckpointer, load_codec_weights, read_checkpoint
 

@@ -11,17 +11,24 @@ from compressai.entropy_models import EntropyModel
 from compressai.layers import MaskedConv2d
 from compressai.registry import MODELS
 from compressai.zoo.image import cfgs as zoo_widths
-from compressai.zoo.image import model_architectures
+from compressai.zoo.image import model_architectures, model_urls
 from torch import nn
 
-from codec_det.codec import CODEC_NAMES, build_codec
 from codec_det.codec.base import BatchedCodec, CodedBatch, clamp_01
 from codec_det.codec.identity import IdentityCodec
 from codec_det.codec.learned.learned_codec import LearnedCodec
-from codec_det.codec.names import CONVENTIONAL, LEARNED, QUANTIZATIONS, max_quality
+from codec_det.codec.table import (
+    QUANTIZATIONS,
+    build_codec,
+    codec_names,
+    conventional_codecs,
+    find_codec,
+    learned_codecs,
+)
 from codec_det.config import load_config
 from codec_det.config_checks import check_config
 
+LEARNED = learned_codecs()
 HYPERPRIOR = "bmshj2018-hyperprior"
 FACTORIZED = "bmshj2018-factorized"
 BOTH = ("encoder", "decoder")
@@ -69,7 +76,7 @@ def assert_same_state(module, before):
 def test_every_fixed_rate_architecture_of_the_zoo_is_offered():
     fixed_rate = [name for name in compressai.zoo.image_models if not name.endswith("-vbr")]
     assert list(LEARNED) == fixed_rate
-    assert ("identity", *fixed_rate, *CONVENTIONAL) == CODEC_NAMES
+    assert codec_names() == ("identity", *fixed_rate, *conventional_codecs())
 
 
 @pytest.mark.parametrize("name", LEARNED)
@@ -88,8 +95,9 @@ def test_architecture_of_a_name_is_the_zoos():
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_highest_quality_is_the_zoos(name):
-    assert list(zoo_widths[name]) == list(range(1, max_quality(name) + 1))
+def test_widths_and_weights_are_the_zoos(name):
+    assert find_codec(name).widths == zoo_widths[name]
+    assert find_codec(name).has_zoo_weights == (name in model_urls)
 
 
 def test_quality_sets_the_widths():

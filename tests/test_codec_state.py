@@ -5,7 +5,7 @@ import torch
 from detectron2.modeling import build_model
 from torch import nn
 
-from codec_det.codec import build_codec
+from codec_det.codec.table import build_codec
 from codec_det.errors import WeightsError
 from codec_det.training.checkpoint import ChainCheckpointer, load_codec_weights
 from tools.export_codec import export

@@ -8,8 +8,8 @@ import torch
 from detectron2.data import transforms as T
 from PIL import Image
 
-from codec_det.codec import build_codec
 from codec_det.codec.conventional import ConventionalCodec, Precoder, build_precoder
+from codec_det.codec.table import build_codec
 from codec_det.config_checks import check_config
 from codec_det.conventional import CodedCache, build_picture_codec
 from codec_det.data.image_io import read_image

@@ -8,11 +8,11 @@ from codec_det.rate_accuracy.curves import curves_of
 from codec_det.rate_accuracy.plots import (
     PLOT_DPI,
     PLOT_INCHES,
-    REGIME_STYLES,
     figure_name,
     rate_accuracy_figure,
     write_figures,
 )
+from codec_det.regimes import REGIMES
 from tests.records import REAL, result
 
 PSNRS = ((0.1, 25.0), (0.2, 30.0), (9.0, None))
@@ -34,7 +34,7 @@ def lines_of(axes):
 
 
 def test_each_regime_has_its_line_by_rising_rate():
-    regimes = list(REGIME_STYLES)
+    regimes = [regime.name for regime in REGIMES]
     axes = draw(
         [
             result(regime, bpp, 10 * bpp + i, quality=quality)

@@ -7,12 +7,12 @@ from PIL import Image
 
 from benchmarks import codec as benchmark
 from benchmarks.settings import BenchmarkSettings
-from codec_det.codec import build_codec
 from codec_det.codec.learned import fast_transforms, precision
 from codec_det.codec.learned.bitstream_codec import PictureDecoder, picture_encoder
 from codec_det.codec.learned.fast_transforms import set_inner_dtype
 from codec_det.codec.learned.freeze import freeze_entropy_model
 from codec_det.codec.learned.precision import BFLOAT16_NOTE, multiplies_bfloat16, transforms_dtype
+from codec_det.codec.table import build_codec
 from codec_det.config import load_config
 from codec_det.data.scenes import render_scene
 from codec_det.deploy.model_files import load_decoder, load_encoder

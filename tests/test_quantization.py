@@ -7,7 +7,7 @@ from compressai.models import CompressionModel
 from torch import nn
 
 from codec_det.codec.learned.quantization import PROXIES, bits_of, set_quantization
-from codec_det.codec.names import QUANTIZATIONS
+from codec_det.codec.table import QUANTIZATIONS
 from codec_det.errors import CodecDetError
 from tests.test_codec import FACTORIZED, HYPERPRIOR, make, picture
 

@@ -43,7 +43,7 @@ DEPLOYABLE = (
     "bmshj2018-hyperprior",
     "mbt2018-mean",
 )
-"""Learned codecs that can be written to files: the names of codec_det.bitstream.CODEC_IDS."""
+"""Learned codecs that can be written to files: those of codec_det/codec/table.py."""
 
 
 def positive(text: str) -> int:

@@ -65,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--codec",
         required=True,
         metavar="NAME",
-        # LEARNED and CONVENTIONAL, which are not imported yet.
+        # Those of codec_det/codec/table.py, which is not imported yet.
         help="learned: bmshj2018-factorized, bmshj2018-factorized-relu, bmshj2018-hyperprior, "
         "mbt2018-mean, mbt2018, cheng2020-anchor, cheng2020-attn; conventional: jpeg, jpeg2000, "
         "webp, avif, jpegxl, avc, hevc, vvc, vtm, external",
@@ -145,13 +145,13 @@ def choose_codec(args: argparse.Namespace) -> CodecChoice:
     Raises:
         ConfigError: if there is none of this name, or an option is not for its kind.
     """
-    from codec_det.codec.names import CONVENTIONAL
+    from codec_det.codec.table import is_conventional
     from codec_det.errors import ConfigError
     from codec_det.rate_distortion.codec_choice import ZOO, CodecChoice
 
     options = ("metric", "weights", "channels", "estimated", "device")
     given = [f"--{name}" for name in options if getattr(args, name)]
-    if args.codec in CONVENTIONAL and given:
+    if is_conventional(args.codec) and given:
         raise ConfigError(
             f"{' and '.join(given)}: of learned codecs, and '{args.codec}' is none: leave it out"
         )

@@ -106,7 +106,7 @@ def open_config(args: argparse.Namespace) -> CfgNode:
     Raises:
         CodecDetError: if it cannot be worked with.
     """
-    from codec_det.codec.names import CONVENTIONAL
+    from codec_det.codec.table import conventional_codecs
     from codec_det.config import load_config
     from codec_det.config_checks import check_config
     from codec_det.data.register import check_datasets, register_datasets
@@ -117,10 +117,10 @@ def open_config(args: argparse.Namespace) -> CfgNode:
     if not sets:
         raise ConfigError(f"--sets {args.sets[0]}: choose train, test or both")
     cfg = load_config(args.config_file, args.sets[len(sets) :] + args.opts)
-    if cfg.MODEL.CODEC.NAME not in CONVENTIONAL:
+    if cfg.MODEL.CODEC.NAME not in conventional_codecs():
         raise ConfigError(
             f"MODEL.CODEC.NAME is {cfg.MODEL.CODEC.NAME}, whose pictures are not cached: choose "
-            f"one of {', '.join(CONVENTIONAL)}"
+            f"one of {', '.join(conventional_codecs())}"
         )
     if not cfg.MODEL.CODEC.CACHE:
         raise ConfigError("MODEL.CODEC.CACHE is '', so there is nothing to fill: name a folder")

@@ -7,12 +7,6 @@ CODEC_IDS = {
     "mbt2018-mean": 4,
 }
 
-# Codecs of this project that cannot be written to files, and why.
-WITHOUT_BITSTREAM = dict.fromkeys(
-    ("mbt2018", "cheng2020-anchor", "cheng2020-attn"),
-    "its autoregressive context model would have to run in exact arithmetic once per latent",
-) | {"identity": "it codes nothing"}
-
 
 def codec_name(codec_id: int) -> str:
     """Name of a codec in a file, also of one that this version does not know."""

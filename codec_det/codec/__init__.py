@@ -1,7 +1,4 @@
-"""Image codecs behind one interface: RGB pictures in, reconstructions and bits per picture out."""
+"""Image codecs behind one interface: RGB pictures in, reconstructions and bits per picture out.
 
-from .base import Codec, Coded
-from .build import build_codec
-from .names import CODEC_NAMES
-
-__all__ = ["CODEC_NAMES", "Codec", "Coded", "build_codec"]
+:mod:`.table` says which there are, :mod:`.base` what a codec is.
+"""

@@ -16,9 +16,9 @@ from PIL import Image
 from ..errors import BitstreamError, ConfigError
 from .base import REVISION, ProgramCodec, QualityRange
 from .framing import frame, header_length, unframe
+from .intra_video import read_output
 from .pillow import decode_with_pillow
 from .process import file_digest, run_program
-from .video import read_output
 
 _PLACEHOLDERS = ("{input}", "{output}", "{width}", "{height}", "{quality}")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from .video import FfmpegVideoCodec
+from .intra_video import FfmpegVideoCodec
 
 _PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),

@@ -14,9 +14,9 @@ from ..errors import BitstreamError
 from .base import MAX_PIXELS, REVISION, ProgramCodec, QualityRange
 from .containers import jxl_overhead
 from .ffmpeg import ffmpeg_version, find_ffmpeg
+from .intra_video import read_output
 from .pillow import decode_with_pillow
 from .process import run_program
-from .video import read_output
 
 _ENCODER = "libjxl"
 

@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 from ..errors import ConfigError
 from .base import REVISION, QualityRange
 from .color import Planes
+from .intra_video import IntraVideoCodec, read_output
 from .process import file_digest, find_program, first_line
 from .rawvideo import planes_from_bytes, planes_to_bytes
-from .video import VideoCodec, read_output
 
 _PROGRAMS = {"VTM_ENCODER": "EncoderAppStatic", "VTM_DECODER": "DecoderAppStatic"}
 _REMEDY = (
@@ -28,7 +28,7 @@ _REMEDY = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class VtmCodec(VideoCodec):
+class VtmCodec(IntraVideoCodec):
     """ITU-T H.266 intra by VTM.
 
     Attributes:

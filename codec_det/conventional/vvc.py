@@ -17,9 +17,9 @@ from ..errors import ConfigError
 from .base import REVISION, QualityRange
 from .color import Planes
 from .ffmpeg import INSTALL, find_ffmpeg
+from .intra_video import FfmpegVideoCodec, read_output
 from .process import find_program, first_line
 from .rawvideo import planes_from_bytes, planes_to_bytes
-from .video import FfmpegVideoCodec, read_output
 
 
 @dataclass(frozen=True, kw_only=True)

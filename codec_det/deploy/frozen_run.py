@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..bitstream.entropy import EntropyModel
-from ..bitstream.ids import CODEC_IDS, WITHOUT_BITSTREAM
 from ..codec.learned.freeze import freeze_entropy_model
+from ..codec.table import find_codec, learned_codecs
 from ..data.register import register_datasets
 from ..errors import WeightsError
 from ..meta_arch import CodecDetector
@@ -22,11 +22,11 @@ def open_deployable(folder: Path) -> Run:
     """
     run = open_run(folder)
     name = run.cfg.MODEL.CODEC.NAME
-    if name not in CODEC_IDS:
-        reason = WITHOUT_BITSTREAM.get(name, "it is no learned codec, and has files of its own")
+    reason = find_codec(name).no_files
+    if reason:
         raise WeightsError(
             f"'{folder}' has the codec {name}, which cannot be deployed ({reason}): choose a run "
-            f"with one of {', '.join(CODEC_IDS)}"
+            f"with one of {', '.join(learned_codecs(files=True))}"
         )
     register_datasets(run.cfg)
     return run

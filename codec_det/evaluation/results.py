@@ -19,9 +19,9 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import nn
 
 from .. import __version__
-from ..codec import Codec
+from ..codec.base import Codec
 from ..codec.conventional import ConventionalCodec
-from ..codec.names import CONVENTIONAL
+from ..codec.table import is_conventional
 from ..config import flatten, get_codec_det_cfg
 from ..errors import CodecDetError
 from ..files import append_line
@@ -102,7 +102,7 @@ def describe_regime(regime: str, codec: str, detector: str) -> str:
 
 
 def _kind_of_bits(codec: CfgNode) -> str:
-    return "real" if codec.BITSTREAM or codec.NAME in CONVENTIONAL else "estimated"
+    return "real" if codec.BITSTREAM or is_conventional(codec.NAME) else "estimated"
 
 
 def _conventional(codec: Codec) -> dict[str, Any]:

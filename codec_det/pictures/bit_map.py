@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..codec import Codec
+from ..codec.base import Codec
 from ..codec.learned.bitstream_codec import BitstreamCodec
 from ..codec.learned.learned_codec import LearnedCodec
 

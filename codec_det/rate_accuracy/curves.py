@@ -13,13 +13,11 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..codec.names import LEARNED
+from ..codec.table import is_conventional
 from ..errors import CodecDetError
+from ..regimes import order_of
 from .operating_points import configuration, default, name_points, operating_point
 from .records import Result, check_comparable
-
-REGIMES = ("baseline", "T-FT", "C-FT", "J-FT", "E-FT", "ET-FT", "D-FT")
-"""In the study's order."""
 
 UNCOMPRESSED = "uncompressed"
 
@@ -160,7 +158,7 @@ def _group(results: Iterable[Result], key: Any) -> dict[Hashable, list[Result]]:
 def _family(result: Result) -> Hashable:
     """Regime, codec and kind of rate: what runs of one curve have in common at least."""
     codec = result.record["codec"]
-    metric = codec.get("metric", "mse") if codec["name"] in LEARNED else ""
+    metric = "" if is_conventional(codec["name"]) else codec.get("metric", "mse")
     settings = json.dumps(_settings(result), sort_keys=True)
     detector = result.record.get("detector")
     return result.regime, codec["name"], metric, settings, detector, result.kind_of_rate
@@ -230,8 +228,8 @@ def _points(results: Sequence[Result]) -> tuple[Point, ...]:
 
 
 def _place(curve: Curve) -> tuple:
-    place = REGIMES.index(curve.regime) if curve.regime in REGIMES else len(REGIMES)
-    return not curve.is_level, place, curve.regime, curve.codec not in LEARNED, curve.label
+    program = is_conventional(curve.codec)
+    return not curve.is_level, *order_of(curve.regime), program, curve.label
 
 
 def rate_axis(curves: Sequence[Curve]) -> str:
@@ -257,7 +255,10 @@ def find_anchor(curves: Sequence[Curve], label: str | None = None) -> Curve:
     if not curves:
         raise CodecDetError("all results are of uncompressed pictures: there is no curve")
     if label is None:
-        return next((c for c in curves if c.regime == "baseline" and c.codec in LEARNED), curves[0])
+        return next(
+            (c for c in curves if c.regime == "baseline" and not is_conventional(c.codec)),
+            curves[0],
+        )
     meant = [curve for curve in curves if curve.label == label] or [
         curve for curve in curves if curve.label.startswith(f"{label},")
     ]

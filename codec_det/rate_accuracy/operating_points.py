@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
-from ..codec.names import LEARNED
+from ..codec.table import is_conventional
 from ..config import flatten, get_codec_det_cfg
 from ..config_differences import PLACES_AND_SPEED
 from .records import Result
@@ -50,7 +50,7 @@ def configuration(result: Result) -> dict[str, Any]:
 
 def _is_idle(key: str, result: Result) -> bool:
     """Whether nothing that is measured follows from a key, in a chain as this."""
-    if key.startswith(_CODEC) and result.codec not in LEARNED:
+    if key.startswith(_CODEC) and (is_conventional(result.codec) or not result.is_compressed):
         return True  # what there is to know of it, the record has beside the config
     return not result.is_trained and (key.startswith(_OF_TRAINING) or "_TRAIN" in key)
 

@@ -15,20 +15,9 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from ..errors import CodecDetError
 from ..evaluation.metrics import metric_of
 from ..files import atomic_file
+from ..regimes import style_of
 from .curves import Curve, Point, rate_axis
 
-# In the study's order. Colours are those of Okabe and Ito, which the colour-blind can tell apart;
-# markers differ too, for print in grey.
-REGIME_STYLES = {
-    "baseline": ("#000000", "o"),
-    "T-FT": ("#E69F00", "s"),
-    "C-FT": ("#56B4E9", "^"),
-    "J-FT": ("#D55E00", "D"),
-    "E-FT": ("#009E73", "v"),
-    "ET-FT": ("#CC79A7", "P"),
-    "D-FT": ("#0072B2", "X"),
-}
-OTHER_STYLE = ("#7F7F7F", "*")
 GREY = "#7F7F7F"
 
 # Line, and which side of the markers is filled, of the first, second, ... codec.
@@ -76,7 +65,7 @@ def _places(curve: Curve, metric: str) -> list[int]:
 def _draw_level(axes: Axes, curve: Curve, metric: str) -> None:
     colour = GREY
     if curve.regime != "baseline":
-        colour, _ = REGIME_STYLES.get(curve.regime, OTHER_STYLE)
+        colour, _ = style_of(curve.regime)
     for i in _places(curve, metric):
         label = curve.label if i == 0 else None
         level = curve.points[i].mean(metric)
@@ -84,7 +73,7 @@ def _draw_level(axes: Axes, curve: Curve, metric: str) -> None:
 
 
 def _draw_curve(axes: Axes, curve: Curve, metric: str, codec: int) -> None:
-    colour, marker = REGIME_STYLES.get(curve.regime, OTHER_STYLE)
+    colour, marker = style_of(curve.regime)
     points = [curve.points[i] for i in _places(curve, metric)]
     # T-FT leaves rate and PSNR as they are: what is below must show.
     is_below = curve.regime == "baseline"

@@ -12,10 +12,9 @@ from typing import Any
 
 import torch
 
-from ..bitstream.ids import WITHOUT_BITSTREAM
-from ..codec import Codec, build_codec
+from ..codec.base import Codec
 from ..codec.conventional import ConventionalCodec
-from ..codec.names import CONVENTIONAL, LEARNED, max_quality
+from ..codec.table import build_codec, find_codec
 from ..config import load_config
 from ..conventional import build_picture_codec
 from ..errors import ConfigError, WeightsError
@@ -49,9 +48,9 @@ class CodecChoice:
     estimated: bool = False
 
     def __post_init__(self) -> None:
-        if self.name not in LEARNED + CONVENTIONAL:
-            names = ", ".join(LEARNED + CONVENTIONAL)
-            raise ConfigError(f"there is no codec '{self.name}': choose one of {names}")
+        entry = find_codec(self.name)
+        if not (entry.is_learned or entry.is_conventional):
+            raise ConfigError(f"'{self.name}' cannot be measured ({entry.no_files})")
         if self.is_learned and self.settings:
             raise ConfigError(
                 f"settings are of conventional codecs, and {self.name} is none: leave out "
@@ -59,18 +58,18 @@ class CodecChoice:
             )
         if self.weights == ZOO and any(self.channels):
             raise ConfigError("the zoo has no weights for other channels than its own: give a file")
-        if self.channels[1] and self.name.startswith("cheng2020"):
+        if self.channels[1] and not entry.has_latent_width:
             raise ConfigError(f"{self.name} has channels N alone: leave out M")
 
     @property
     def is_learned(self) -> bool:
-        """Whether it is one of CompressAI's architectures."""
-        return self.name in LEARNED
+        """Whether it has weights."""
+        return find_codec(self.name).is_learned
 
     @property
     def rate_is(self) -> str:
         """What its bits are, in words: REAL or ESTIMATED."""
-        estimated = self.is_learned and (self.estimated or self.name in WITHOUT_BITSTREAM)
+        estimated = self.is_learned and (self.estimated or find_codec(self.name).no_files)
         return ESTIMATED if estimated else REAL
 
     @property
@@ -105,11 +104,11 @@ def _open_learned(choice: CodecChoice, quality: float, device: str) -> Codec:
     from ..codec.learned.bitstream_codec import BitstreamCodec
     from ..deploy.model_files import move
 
-    highest = max_quality(choice.name)
-    if quality not in range(1, highest + 1):
+    widths = find_codec(choice.name).widths
+    if quality not in widths:
         raise ConfigError(
             f"quality {quality:g} cannot be with the codec '{choice.name}': give a whole number "
-            f"from 1 to {highest}"
+            f"from {min(widths)} to {max(widths)}"
         )
     n, m = choice.channels
     weights = choice.weights.replace("{quality}", f"{quality:g}")

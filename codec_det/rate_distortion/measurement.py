@@ -22,7 +22,7 @@ import torch
 from matplotlib.figure import Figure
 
 from .. import __version__
-from ..codec import Codec
+from ..codec.base import Codec
 from ..data.image_io import read_image
 from ..errors import CodecDetError
 from ..evaluation.rate import distortion, known_mean, mean_psnrs

@@ -13,8 +13,8 @@ from typing import Any
 
 from ..evaluation.metrics import metric_of
 from ..rate_accuracy.curves import UNCOMPRESSED, Curve, Point
-from ..rate_accuracy.plots import OTHER_STYLE, REGIME_STYLES
 from ..rate_accuracy.records import Result
+from ..regimes import style_of
 from .wording import DASH, TIMES, text
 
 # matplotlib's markers, in plotly's words.
@@ -35,7 +35,7 @@ _LEVEL_COLOUR = "#7F7F7F"
 
 def css_colour(regime: str) -> str:
     """A regime's colour; black is the text's, so that it is seen on dark pages."""
-    colour = REGIME_STYLES.get(regime, OTHER_STYLE)[0]
+    colour = style_of(regime)[0]
     return "var(--ink)" if colour == "#000000" else colour
 
 
@@ -159,7 +159,7 @@ def _line(curve: Curve) -> tuple[str, str]:
 
 
 def _series(curve: Curve, keys: list[int], codecs: list[tuple[str, str]]) -> dict[str, Any]:
-    colour, marker = REGIME_STYLES.get(curve.regime, OTHER_STYLE)
+    colour, marker = style_of(curve.regime)
     if curve.is_level and curve.regime == "baseline":
         colour = _LEVEL_COLOUR
     place = 0 if curve.is_level else codecs.index(_line(curve)) % len(_CODEC_STYLES)

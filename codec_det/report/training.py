@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..rate_accuracy.curves import REGIMES, UNCOMPRESSED, Curve
-from ..rate_accuracy.plots import OTHER_STYLE, REGIME_STYLES
+from ..rate_accuracy.curves import UNCOMPRESSED, Curve
+from ..regimes import order_of, style_of
 from .points import css_colour, run_name
 from .wording import text
 
@@ -78,7 +78,7 @@ def training_runs(curves: Sequence[Curve], root: Path) -> list[dict[str, Any]]:
                 assert result.folder is not None, "runs are read from folders"
                 lines = training_lines(read_metrics(result.folder / METRICS_FILE))
                 if lines:
-                    colour = REGIME_STYLES.get(curve.regime, OTHER_STYLE)[0]
+                    colour = style_of(curve.regime)[0]
                     runs.append(
                         {
                             "name": run_name(result, root),
@@ -113,7 +113,7 @@ def training_section(runs: Sequence[dict[str, Any]], curves: Sequence[Curve]) ->
 
 
 def _place_of_regime(regime: str) -> tuple[int, str]:
-    return (REGIMES.index(regime) if regime in REGIMES else len(REGIMES)), regime
+    return order_of(regime)
 
 
 def _ranks(runs: Sequence[dict[str, Any]], curves: Sequence[Curve]) -> list[tuple[str, str]]:

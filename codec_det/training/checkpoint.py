@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..bitstream.model_file import parse_metadata
-from ..codec import Codec
-from ..codec.names import LEARNED
+from ..codec.base import Codec
+from ..codec.table import find_codec
 from ..errors import CodecDetError, WeightsError
 
 logger = logging.getLogger(__name__)
@@ -229,7 +229,7 @@ def load_codec_weights(codec: Codec, cfg: CfgNode) -> None:
         WeightsError: if they are missing, unreadable or of another codec or other widths.
     """
     node = cfg.MODEL.CODEC
-    if node.NAME not in LEARNED:
+    if not find_codec(node.NAME).is_learned:
         return
     if not node.WEIGHTS:
         logger.warning("MODEL.CODEC.WEIGHTS is '': the codec starts from random weights")

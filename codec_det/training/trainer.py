@@ -27,7 +27,7 @@ from detectron2.utils.logger import setup_logger
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..codec.names import LEARNED
+from ..codec.table import find_codec
 from ..data.loader import build_test_loader, build_train_loader
 from ..evaluation.coco import FastCOCOEvaluator
 from ..evaluation.rate import RateEvaluator
@@ -179,7 +179,7 @@ class Trainer(DefaultTrainer):
 def as_evaluated(chain: CodecDetector, cfg: CfgNode) -> AbstractContextManager[None]:
     """Within it, the chain codes pictures into files if ``MODEL.CODEC.BITSTREAM`` says so."""
     # Conventional codecs make files anyway.
-    by_files = cfg.MODEL.CODEC.BITSTREAM and cfg.MODEL.CODEC.NAME in LEARNED
+    by_files = cfg.MODEL.CODEC.BITSTREAM and find_codec(cfg.MODEL.CODEC.NAME).is_learned
     return real_bits(chain) if by_files else nullcontext()
 
 

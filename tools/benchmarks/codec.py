@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from compressai.models import CompressionModel
 from compressai.registry import MODELS
 
-from codec_det.codec import build_codec
 from codec_det.codec.learned.bitstream_codec import BitstreamCodec
 from codec_det.codec.learned.fast_transforms import set_inner_dtype
 from codec_det.codec.learned.precision import transforms_dtype
 from codec_det.codec.learned.state import codec_weights
+from codec_det.codec.table import build_codec
 from codec_det.config import load_config
 from codec_det.data.scenes import render_scene
 from codec_det.errors import WeightsError

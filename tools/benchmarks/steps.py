@@ -20,6 +20,7 @@ from codec_det.codec.learned.learned_codec import LearnedCodec
 from codec_det.errors import ConfigError
 from codec_det.meta_arch import CodecDetector
 from codec_det.pixels import to_codec
+from codec_det.regimes import REGIMES
 from codec_det.training.solver import build_optimizer
 from codec_det.training.trainer import load_chain
 
@@ -29,34 +30,29 @@ Step = Callable[[], None]
 
 JFT = "J-FT"
 CHECKPOINTED = "J-FT, checkpointed"
-REGIMES: dict[str, tuple[tuple[str, ...], bool]] = {
-    JFT: (("encoder", "decoder"), True),
-    "T-FT": ((), True),
-    "C-FT": (("encoder", "decoder"), False),
-    "E-FT": (("encoder",), False),
-    "ET-FT": (("encoder",), True),
-    "D-FT": (("synthesis",), False),
+TRAINED: dict[str, tuple[tuple[str, ...], bool]] = {
+    **{r.name: (r.codec_parts, r.detector) for r in REGIMES if r.codec_parts or r.detector},
     CHECKPOINTED: (("encoder", "decoder"), True),
 }
-"""Parts of the codec that train, and whether the detector does."""
+"""Parts of the codec that train, and whether the detector does, by regime."""
 
 DETECTRON2, COMPRESSAI = "detectron2", "CompressAI"
 PEERS = (DETECTRON2, COMPRESSAI)
 
 
 def regime_config(settings: BenchmarkSettings, name: str) -> CfgNode:
-    """The config of one of :data:`REGIMES`.
+    """The config of one of :data:`TRAINED`.
 
     Raises:
         ConfigError: if its codec is not a learned one, or the config cannot work.
     """
-    parts, detector = REGIMES[name]
+    parts, detector = TRAINED[name]
     opts = ["MODEL.CODEC.TRAINABLE", list(parts), "MODEL.DETECTOR.TRAINABLE", detector]
     return settings.config(*opts, "MODEL.CODEC.CHECKPOINT_ACTIVATIONS", name == CHECKPOINTED)
 
 
 def build_step(settings: BenchmarkSettings, name: str) -> Step:
-    """A training step, by name: one of :data:`REGIMES` or :data:`PEERS`.
+    """A training step, by name: one of :data:`TRAINED` or :data:`PEERS`.
 
     All start from the same weights, and take the same pictures. Run it within an ``EventStorage``.
 

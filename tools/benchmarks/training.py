@@ -8,7 +8,7 @@ from detectron2.utils.events import EventStorage
 from .memory import peak_memory
 from .result import BenchmarkResult, BenchmarkRow
 from .settings import BenchmarkSettings
-from .steps import CHECKPOINTED, COMPRESSAI, DETECTRON2, JFT, PEERS, REGIMES, build_step
+from .steps import CHECKPOINTED, COMPRESSAI, DETECTRON2, JFT, PEERS, TRAINED, build_step
 from .timing import compare, in_turn
 
 BOTH_PEERS = f"{DETECTRON2} + {COMPRESSAI}"
@@ -24,7 +24,7 @@ def measure(settings: BenchmarkSettings) -> BenchmarkResult:
     Raises:
         CodecDetError: if the config cannot work, or its weights cannot be loaded.
     """
-    sides = [*REGIMES, *PEERS]
+    sides = [*TRAINED, *PEERS]
     with EventStorage():
         steps = {name: build_step(settings, name) for name in sides}
         seconds = in_turn(

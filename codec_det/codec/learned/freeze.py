@@ -11,8 +11,8 @@ from torch import nn
 from ...bitstream.ans import Tables
 from ...bitstream.entropy import EntropyModel, Hyperprior
 from ...bitstream.fixed_point import EXACT, SLOPE_BITS, FixedPointTransform, Layer
-from ...bitstream.ids import CODEC_IDS, WITHOUT_BITSTREAM
 from ...errors import WeightsError
+from ..table import find_codec, learned_codecs
 
 # Fractional bits of weights and activations, best first: the first whose sums are proven exact is
 # taken. On the packaged codecs the first costs 0.003 % rate or less, the last 0.05 %.
@@ -31,11 +31,11 @@ def freeze_entropy_model(name: str, model: CompressionModel) -> EntropyModel:
         WeightsError: if this codec has no exact entropy model, its tables are missing, or its
             weights are not finite.
     """
-    if name not in CODEC_IDS:
+    reason = find_codec(name).no_files
+    if reason:
         raise WeightsError(
-            f"{name} cannot be written to files "
-            f"({WITHOUT_BITSTREAM.get(name, 'no such codec is known')}): choose from "
-            f"{', '.join(CODEC_IDS)}"
+            f"{name} cannot be written to files ({reason}): choose from "
+            f"{', '.join(learned_codecs(files=True))}"
         )
     if not all(torch.isfinite(p).all() for p in model.parameters()):
         raise WeightsError(f"{name} has weights that are not finite: take an earlier checkpoint")

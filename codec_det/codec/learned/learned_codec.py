@@ -7,18 +7,15 @@ from collections.abc import MutableMapping
 import torch
 from compressai.layers import MaskedConv2d
 from compressai.models import CompressionModel
-from compressai.registry import MODELS
-from compressai.zoo.image import cfgs as ZOO_WIDTHS
 from torch import Tensor, nn
 
 from ..base import BatchedCodec, CodedBatch
+from ..table import find_codec
 from .activation_checkpointing import recompute_activations
 from .fast_transforms import speed_up
 from .gdn import set_gdn_gradients
 from .quantization import set_quantization
 from .state import adapt_state_dict
-
-_ENCODER = ("g_a", "h_a")
 
 
 class LearnedCodec(BatchedCodec):
@@ -31,8 +28,8 @@ class LearnedCodec(BatchedCodec):
                     └► h_a ─► z ─► Q ─► z_hat ─► h_s     synthesis: g_s
 
     Args:
-        name: one of :data:`codec_det.codec.names.LEARNED`.
-        quality: 1 to 8 (cheng2020: to 6); sets the widths.
+        name: of a learned codec in :mod:`codec_det.codec.table`.
+        quality: one of its qualities; sets the widths.
         n, m: channels of transforms and latents instead of those of ``quality``; 0: keep.
         quantization: one of :data:`.quantization.PROXIES`, used while the encoder trains.
         checkpoint_activations: compute activations of g_a and g_s again in the backward pass.
@@ -49,13 +46,14 @@ class LearnedCodec(BatchedCodec):
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
-        architecture = MODELS[name]
-        widths = ZOO_WIDTHS[name][quality]
-        # cheng2020 has a single width.
-        widths = tuple(own or zoo for own, zoo in zip((n, m), widths, strict=False))
+        self.entry = find_codec(name)
+        assert self.entry.architecture is not None, f"{name} is no learned codec"
+        # Some have a single width.
+        usual = self.entry.widths[quality]
+        widths = tuple(own or zoo for own, zoo in zip((n, m), usual, strict=False))
         self.name = name
         self.widths = widths
-        self.model: CompressionModel = architecture(*widths)
+        self.model: CompressionModel = self.entry.architecture()(*widths)
         self.stride = self.model.downsampling_factor
         self._count = set_quantization(self.model, quantization)
         self.model.g_a, self.model.g_s = speed_up(self.model.g_a), speed_up(self.model.g_s)
@@ -85,8 +83,8 @@ class LearnedCodec(BatchedCodec):
     def parts(self) -> dict[str, list[nn.Module]]:
         children = dict(self.model.named_children())
         return {
-            "encoder": [m for k, m in children.items() if k in _ENCODER],
-            "decoder": [m for k, m in children.items() if k not in _ENCODER],
+            "encoder": [m for k, m in children.items() if k in self.entry.encoder],
+            "decoder": [m for k, m in children.items() if k not in self.entry.encoder],
             "synthesis": [children["g_s"]],
         }
 

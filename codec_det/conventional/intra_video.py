@@ -34,7 +34,7 @@ _DECODE_REMEDY = "the coded bytes are damaged, cut short or of another codec"
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoCodec(ProgramCodec):
+class IntraVideoCodec(ProgramCodec):
     """One intra picture in a video coding standard.
 
     Attributes:
@@ -90,7 +90,7 @@ class VideoCodec(ProgramCodec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FfmpegVideoCodec(VideoCodec):
+class FfmpegVideoCodec(IntraVideoCodec):
     """A video standard by ffmpeg, on one thread, so that the bytes are the same everywhere."""
 
     encoder: ClassVar[str]

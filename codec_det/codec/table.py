@@ -1,0 +1,208 @@
+"""The table of codecs: what there is, and what each needs. Codecs of others are registered in it.
+
+A package may register its own, by :func:`register_codec`, when it is imported; or by an entry point
+of the group ``codec_det.codecs``, which is imported as soon as an unknown name is asked for, so
+that every tool knows it. docs/extending.md has both as recipes.
+
+Nothing here imports PyTorch: checking a config and listing codecs need not wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from ..conventional import NAMES
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+    from .base import Codec
+
+ENTRY_POINTS = "codec_det.codecs"
+
+METRICS = ("mse", "ms-ssim")
+"""What zoo weights were trained for."""
+
+QUANTIZATIONS = ("noise", "straight_through", "mixed", "threshold")
+"""Names of :data:`codec_det.codec.learned.quantization.PROXIES`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecEntry:
+    """A codec that a config can name.
+
+    Attributes:
+        name: in ``MODEL.CODEC.NAME``.
+        build: makes it from a config, on the CPU, of random weights.
+        is_conventional: whether it is a program that runs in the data loader.
+        architecture: of a learned codec: imports and returns the class of its CompressAI model,
+            which has ``g_a`` and ``g_s``.
+        widths: of a learned codec: what its class is called with, channels N and then M, by
+            quality.
+        encoder: of a learned codec: names of the modules that only an encoder has.
+        has_zoo_weights: whether CompressAI publishes weights for it.
+        no_files: why its pictures cannot be written to .cdet files; "" where they can.
+    """
+
+    name: str
+    build: Callable[[CfgNode], Codec]
+    is_conventional: bool = False
+    architecture: Callable[[], Callable[..., Any]] | None = None
+    widths: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    encoder: tuple[str, ...] = ("g_a", "h_a")
+    has_zoo_weights: bool = False
+    no_files: str = ""
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether it has weights."""
+        return self.architecture is not None
+
+    @property
+    def has_latent_width(self) -> bool:
+        """Whether the latents have a width M of their own."""
+        return any(len(widths) > 1 for widths in self.widths.values())
+
+
+_TABLE: dict[str, CodecEntry] = {}
+
+
+def register_codec(entry: CodecEntry) -> None:
+    """Make a codec known by its name.
+
+    Raises:
+        ConfigError: if the name is taken.
+    """
+    if entry.name in _TABLE:
+        raise ConfigError(f"a codec '{entry.name}' is registered already: choose another name")
+    _TABLE[entry.name] = entry
+
+
+def find_codec(name: str) -> CodecEntry:
+    """The entry of a name.
+
+    Raises:
+        ConfigError: if there is none, also among installed packages.
+    """
+    if name not in _TABLE:
+        for plugin in entry_points(group=ENTRY_POINTS, name=name):
+            plugin.load()
+    if name not in _TABLE:
+        raise ConfigError(
+            f"there is no codec '{name}': choose from {', '.join(_TABLE)}; or import or install "
+            "the package that registers it"
+        )
+    return _TABLE[name]
+
+
+def codec_names() -> tuple[str, ...]:
+    """All codecs that are registered: first those of this package."""
+    return tuple(_TABLE)
+
+
+def learned_codecs(*, files: bool = False) -> tuple[str, ...]:
+    """Those that have weights; with ``files``, those of them that can be written to files."""
+    return tuple(n for n, e in _TABLE.items() if e.is_learned and not (files and e.no_files))
+
+
+def conventional_codecs() -> tuple[str, ...]:
+    """Those that are programs."""
+    return tuple(name for name, entry in _TABLE.items() if entry.is_conventional)
+
+
+def is_conventional(name: str) -> bool:
+    """Whether a name, also one in a record of a codec that is not known here, is a program's."""
+    return name in _TABLE and _TABLE[name].is_conventional
+
+
+def build_codec(cfg: CfgNode) -> Codec:
+    """The codec that ``cfg.MODEL.CODEC`` names, on the CPU, of random weights.
+
+    Raises:
+        ConfigError: if there is none of that name, or it cannot be built.
+    """
+    return find_codec(cfg.MODEL.CODEC.NAME).build(cfg)
+
+
+# Imported where they are used: PyTorch and CompressAI take seconds.
+
+
+def build_learned(cfg: CfgNode) -> Codec:
+    """The learned codec of a config: :class:`.learned.learned_codec.LearnedCodec`."""
+    from .learned.learned_codec import LearnedCodec
+
+    node = cfg.MODEL.CODEC
+    return LearnedCodec(
+        node.NAME,
+        node.QUALITY,
+        n=node.N,
+        m=node.M,
+        quantization=node.QUANTIZATION,
+        checkpoint_activations=node.CHECKPOINT_ACTIVATIONS,
+    )
+
+
+def _build_conventional(cfg: CfgNode) -> Codec:
+    from .conventional import ConventionalCodec, picture_codec
+
+    return ConventionalCodec(picture_codec(cfg))
+
+
+def _build_identity(_: CfgNode) -> Codec:
+    from .identity import IdentityCodec
+
+    return IdentityCodec()
+
+
+def _of_compressai(name: str) -> Callable[[], Callable[..., Any]]:
+    def architecture() -> Callable[..., Any]:
+        from compressai.registry import MODELS
+
+        return MODELS[name]
+
+    return architecture
+
+
+def _steps(low: tuple[int, ...], upto: int, high: tuple[int, ...], last: int = 8) -> dict:
+    """Widths ``low`` for qualities 1 to ``upto``, then ``high``."""
+    return {quality: low if quality <= upto else high for quality in range(1, last + 1)}
+
+
+_SERIAL = "its autoregressive context model would have to run in exact arithmetic once per latent"
+
+register_codec(
+    CodecEntry(name="identity", build=_build_identity, no_files="it codes nothing"),
+)
+# The fixed-rate image architectures of compressai.zoo.image_models, with the zoo's widths.
+for _name, _widths, _no_files in (
+    ("bmshj2018-factorized", _steps((128, 192), 5, (192, 320)), ""),
+    ("bmshj2018-factorized-relu", _steps((128, 192), 5, (192, 320)), ""),
+    ("bmshj2018-hyperprior", _steps((128, 192), 5, (192, 320)), ""),
+    ("mbt2018-mean", _steps((128, 192), 4, (192, 320)), ""),
+    ("mbt2018", _steps((192, 192), 4, (192, 320)), _SERIAL),
+    ("cheng2020-anchor", _steps((128,), 3, (192,), 6), _SERIAL),
+    ("cheng2020-attn", _steps((128,), 3, (192,), 6), _SERIAL),
+):
+    register_codec(
+        CodecEntry(
+            name=_name,
+            build=build_learned,
+            architecture=_of_compressai(_name),
+            widths=_widths,
+            has_zoo_weights=_name != "bmshj2018-factorized-relu",
+            no_files=_no_files,
+        )
+    )
+for _name in NAMES:
+    register_codec(
+        CodecEntry(
+            name=_name,
+            build=_build_conventional,
+            is_conventional=True,
+            no_files="it is no learned codec, and has files of its own",
+        )
+    )
