@@ -160,3 +160,35 @@ def test_unknown_part_is_refused():
 def test_unnamed_regimes_say_their_parts():
     assert Regime(("decoder",), True).name == "decoder+detector"
     assert Regime(("encoder", "decoder", "synthesis")).name == "C-FT"
+
+
+def test_regime_of_ones_own_trains_its_parts_alone_and_has_its_name(tiny_cfg):
+    parts = ["roi_heads.box_head", "backbone.fpn_lateral2"]
+    opts = ["MODEL.DETECTOR.TRAINABLE_PARTS", str(parts), "MODEL.REGIME", "heads"]
+    cfg, model = make(tiny_cfg, ["encoder"], True, *opts)
+    assert model.regime.name == "heads"
+    assert "trains codec encoder, detector's roi_heads.box_head" in model.describe()
+    before = copy.deepcopy(model.state_dict())
+    train(cfg, model)
+    after = model.state_dict()
+    moved = {key for key in after if not torch.equal(before[key], after[key])}
+    prefixes = (*ENCODER, *(f"detector.{part}." for part in parts))
+    assert all(key.startswith(prefixes) for key in moved)
+    assert all(any(key.startswith(prefix) for key in moved) for prefix in prefixes[:3])
+
+
+def test_regime_without_a_name_is_called_by_its_parts():
+    assert Regime(("encoder",), True, ("backbone",)).name == "encoder+backbone"
+    assert Regime(("encoder", "decoder", "synthesis"), True).name == "J-FT"
+    assert Regime(("encoder", "synthesis")).name == "encoder+synthesis"
+
+
+def test_parts_and_names_that_cannot_be_are_refused(tiny_cfg):
+    with pytest.raises(
+        ConfigError, match=r"'roi_head\.box_head'.* did you mean roi_heads\.box_head"
+    ):
+        make(tiny_cfg, [], True, "MODEL.DETECTOR.TRAINABLE_PARTS", "['roi_head.box_head']")
+    with pytest.raises(ConfigError, match=r"but MODEL\.DETECTOR\.TRAINABLE is False"):
+        Regime((), False, ("backbone",))
+    with pytest.raises(ConfigError, match=r"MODEL\.REGIME is 'T-FT', which trains nothing of the"):
+        Regime(("encoder",), True, (), "T-FT")
