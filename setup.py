@@ -30,8 +30,8 @@ EXTRAS = {
     "conventional": ["imageio-ffmpeg>=0.8.0"],
     "sweep": ["ray>=2.40"],
 }
-# The programs, which a checkout has beside the package.
-TOOLS = ("tools", "tools.benchmarks", "tools.checks")
+# The tools are programs, not modules of the package; they and what they share stay together.
+TOOLS = ("codec_det_tools", "codec_det_tools.benchmarks", "codec_det_tools.checks")
 CHECKS = ["mypy>=1.10", "playwright>=1.40", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"]
 
 setup(
@@ -44,13 +44,10 @@ setup(
     license_files=["LICENSE"],
     # Up to 3.12: CompressAI publishes no wheels beyond, and building it needs a C++ compiler.
     python_requires=">=3.10,<3.13",
-    packages=[
-        *find_packages(include=["codec_det", "codec_det.*"]),
-        *(f"codec_det.{name}" for name in TOOLS),
-    ],
-    package_dir={"codec_det.tools": "tools"},
+    packages=[*find_packages(include=["codec_det", "codec_det.*"]), *TOOLS],
+    package_dir={"codec_det_tools": "tools"},
     package_data={"codec_det": ["py.typed", "weights/*.pth", "report/assets/*"]},
-    entry_points={"console_scripts": ["codec-det = codec_det.__main__:main"]},
+    entry_points={"console_scripts": ["codec-det = codec_det_tools.__main__:main"]},
     install_requires=[
         "constriction>=0.4",
         "numpy>=1.24",

@@ -15,7 +15,7 @@ from codec_det.errors import ConfigError
 from tools.command_line import BROKEN_PIPE, INTERRUPTED, run_command
 
 ROOT = Path(__file__).parent.parent
-TOOLS = sorted(path for path in (ROOT / "tools").glob("*.py") if path.stem != "command_line")
+TOOLS = sorted(path for path in (ROOT / "tools").glob("[!_]*.py") if path.stem != "command_line")
 PROGRAM = """
 import os, signal, sys
 from command_line import run_command, run_program
@@ -74,8 +74,8 @@ def status_of(raised, capsys):
         (
             ModuleNotFoundError("No module named 'absent_package.x'", name="absent_package.x"),
             2,
-            "error: absent_package is not installed: install it (requirements.txt names its "
-            "version)\n",
+            "error: absent_package is not installed: docs/install.md names the extra that "
+            "brings it\n",
         ),
     ],
 )

@@ -14,7 +14,9 @@ from codec_det.data.scenes import MIN_SIDE
 from tools import command_line, rate_distortion
 
 ROOT = Path(__file__).parent.parent
-TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py") if path.stem != "command_line")
+TOOLS = sorted(
+    path.stem for path in (ROOT / "tools").glob("[!_]*.py") if path.stem != "command_line"
+)
 # Help of a tool that imports any of these takes a second or more.
 HEAVY = {
     "PIL",

@@ -131,7 +131,7 @@ def _explain(error: Exception) -> str | None:
 
         package = error.name.partition(".")[0]
         if find_spec(package) is None:
-            return f"{package} is not installed: install it (requirements.txt names its version)"
+            return f"{package} is not installed: docs/install.md names the extra that brings it"
     return None
 
 

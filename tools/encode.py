@@ -2,12 +2,12 @@
 """Code pictures into files: what a camera sends. Each becomes OUTPUT_DIR/<its name>.cdet.
 
 The encoder is a file of tools/export_model.py. encoder.safetensors runs in PyTorch, encoder.onnx in
-ONNX Runtime, where neither PyTorch, CompressAI nor detectron2 need be installed: codec_det, numpy,
-Pillow, constriction, onnxruntime, safetensors and tqdm are enough (install codec_det with pip's
---no-deps, and these by name). The receiver that was exported with the encoder decodes what either
-writes (tools/decode.py, tools/detect.py), on any machine. Where the processor has AVX512_BF16,
-PyTorch computes inner layers in bfloat16, which is faster and may round a latent otherwise; the
-tool says so.
+ONNX Runtime, where neither PyTorch, CompressAI nor detectron2 need be installed: codec_det without
+extras is enough, for which pip installs numpy, Pillow, constriction, onnxruntime, safetensors and
+tqdm, and where this program is called `codec-det encode`. The receiver that was exported with the
+encoder decodes what either writes (tools/decode.py, tools/detect.py), on any machine. Where the
+processor has AVX512_BF16, PyTorch computes inner layers in bfloat16, which is faster and may round
+a latent otherwise; the tool says so.
 
 Pictures are of any size, in any format with 8 bits per channel that Pillow reads; they are turned
 upright as their EXIF says, and transparency is dropped. Of a folder, those directly in it are

@@ -41,8 +41,8 @@ CARRIER_PREFIX = "LabGym/"
 # checkout of the upstream commit: all 306 were byte-identical.
 TREE_SHA256 = "cb333171adb8458ab45d3030804adff2f181189714293e8df20f3a140ab9ec5f"
 
+CHECKOUT = Path(__file__).resolve().parent.parent
 OFFICIAL_BUILD = f"pip install --no-build-isolation --use-pep517 'git+{UPSTREAM_URL}.git'"
-LICENSE_FILE = Path(__file__).resolve().parent.parent / "LICENSE"
 
 # Upstream's setup.py, with two differences: `black` is left out (only LazyConfig.to_py imports it,
 # when called) and iopath may be 0.1.10 (fvcore 0.1.5 allows it).
@@ -194,6 +194,16 @@ def metadata_text() -> str:
     return "".join(f"{key}: {value}\n" for key, value in fields) + f"\n{DESCRIPTION}"
 
 
+def license_text() -> bytes:
+    """Apache-2.0, as codec_det itself has it."""
+    try:
+        installed = importlib.metadata.distribution("codec_det").read_text("licenses/LICENSE")
+    except importlib.metadata.PackageNotFoundError:
+        installed = None
+    # A checkout that is being set up.
+    return installed.encode() if installed else (CHECKOUT / "LICENSE").read_bytes()
+
+
 def record_line(name: str, content: bytes) -> str:
     """One RECORD row (PEP 376): name, urlsafe base64 sha256 without padding, size."""
     digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
@@ -208,7 +218,7 @@ def build_wheel(tree: Mapping[str, bytes], folder: Path) -> Path:
     info = f"detectron2-{VERSION}.dist-info"
     generator = f"codec_det tools/{PurePosixPath(__file__).name}"
     files = dict(tree)
-    files[f"{info}/licenses/LICENSE"] = LICENSE_FILE.read_bytes()
+    files[f"{info}/licenses/LICENSE"] = license_text()
     files[f"{info}/METADATA"] = metadata_text().encode()
     files[f"{info}/WHEEL"] = (
         f"Wheel-Version: 1.0\nGenerator: {generator}\nRoot-Is-Purelib: true\nTag: py3-none-any\n"

@@ -25,7 +25,7 @@ def measure(settings: BenchmarkSettings) -> BenchmarkResult:
     Only ``settings.rounds`` counts.
     """
     sides = {line: _process("-c", line) for line in (IMPORT, DETECTRON2)}
-    for path in sorted(TOOLS.glob("*.py")):
+    for path in sorted(TOOLS.glob("[!_]*.py")):
         if path.stem != "command_line":
             sides[f"tools/{path.name} --help"] = _process(str(path), "--help")
     seconds = in_turn(sides, settings.rounds, label="startup")

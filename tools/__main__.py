@@ -1,6 +1,6 @@
-"""The command ``codec-det``: every program of tools/ by its name, wherever the package is.
+"""The command ``codec-det`` of an installed package: every tool by its name.
 
-A wheel has the programs inside the package, a checkout beside it.
+Not in the package itself, whose import takes seconds where detectron2 is installed.
 """
 
 from __future__ import annotations
@@ -12,24 +12,21 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-_PACKAGE = Path(__file__).parent
-
 
 def find_tools() -> dict[str, Path]:
-    """The programs by name."""
-    places = (_PACKAGE / "tools", _PACKAGE.parent / "tools")
-    folder = next(place for place in places if place.is_dir())
-    return {path.stem: path for path in sorted(folder.glob("*.py")) if path.stem != "command_line"}
+    """The programs beside this one, by name."""
+    paths = sorted(Path(__file__).resolve().parent.glob("[!_]*.py"))
+    return {path.stem: path for path in paths if path.stem != "command_line"}
 
 
 def build_parser(tools: dict[str, Path]) -> argparse.ArgumentParser:
-    """The command line, as far as the name of the program."""
+    """The command line, as far as the name of the tool."""
     width = max(map(len, tools))
     lines = [f"  {name:{width}}  {_summary(path)}" for name, path in tools.items()]
     parser = argparse.ArgumentParser(
         prog="codec-det",
         usage="%(prog)s [-h] TOOL ...",
-        description="Run a program of codec_det; `codec-det TOOL --help` explains it.",
+        description="Run a tool of codec_det; `codec-det TOOL --help` explains it.",
         epilog="\n".join(["tools:", *lines]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -38,16 +35,16 @@ def build_parser(tools: dict[str, Path]) -> argparse.ArgumentParser:
 
 
 def _summary(path: Path) -> str:
-    # Read, not imported: that would take seconds and libraries.
+    # Read, not imported: some need libraries that are not installed.
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return text.partition("\n\n")[0].replace("\n", " ")
 
 
 def main() -> NoReturn:
-    """Become the program that the command line names."""
+    """Become the tool that the command line names."""
     tools = find_tools()
     args = build_parser(tools).parse_args(sys.argv[1:2])
-    # As a process of its own, as each is in a checkout: some start others like themselves.
+    # The program that it is in a checkout: some start others like themselves.
     os.execv(sys.executable, [sys.executable, str(tools[args.tool]), *sys.argv[2:]])
 
 
