@@ -150,9 +150,9 @@ class StandIn:
         self.path.write_text(textwrap.dedent(STAND_IN))
         self.learn(study_file)
 
-    def learn(self, study_file):
+    def learn(self, study_file, overrides=()):
         """Take over the configs of a YAML file."""
-        for name, point in points_of(study_file).items():
+        for name, point in points_of(study_file, overrides).items():
             results = self.path.parent / "results"
             (results / f"{name}.json").write_text(json.dumps(record_of(point)))
             (results / f"{name}.yaml").write_text(point.cfg.dump())

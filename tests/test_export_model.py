@@ -87,6 +87,19 @@ def test_missing_onnx_libraries_are_named_before_long_work(run, tmp_path, capsys
     assert not (tmp_path / "deploy").exists()
 
 
+@pytest.mark.parametrize("key", ["MODEL.WEIGHTS", "MODEL.CODEC.WEIGHTS"])
+@pytest.mark.parametrize("name", ["receiver.safetensors", "encoder.safetensors"])
+def test_exported_halves_are_not_evaluated_as_weights(
+    deploy, tiny_set, tmp_path, capsys, key, name
+):
+    opts = ["MODEL.CODEC.TRAINABLE", "[]", "MODEL.DETECTOR.TRAINABLE", "False"]
+    opts += [key, str(deploy / name)]
+    assert train_net.main(["--eval-only", *command(tmp_path, *tiny_set, *opts)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"weights '{deploy / name}' are an exported {name.split('.')[0]}" in error
+    assert not (tmp_path / "results.jsonl").exists()
+
+
 def fine_tune(run, tiny_set, folder, parts):
     """Two iterations from a run's checkpoint; what is then exported."""
     opts = ["MODEL.WEIGHTS", str(run / "model_final.pth"), "MODEL.CODEC.TRAINABLE", str(parts)]

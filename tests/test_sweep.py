@@ -148,6 +148,21 @@ def test_an_interrupted_point_is_resumed(study_file, stand_in):
     assert resumed == ["codec"]
 
 
+def test_a_trained_point_is_evaluated_again_and_stays_where_it_is(study_file, stand_in, capsys):
+    assert main([str(study_file)]) == 0
+    for point in points_of(study_file).values():
+        (point.folder / "last_checkpoint").write_text("model_final.pth")
+    stand_in.learn(study_file, {"MODEL.CODEC.BITSTREAM": "True"})
+    before = len(stand_in.calls())
+    assert main([str(study_file), "MODEL.CODEC.BITSTREAM", "True"]) == 0
+    again = stand_in.calls()[before:]
+    assert sorted(names(again)) == sorted(ALL)
+    assert all("--eval-only" in call for call in again)
+    assert "codec: started, to be evaluated again, not trained;" in capsys.readouterr().out
+    old = [path.name for path in (study_file.parent / "out").glob("*.old-*")]
+    assert [name.partition(".old-")[0] for name in old] == ["baseline-low"]
+
+
 def test_failures_are_tried_again_and_the_others_run(study_file, stand_in, capsys):
     stand_in.fail("tft-low-seed_1", 1, times=1)
     stand_in.fail("jft-low-seed_1", 3, times=9)

@@ -9,6 +9,7 @@ import pytest
 from codec_det.config_differences import PLACES_AND_SPEED
 from codec_det.rate_accuracy.records import read_results
 from codec_det.sweep.duration import estimated_seconds, measured_seconds
+from codec_det.sweep.overview import table
 from codec_det.sweep.progress import Progress
 from codec_det.sweep.state import Status, make_room, states_of
 from tests.sweeps import THEN, finish, interrupt, make_configs, points_of, study_of, write_study
@@ -212,3 +213,53 @@ def test_time_left_says_what_is_not_known(points):
     assert progress.time_left(at_a_time=3).startswith("0:00:30, ")
     progress.failures = dict.fromkeys(["baseline-low", "jft-low-seed_1", "jft-low-seed_2"], "")
     assert progress.time_left() == "0:01:30"
+
+
+def train(point):
+    """Leave what a finished training leaves, its weights among it."""
+    finish(point, weights_sha256="a")
+    (point.folder / "last_checkpoint").write_text("model_final.pth")
+
+
+def test_what_was_trained_is_evaluated_again_where_evaluation_alone_has_changed(study_file, points):
+    for point in points.values():
+        train(point)
+    real = points_of(study_file, {"MODEL.CODEC.BITSTREAM": "True"})
+    found = states(real)
+    assert found.pop("baseline-low") == "changed (MODEL.CODEC.BITSTREAM)"
+    assert set(found.values()) == {"to evaluate (MODEL.CODEC.BITSTREAM)"}
+    progress = Progress(list(real.values()), states_of(list(real.values())))
+    assert "to evaluate" in table(progress)
+    assert make_room(real["codec"], progress.states["codec"]) is None
+    # Weights that are lost cannot be.
+    (real["codec"].folder / "last_checkpoint").unlink()
+    found = states(real)
+    assert found["codec"] == "changed (MODEL.CODEC.BITSTREAM)"
+    assert found["tft-low-seed_1"] == "stale (codec)"
+
+
+def test_a_new_test_set_is_evaluated_and_another_training_set_trained_on(
+    study_file, points, tiny_set
+):
+    tft = points["tft-low-seed_1"]
+    for point in points.values():
+        train(point)
+    ((name, *files),) = json.loads(tiny_set[1].replace("'", '"'))
+    sets = {"DATASETS.COCO_FORMAT": str([[name, *files], ["new", *files]])}
+    new = points_of(study_file, {**sets, "DATASETS.TEST": "('new',)"})
+    assert states(new)[tft.name] == "to evaluate (DATASETS.TEST)"
+    both = points_of(study_file, {**sets, "DATASETS.TEST": "('tiny', 'new')"})
+    assert states(both)[tft.name] == "to evaluate (DATASETS.COCO_FORMAT, DATASETS.TEST)"
+    other = {"DATASETS.COCO_FORMAT": str([[name, "other.json", files[1]]])}
+    assert states(points_of(study_file, other))[tft.name] == "changed (DATASETS.COCO_FORMAT)"
+
+
+def test_a_point_evaluated_again_is_no_newer(study_file, points):
+    for point in points.values():
+        train(point)
+    codec = points["codec"]
+    finish(codec, minutes=1, weights_sha256="b")
+    for point in points.values():
+        if point is not codec:
+            finish(point, minutes=2, weights_sha256="a")
+    assert states(points)["tft-low-seed_1"] == "stale (codec)"

@@ -77,7 +77,8 @@ def state_of(point: StudyPoint, others: Mapping[str, State]) -> State:
     newer = []
     for name in point.needs:
         other = others[name]
-        if not other.done or other.time is None or other.time > own.time:
+        trained = other.status in (Status.DONE, Status.TO_EVALUATE)
+        if not trained or other.time is None or other.time > own.time:
             newer.append(name)
     return State(Status.STALE, ", ".join(newer)) if newer else own
 
