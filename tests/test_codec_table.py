@@ -19,7 +19,8 @@ from codec_det.codec.table import (
     is_conventional,
     register_codec,
 )
-from codec_det.config import check_config, load_config
+from codec_det.config import load_config
+from codec_det.config_checks import check_config
 from codec_det.errors import ConfigError
 from codec_det.evaluation.results import read_records
 from codec_det.rate_accuracy.curves import curves_of
