@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, build_backbone
-from detectron2.modeling.meta_arch import GeneralizedRCNN, PanopticFPN, RetinaNet, SemanticSegmentor
+from detectron2.modeling.meta_arch import GeneralizedRCNN, RetinaNet
 
 from .config import CHAIN
 from .errors import ConfigError
@@ -34,11 +34,6 @@ def check_detector(cfg: CfgNode) -> None:
         raise ConfigError(
             f"MODEL.DETECTOR.META_ARCHITECTURE is '{name}', which is no registered detector: "
             "import the package that registers it, or use GeneralizedRCNN, RetinaNet, ..."
-        )
-    if _is_a(name, PanopticFPN, SemanticSegmentor):
-        raise ConfigError(
-            f"MODEL.DETECTOR.META_ARCHITECTURE is '{name}', which segments whole pictures, and the "
-            "chain is trained and measured by objects: use GeneralizedRCNN, RetinaNet, ..."
         )
     detector = cfg.clone()
     detector.defrost()

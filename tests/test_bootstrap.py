@@ -86,6 +86,29 @@ def test_figures_are_of_the_drawn_pictures(make_run):
     assert ends.low < result.figure("AP") < ends.high
 
 
+def test_pictures_without_loss_leave_the_resampled_psnr_finite(make_run):
+    folder = make_run("a", bpp=0.2, kept=0.6)
+    path = folder / "inference" / NAME / "per_image.csv"
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    rows[0]["psnr"] = "inf"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    (result,) = read_results([folder])
+    result.record["results"]["rate"] |= {"psnr_of_mse": 25.0, "lossless": 1}
+    resamples = resample([result], COUNT, ["PSNR", "PSNR_MSE", "AP-a cat", "mIoU"])
+    assert resamples.missing == ("no file has mIoU by picture",)
+    weights = np.random.default_rng(0).multinomial(12, [1 / 12] * 12, size=COUNT)[0]
+    drawn = [float(row["psnr"]) for row, n in zip(rows, weights, strict=True) for _ in range(n)]
+    known = [psnr for psnr in drawn if psnr < np.inf]
+    figures = resamples.figures[folder]
+    assert figures["PSNR"][0] == pytest.approx(np.mean(known))
+    mse = np.mean([10 ** (-psnr / 10) for psnr in drawn])
+    assert figures["PSNR_MSE"][0] == pytest.approx(-10 * np.log10(mse))
+
+
 def test_resamples_are_the_same_for_all_runs(make_run, tmp_path):
     """What a run spends less on each picture, it saves in every resample."""
     for i, (bpp, kept) in enumerate(zip(RATES, KEPT, strict=True), start=1):

@@ -199,7 +199,6 @@ def test_defaults_pass_and_leave_detectron2s_keys_alone():
             "MODEL.RETINANET.IN_FEATURES has p3, p4, p5, p6, p7",
             "configs/jft_retinanet_R50.yaml",
         ),
-        ({"MODEL.DETECTOR.META_ARCHITECTURE": "PanopticFPN"}, "'PanopticFPN'", "GeneralizedRCNN"),
         ({"SOLVER.BASE_LR": -1.0}, "SOLVER.BASE_LR is -1.0", ">= 0"),
         ({"SOLVER.CODEC_LR": math.nan}, "SOLVER.CODEC_LR is nan", "finite"),
         ({"SOLVER.QUANTILES_LR": math.inf}, "SOLVER.QUANTILES_LR is inf", "finite"),

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from detectron2.structures import BoxMode
 from PIL import Image
 
@@ -45,8 +46,45 @@ def test_flip_moves_picture_and_boxes_alike(tiny_cfg, entry):
     assert seen == {(0, 16.0), (79, 80.0)}
 
 
-def test_evaluation_has_no_truth(tiny_cfg, entry):
-    out = CodecDetectorMapper(tiny_cfg(), is_train=False)(entry)
+def with_classes(entry, tmp_path, classes):
+    path = tmp_path / "classes.png"
+    Image.fromarray(classes).save(path)
+    return {**entry, "sem_seg_file_name": str(path)}
+
+
+def test_classes_of_pixels_move_with_the_picture_and_stay_classes(tiny_cfg, entry, tmp_path):
+    # A class for each of 8 columns of 10 pixels; 255 is of no class.
+    columns = np.array([0, 1, 2, 3, 4, 5, 6, 255], dtype=np.uint8).repeat(10)
+    own = with_classes(entry, tmp_path, np.tile(columns, (40, 1)))
+    mapper = CodecDetectorMapper(tiny_cfg(), is_train=True)
+    seen = set()
+    for seed in range(8):
+        np.random.seed(seed)  # noqa: NPY002
+        out = mapper(own)
+        flipped = out["image"][2, 0, 0] > 0
+        seen.add(bool(flipped))
+        # The picture keeps its size, and classes are of the detector's: 16 pixels each.
+        assert out["image"].shape == (3, 40, 80)
+        assert out["sem_seg"].dtype == torch.int64
+        expected = torch.tensor(columns[::10].astype(int)).repeat_interleave(16)
+        expected = expected.flip(0) if flipped else expected
+        assert torch.equal(out["sem_seg"], expected.expand(64, 128))
+    assert seen == {False, True}
+
+
+def test_classes_that_cannot_be_used_are_refused(tiny_cfg, entry, tmp_path):
+    mapper = CodecDetectorMapper(tiny_cfg(), is_train=True)
+    own = with_classes(entry, tmp_path, np.zeros((40, 81), np.uint8))
+    with pytest.raises(DatasetError, match=r"classes.png' is 40x81 .*gradient.png' is 40x80"):
+        mapper(own)
+    with pytest.raises(DatasetError, match=r"cannot read the classes of pixels '.*none.png'"):
+        mapper({**own, "sem_seg_file_name": str(tmp_path / "none.png")})
+
+
+def test_evaluation_has_no_truth(tiny_cfg, entry, tmp_path):
+    own = with_classes(entry, tmp_path, np.zeros((40, 80), np.uint8))
+    out = CodecDetectorMapper(tiny_cfg(), is_train=False)(own)
+    assert "sem_seg" not in out
     assert "instances" not in out
     assert "annotations" not in out
     assert out["detector_size"] == (64, 128)

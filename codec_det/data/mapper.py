@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetMapper
+from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 from ..codec.conventional import Precoder, build_precoder
@@ -54,7 +55,8 @@ class CodecDetectorMapper(DatasetMapper):
 
         Returns:
             the entry with "image" (3, H, W) uint8, "detector_size" (h, w) and, in training,
-            "instances" of that size; and with a conventional codec "decoded" (3, H, W) uint8,
+            "instances" of that size, and "sem_seg" (h, w) int64, the classes of pixels, where the
+            set has them; and with a conventional codec "decoded" (3, H, W) uint8,
             "bits" and "measured" as of :class:`codec_det.codec.conventional.Precoded`.
 
         Raises:
@@ -64,18 +66,38 @@ class CodecDetectorMapper(DatasetMapper):
         entry = copy.deepcopy(dataset_dict)
         image = read_image(entry["file_name"], self.image_format)
         _check_size(entry, image)
-        aug_input = T.AugInput(image)
+        aug_input = T.AugInput(image, sem_seg=self._read_classes(entry, image))
         transforms = self.augmentations(aug_input)
         if self.precoder is not None:
             self._precode(entry, image, transforms)
         resize = self.resize.get_transform(aug_input.image)
         entry["image"] = _to_tensor(aug_input.image)
         entry["detector_size"] = size = (resize.new_h, resize.new_w)
+        if aug_input.sem_seg is not None:
+            classes = resize.apply_segmentation(aug_input.sem_seg)
+            entry["sem_seg"] = torch.as_tensor(classes.astype(np.int64))
         if not self.is_train:
             entry.pop("annotations", None)
         elif "annotations" in entry:
             self._transform_annotations(entry, transforms + T.TransformList([resize]), size)
         return entry
+
+    def _read_classes(self, entry: dict[str, Any], image: np.ndarray) -> np.ndarray | None:
+        """(H, W) uint8, of each pixel; None in evaluation, whose evaluators read them."""
+        path = entry.pop("sem_seg_file_name", None)
+        if path is None or not self.is_train:
+            return None
+        try:
+            classes = utils.read_image(path, "L").squeeze(2)
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"cannot read the classes of pixels '{path}': {error}") from None
+        if classes.shape != image.shape[:2]:
+            sizes = [f"{h}x{w}" for h, w in (classes.shape, image.shape[:2])]
+            raise DatasetError(
+                f"'{path}' is {sizes[0]} (height x width), but its picture '{entry['file_name']}' "
+                f"is {sizes[1]}: make them alike"
+            )
+        return classes
 
     def _precode(self, entry: dict[str, Any], image: np.ndarray, transforms: T.Transform) -> None:
         assert self.precoder is not None

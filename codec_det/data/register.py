@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..errors import ConfigError, DatasetError
+from ..evaluation.tasks import check_tasks
 from .coco_format import check_coco_format, register_coco_format
 from .shapes import register_shapes
 
@@ -49,3 +50,7 @@ def check_datasets(cfg: CfgNode, *, train: bool) -> None:
         json_file = getattr(metadata, "json_file", None)
         if json_file and not name.startswith("shapes_"):
             logger.info("%s: %s", name, check_coco_format(json_file, metadata.image_root))
+        if train and name in cfg.DATASETS.TRAIN:
+            check_tasks(cfg, name, train=True)
+        if name in cfg.DATASETS.TEST:
+            check_tasks(cfg, name, train=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,11 +20,23 @@ class FastCOCOEvaluator(COCOEvaluator):
     Args:
         dataset_name: as registered with detectron2.
         output_dir: where predictions go, in COCO's result format and as PyTorch's; None: nowhere.
+        kpt_oks_sigmas: how exactly each keypoint can be told; (): those of COCO's people.
     """
 
-    def __init__(self, dataset_name: str, output_dir: str | None = None) -> None:
-        # Else, detectron2 would warn that its own fast implementation was not built.
-        super().__init__(dataset_name, output_dir=output_dir, use_fast_impl=False)
+    def __init__(
+        self,
+        dataset_name: str,
+        output_dir: str | None = None,
+        *,
+        kpt_oks_sigmas: Sequence[float] = (),
+    ) -> None:
+        super().__init__(
+            dataset_name,
+            output_dir=output_dir,
+            # Else, detectron2 would warn that its own fast implementation was not built.
+            use_fast_impl=False,
+            kpt_oks_sigmas=kpt_oks_sigmas,
+        )
         self._use_fast_impl = True
 
     def _eval_predictions(self, predictions: list[Any], img_ids: list[int] | None = None) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from ..evaluation.metrics import BPP, metric_of, recorded
 from ..evaluation.results import RESULTS_FILE, read_records
 from ..files import make_folder
 from .duration import in_words
@@ -121,14 +122,9 @@ class Schedule:
 
 def _figures(point: StudyPoint) -> str:
     results = list(read_records(point.folder / RESULTS_FILE))[-1]["results"]
-    found = [
-        (name, form, results.get(group, {}).get(key))
-        for group, key, name, form in (
-            ("bbox", "AP", "box AP", ".1f"),
-            ("rate", "bpp", "bpp", ".4f"),
-        )
-    ]
-    return "".join(f", {format(value, form)} {name}" for name, form, value in found if value)
+    metrics = [metric_of(key) for key in recorded([results])[:1]]
+    figures = [f", {m.read(results):.{m.digits}f} {m.name}" for m in metrics]
+    return f"{''.join(figures)}, {BPP.read(results):.{BPP.digits}f} bpp"
 
 
 def _reason(point: StudyPoint, outcome: Outcome, state: State) -> str:

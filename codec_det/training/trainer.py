@@ -29,9 +29,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..codec.table import find_codec
 from ..data.loader import build_test_loader, build_train_loader
-from ..evaluation.coco import FastCOCOEvaluator
 from ..evaluation.rate import RateEvaluator
 from ..evaluation.results import RESULTS_FILE, append_record, build_record
+from ..evaluation.tasks import build_evaluators
 from ..files import repair_last_line
 from ..meta_arch import CodecDetector
 from ..run_folder import check_resumable
@@ -138,10 +138,8 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         folder = str(Path(cfg.OUTPUT_DIR, "inference", dataset_name))
-        evaluators: list[DatasetEvaluator] = [RateEvaluator(cfg.INPUT.FORMAT, folder)]
-        if cfg.MODEL.DETECTOR.META_ARCHITECTURE != "NoDetector":
-            evaluators.append(FastCOCOEvaluator(dataset_name, output_dir=folder))
-        return DatasetEvaluators(evaluators)
+        rate = RateEvaluator(cfg.INPUT.FORMAT, folder)
+        return DatasetEvaluators([rate, *build_evaluators(cfg, dataset_name, folder)])
 
     @classmethod
     def test(
