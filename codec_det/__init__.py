@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
     if find_spec("detectron2") is None:
         raise ImportError(
             f"codec_det.{name} needs detectron2, which is not installed: run "
-            "`python tools/install_detectron2.py` in the codec_det checkout"
+            "`codec-det install_detectron2` (in a checkout, tools/install_detectron2.py)"
         )
     home = import_module(".config" if name.endswith(("config", "cfg")) else ".meta_arch", __name__)
     return getattr(home, name)

@@ -248,7 +248,7 @@ except ImportError as error:
 """
     out = camera.run("-c", program)
     assert "codec_det.CodecDetector needs detectron2, which is not installed" in out
-    assert "python tools/install_detectron2.py" in out
+    assert "`codec-det install_detectron2`" in out
 
 
 def test_a_model_that_needs_pytorch_is_refused(camera, tmp_path):

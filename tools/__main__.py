@@ -1,7 +1,4 @@
-"""The command ``codec-det`` of an installed package: every tool by its name.
-
-Not in the package itself, whose import takes seconds where detectron2 is installed.
-"""
+"""The command ``codec-det``, which installing the package brings: every tool by its name."""
 
 from __future__ import annotations
 
