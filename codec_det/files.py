@@ -34,9 +34,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
         partial.replace(path)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
+        system = system_error(error)
+        if system is None:
+            raise
         raise CodecDetError(
-            f"cannot write '{path}' ({error.strerror or error}): choose another place"
+            f"cannot write '{path}' ({system.strerror or system}): choose another place"
         ) from None
     finally:
         if partial.parent.is_dir():
@@ -86,13 +89,20 @@ def check_written(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in UNWRITABLE:
+    except (OSError, RuntimeError) as error:
+        system = system_error(error)
+        if system is None or system.errno not in UNWRITABLE:
             raise
         raise CodecDetError(
-            f"cannot write to '{folder}' ({error.strerror}): make room in it, then go on with "
-            "--resume"
+            f"cannot write to '{folder}' ({system.strerror}): make room in it, then run the same "
+            "command again, a training with --resume"
         ) from None
+
+
+def system_error(error: BaseException) -> OSError | None:
+    """The system's error behind one: PyTorch has its own for what it meets when it closes files."""
+    cause = error if isinstance(error, OSError) else error.__context__
+    return cause if isinstance(cause, OSError) else None
 
 
 def append_line(path: Path, line: str) -> None:

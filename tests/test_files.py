@@ -1,9 +1,14 @@
 """Files and folders."""
 
+import errno
+import json
+import os
+
 import pytest
+import torch
 
 from codec_det.errors import CodecDetError
-from codec_det.files import atomic_file, make_folder
+from codec_det.files import append_line, atomic_file, check_written, make_folder
 
 
 def test_folder_that_cannot_be_made_is_refused(tmp_path):
@@ -36,3 +41,52 @@ def test_failure_leaves_what_was_there(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+class Full:
+    """A file on a disk that is full for a moment."""
+
+    failed = False
+
+    def write(self, data):
+        if not self.failed:
+            self.failed = True
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return len(data)
+
+    def flush(self):
+        pass
+
+
+def test_a_full_disk_is_named_whatever_pytorch_makes_of_it(tmp_path):
+    tensor = torch.zeros(1000)
+    with pytest.raises(RuntimeError):
+        torch.save(tensor, Full())
+    with pytest.raises(CodecDetError, match="No space left on device"), check_written(tmp_path):
+        torch.save(tensor, Full())
+    message = r"a\.pth' \(No space left on device\)"
+    with pytest.raises(CodecDetError, match=message), atomic_file(tmp_path / "a.pth"):
+        torch.save(tensor, Full())
+    with pytest.raises(RuntimeError, match="a defect"), check_written(tmp_path):
+        raise RuntimeError("a defect")
+
+
+@pytest.mark.parametrize(
+    ("end", "kept"), [("", []), ('{"b": 2}', [{"b": 2}]), ('{"b', []), ('{"b": "\xff', [])]
+)
+def test_lines_are_appended_whole(tmp_path, end, kept):
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(('{"a": 1}\n' + end).encode("latin-1"))
+    append_line(path, '{"c": 3}')
+    lines = path.read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{"a": 1}, *kept, {"c": 3}]
+
+
+def test_a_line_that_does_not_fit_is_not_half_written(tmp_path, monkeypatch):
+    path = tmp_path / "lines.jsonl"
+    append_line(path, '{"a": 1}')
+    write = os.write
+    monkeypatch.setattr("os.write", lambda descriptor, data: write(descriptor, data[:5]))
+    with pytest.raises(CodecDetError, match="No space left"):
+        append_line(path, '{"b": 2}')
+    assert path.read_text() == '{"a": 1}\n'

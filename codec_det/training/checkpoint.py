@@ -23,6 +23,7 @@ from ..bitstream.model_file import parse_metadata
 from ..codec.base import Codec
 from ..codec.table import find_codec
 from ..errors import CodecDetError, WeightsError
+from ..files import system_error
 
 logger = logging.getLogger(__name__)
 
@@ -83,11 +84,12 @@ class ChainCheckpointer(DetectionCheckpointer):
         try:
             super().save(f".{name}.partial", **kwargs)
         except (OSError, RuntimeError) as error:
-            # PyTorch has an error of its own for what its writer meets when it closes the file.
+            system = system_error(error)
+            reason = (system and system.strerror) or _first_line(error)
             kept = self.get_checkpoint_file() if self.has_checkpoint() else "none yet"
             raise CodecDetError(
                 f"cannot write the checkpoint '{Path(self.save_dir, name)}.pth' "
-                f"({_cause(error)}): make room for it. Last checkpoint: {kept}"
+                f"({reason}): make room for it. Last checkpoint: {kept}"
             ) from None
         finally:
             Path(self.save_dir, f".{name}.partial.pth").unlink(missing_ok=True)
@@ -316,13 +318,6 @@ def refuse_export(path: str) -> None:
         "give the checkpoint of the run that it was exported from (with MODEL.CODEC.BITSTREAM True "
         "the evaluation codes as it does); tools/detect.py runs an exported receiver"
     )
-
-
-def _cause(error: BaseException) -> str:
-    """What the system said, where PyTorch says where in its source it was."""
-    system = error if isinstance(error, OSError) else error.__context__
-    reason = system.strerror if isinstance(system, OSError) else None
-    return reason or _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:
