@@ -34,6 +34,8 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     cfg.MODEL.DETECTOR.TRAINABLE = False
     # Those of its modules that train, by name, such as "roi_heads.box_head" or "backbone"; []: all.
     cfg.MODEL.DETECTOR.TRAINABLE_PARTS = []
+    # Weight of the detector's losses, >= 0. 0: none are computed, and no annotations are needed.
+    cfg.MODEL.DETECTOR.LOSS_WEIGHT = 1.0
     # Name of what trains, in records and curves; "": that of codec_det/regimes.py.
     cfg.MODEL.REGIME = ""
 
@@ -68,6 +70,10 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     cfg.MODEL.CODEC.TARGET_BPP = 0.0
     # Weight of 255^2 * MSE (RGB in [0, 1]) in the loss, >= 0. 0: reconstructions are for machines.
     cfg.MODEL.CODEC.DISTORTION_WEIGHT = 0.0
+    # Weight of the distance between the backbone's features of decoded and original pictures, >= 0,
+    # through the detector as it was at the start; and the features by name, []: all it returns.
+    cfg.MODEL.CODEC.FEATURE_WEIGHT = 0.0
+    cfg.MODEL.CODEC.FEATURES = []
     # Stand-in for rounding while the encoder trains: "noise" or "straight_through" for rate and
     # decoder; or rounded values for the decoder, and for the rate noise ("mixed") or the bits of
     # rounded values, with a slope near rounding thresholds ("threshold").

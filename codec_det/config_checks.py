@@ -73,7 +73,8 @@ _AT_LEAST_1, _AT_LEAST_0 = (lambda v: v >= 1), (lambda v: v >= 0)
 
 _RULES = (
     _Rule(
-        "MODEL.CODEC.BETA MODEL.CODEC.TARGET_BPP MODEL.CODEC.DISTORTION_WEIGHT",
+        "MODEL.CODEC.BETA MODEL.CODEC.TARGET_BPP MODEL.CODEC.DISTORTION_WEIGHT "
+        "MODEL.CODEC.FEATURE_WEIGHT MODEL.DETECTOR.LOSS_WEIGHT",
         _not_negative,
         "finite and >= 0",
     ),
@@ -253,6 +254,22 @@ def _check_loss(cfg: CfgNode) -> None:
             f"MODEL.CODEC.TARGET_BPP is set, but training {regime.name} cannot change the rate: "
             "set it to 0, or add 'encoder' to MODEL.CODEC.TRAINABLE"
         )
+    if regime.detector and not cfg.MODEL.DETECTOR.LOSS_WEIGHT:
+        raise ConfigError(
+            "MODEL.DETECTOR.LOSS_WEIGHT is 0, but MODEL.DETECTOR.TRAINABLE is True: the detector "
+            "would learn from nothing; set one of them otherwise"
+        )
+    if codec.FEATURE_WEIGHT and regime.detector:
+        if not regime.codec_parts:
+            raise ConfigError(
+                "MODEL.CODEC.FEATURE_WEIGHT is set, but MODEL.CODEC.TRAINABLE is '[]': features "
+                "of decoded pictures are the codec's to change; set it to 0"
+            )
+        if not cfg.MODEL.WEIGHTS:
+            raise ConfigError(
+                "MODEL.CODEC.FEATURE_WEIGHT compares with the detector as it was at the start, "
+                "but MODEL.WEIGHTS is '': set it to a trained detector"
+            )
 
 
 def _check_solver(cfg: CfgNode) -> None:

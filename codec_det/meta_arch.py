@@ -5,7 +5,8 @@
      stored picture, original size
      ─────────────► to_codec ─► codec ──────► to_detector ─► detector ─► task losses / instances
                                   │ bits       (resize)                        │
-                                  └──────────────► loss = Σ task losses + β·bpp (+ λ·255²·MSE)
+                                  └──────────────► loss = Σ task losses + β·bpp
+                                                          (+ φ·feature distance) (+ λ·255²·MSE)
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -27,6 +29,7 @@ from torch import Tensor, nn
 from .codec.base import Codec, Coded
 from .codec.table import build_codec
 from .errors import ConfigError
+from .feature_loss import FeatureDistance, Features
 from .pixels import psnr, to_codec, to_detector, to_uint8
 from .regimes import Regime
 
@@ -43,6 +46,9 @@ class CodecDetector(nn.Module):
         regime: the parts that train.
         beta: weight of the rate in the loss, per bit per pixel.
         distortion_weight: weight of 255^2 * MSE in the loss.
+        task_weight: weight of the detector's losses; 0: none are computed, and no truth is needed.
+        feature_weight: weight of the distance of features, :mod:`codec_det.feature_loss`.
+        feature_names: levels whose features are compared; empty: all of the backbone.
         image_format: channel order of pictures, "BGR" or "RGB".
         test_size: shortest and longest edge of the detector's input where the data loader gives no
             ``detector_size``, as ``INPUT.MIN_SIZE_TEST`` and ``MAX_SIZE_TEST``.
@@ -57,6 +63,9 @@ class CodecDetector(nn.Module):
         regime: Regime,
         beta: float,
         distortion_weight: float = 0.0,
+        task_weight: float = 1.0,
+        feature_weight: float = 0.0,
+        feature_names: Sequence[str] = (),
         image_format: str = "BGR",
         test_size: tuple[int, int] = (800, 1333),
     ) -> None:
@@ -66,6 +75,9 @@ class CodecDetector(nn.Module):
         self.regime = regime
         self.beta = beta
         self.distortion_weight = distortion_weight
+        self.task_weight = task_weight
+        self.feature_weight = feature_weight
+        self.features = FeatureDistance(detector, feature_names) if feature_weight else None
         self.image_format = image_format
         self.test_size = test_size
         # Trained so far, where the weights are a checkpoint of the run that goes on.
@@ -88,6 +100,9 @@ class CodecDetector(nn.Module):
             "regime": Regime.from_config(cfg),
             "beta": cfg.MODEL.CODEC.BETA,
             "distortion_weight": cfg.MODEL.CODEC.DISTORTION_WEIGHT,
+            "task_weight": cfg.MODEL.DETECTOR.LOSS_WEIGHT,
+            "feature_weight": cfg.MODEL.CODEC.FEATURE_WEIGHT,
+            "feature_names": cfg.MODEL.CODEC.FEATURES,
             "image_format": cfg.INPUT.FORMAT,
             "test_size": (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST),
         }
@@ -122,7 +137,7 @@ class CodecDetector(nn.Module):
         images = [self._load(x) for x in batched_inputs]
         with torch.set_grad_enabled(bool(self.regime.codec_parts)):
             coded = self._code(images, batched_inputs)
-        losses = dict(self.detect(coded.reconstructions, batched_inputs))
+        losses = self._detector_losses(images, coded, batched_inputs)
         losses.update(self._codec_losses(images, coded))
         return losses
 
@@ -186,11 +201,13 @@ class CodecDetector(nn.Module):
         trains = [f"codec {part}" for part in self.regime.codec_parts]
         if self.regime.detector:
             trains += [f"detector's {p}" for p in self.regime.detector_parts] or ["detector"]
-        loss = "Σ detector losses"
-        if self.regime.trains_rate:
-            loss += f" + {self.beta:g}·bpp"
-        if self.regime.codec_parts and self.distortion_weight:
-            loss += f" + {self.distortion_weight:g}·255²·MSE"
+        terms = {
+            "Σ detector losses": self.task_weight,
+            "feature distance": self.feature_weight,
+            "bpp": self.beta if self.regime.trains_rate else 0,
+            "255²·MSE": self.distortion_weight if self.regime.codec_parts else 0,
+        }
+        loss = " + ".join(f"{w:g}·{term}" for term, w in terms.items() if w).replace("1·Σ", "Σ")
         counts = [
             f"{sum(p.numel() for p in m.parameters() if p.requires_grad):,} of "
             f"{sum(p.numel() for p in m.parameters()):,} {name} parameters"
@@ -211,6 +228,26 @@ class CodecDetector(nn.Module):
         bits = torch.tensor([x["bits"] for x in batched_inputs], device=self.device)
         pictures = [self._load(x, "decoded") for x in batched_inputs]
         return Coded(pictures, bits, bits, measured=[x["measured"] for x in batched_inputs])
+
+    def _detector_losses(
+        self, images: list[Tensor], coded: Coded, batched_inputs: list[dict[str, Any]]
+    ) -> dict[str, Tensor]:
+        """The detector's own losses, and the distance of its features."""
+        pairs = zip(batched_inputs, coded.reconstructions, strict=True)
+        inputs = [self.detector_input(x, picture) for x, picture in pairs]
+        losses = {}
+        watch: AbstractContextManager[list[Features]] = nullcontext([])
+        if self.features:
+            watch = self.features.watch()
+        with watch as seen:
+            if self.task_weight:
+                found = self.detector(inputs)
+                losses = {name: self.task_weight * loss for name, loss in found.items()}
+        if self.features:
+            pairs = zip(batched_inputs, images, strict=True)
+            originals = [self.detector_input(x, picture) for x, picture in pairs]
+            losses["loss_features"] = self.feature_weight * self.features(originals, inputs, seen)
+        return losses
 
     def _codec_losses(self, images: list[Tensor], coded: Coded) -> dict[str, Tensor]:
         """Rate, distortion and auxiliary loss, as far as something can train for them."""

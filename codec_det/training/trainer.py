@@ -80,6 +80,10 @@ class Trainer(DefaultTrainer):
             {key: value for key, value in group.items() if key != "params"}
             for group in self.optimizer.param_groups
         ]
+        if self.chain.features and self.cfg.MODEL.DETECTOR.TRAINABLE:
+            # Those that training began from, also where it goes on.
+            self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
+            self.chain.features.keep_reference()
         super().resume_or_load(resume)
         if self.start_iter:
             check_resumable(self.cfg, self.start_iter)
