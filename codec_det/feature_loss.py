@@ -41,15 +41,15 @@ class FeatureDistance:
                 f"MODEL.CODEC.FEATURE_WEIGHT is set, but the detector {type(detector).__name__} "
                 "has no backbone whose features could be compared: set it to 0"
             )
-        known = list(detector.backbone.output_shape())
+        self._detector: Any = detector
+        self._reference: Any = detector.backbone
+        known = list(self._reference.output_shape())
         for name in names:
             if name not in known:
                 raise ConfigError(
                     f"MODEL.CODEC.FEATURES names '{name}': the backbone returns {', '.join(known)}"
                 )
         self.names = tuple(names) or tuple(known)
-        self._detector: Any = detector
-        self._reference: Any = detector.backbone
 
     def keep_reference(self) -> None:
         """Compare, from now on, through the backbone as it is now, whatever the detector learns."""
