@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .errors import ConfigError
 
@@ -35,14 +35,14 @@ class FeatureDistance:
         ConfigError: if the detector has no backbone, or it returns no such level.
     """
 
-    def __init__(self, detector: nn.Module, names: Sequence[str] = ()) -> None:
+    def __init__(self, detector: Any, names: Sequence[str] = ()) -> None:
         if not (hasattr(detector, "backbone") and hasattr(detector, "preprocess_image")):
             raise ConfigError(
                 f"MODEL.CODEC.FEATURE_WEIGHT is set, but the detector {type(detector).__name__} "
                 "has no backbone whose features could be compared: set it to 0"
             )
-        self._detector: Any = detector
-        self._reference: Any = detector.backbone
+        self._detector = detector
+        self._reference = detector.backbone
         known = list(self._reference.output_shape())
         for name in names:
             if name not in known:
