@@ -5,7 +5,6 @@ import json
 import os
 
 import pytest
-import torch
 
 from codec_det.errors import CodecDetError
 from codec_det.files import append_line, atomic_file, check_written, make_folder
@@ -43,30 +42,20 @@ def test_failure_leaves_what_was_there(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-class Full:
-    """A file on a disk that is full for a moment."""
-
-    failed = False
-
-    def write(self, data):
-        if not self.failed:
-            self.failed = True
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return len(data)
-
-    def flush(self):
-        pass
+def write_as_pytorch():
+    """Its writer, on a full disk: what it meets when it closes the file hides the reason."""
+    try:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    finally:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
 
 
 def test_a_full_disk_is_named_whatever_pytorch_makes_of_it(tmp_path):
-    tensor = torch.zeros(1000)
-    with pytest.raises(RuntimeError):
-        torch.save(tensor, Full())
     with pytest.raises(CodecDetError, match="No space left on device"), check_written(tmp_path):
-        torch.save(tensor, Full())
+        write_as_pytorch()
     message = r"a\.pth' \(No space left on device\)"
     with pytest.raises(CodecDetError, match=message), atomic_file(tmp_path / "a.pth"):
-        torch.save(tensor, Full())
+        write_as_pytorch()
     with pytest.raises(RuntimeError, match="a defect"), check_written(tmp_path):
         raise RuntimeError("a defect")
 
