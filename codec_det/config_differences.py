@@ -11,6 +11,8 @@ PLACES_AND_SPEED = frozenset(
         *("OUTPUT_DIR", "DATASETS.ROOT", "MODEL.CODEC.CACHE", "MODEL.CODEC.CACHE_GB"),
         *("MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "CUDNN_BENCHMARK"),
         "MODEL.CODEC.CHECKPOINT_ACTIVATIONS",
+        # They follow from the data sets.
+        *("MODEL.ROI_HEADS.NUM_CLASSES", "MODEL.RETINANET.NUM_CLASSES"),
     }
 )
 """Config keys whose values make no other results."""

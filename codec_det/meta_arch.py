@@ -51,7 +51,7 @@ class CodecDetector(nn.Module):
         feature_names: levels whose features are compared; empty: all of the backbone.
         image_format: channel order of pictures, "BGR" or "RGB".
         test_size: shortest and longest edge of the detector's input where the data loader gives no
-            ``detector_size``, as ``INPUT.MIN_SIZE_TEST`` and ``MAX_SIZE_TEST``.
+            ``detector_size``, as ``INPUT.MIN_SIZE_TEST`` (0: as they are) and ``MAX_SIZE_TEST``.
     """
 
     @configurable
@@ -190,9 +190,7 @@ class CodecDetector(nn.Module):
             has none; and with "height" and "width", in which detections are returned.
         """
         height, width = picture.shape[-2:]
-        size = x.get("detector_size")
-        if size is None:
-            size = ResizeShortestEdge.get_output_shape(height, width, *self.test_size)
+        size = x.get("detector_size") or self._detector_size(height, width)
         image = to_detector(picture, self.image_format, tuple(size))
         return {"height": height, "width": width, **x, "image": image}
 
@@ -217,6 +215,12 @@ class CodecDetector(nn.Module):
             f"Regime {self.regime.name}: trains {', '.join(trains) or 'nothing'} "
             f"({'; '.join(counts)}). Loss = {loss}"
         )
+
+    def _detector_size(self, height: int, width: int) -> tuple[int, int]:
+        """What a picture of this size is resized to in evaluation."""
+        if not self.test_size[0]:
+            return height, width  # as detectron2 takes a size of 0
+        return ResizeShortestEdge.get_output_shape(height, width, *self.test_size)
 
     def _load(self, x: dict[str, Any], key: str = "image") -> Tensor:
         return to_codec(x[key].to(self.device, non_blocking=True), self.image_format)

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 
 from codec_det.codec.learned import precision
 from codec_det.config import load_config
+from codec_det.data import pictures_check
 from codec_det.data.shapes import generate
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -42,6 +43,12 @@ def _seed() -> None:
 def _no_bfloat16(monkeypatch) -> None:
     """What tools write does not depend on the processor, unless a test wants it to."""
     monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: False)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache_of_pictures(monkeypatch, tmp_path_factory) -> None:
+    """No test finds what another, or the user, has checked."""
+    monkeypatch.setattr(pictures_check, "CACHE", str(tmp_path_factory.mktemp("checked")))
 
 
 @pytest.fixture

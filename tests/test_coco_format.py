@@ -3,11 +3,15 @@
 import copy
 import json
 import logging
+import os
 import re
 
+import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import ExifTags, Image
 
+from codec_det.data import pictures_check
 from codec_det.data.coco_format import check_coco_format, register_coco_format
 from codec_det.errors import DatasetError
 
@@ -32,12 +36,13 @@ def check(tmp_path):
     """Check a data set whose files are all there; images under `images`."""
     (tmp_path / "images" / "sub").mkdir(parents=True)
     for image in GOOD["images"]:
-        (tmp_path / "images" / image["file_name"]).write_bytes(b"some")
+        size = image["width"], image["height"]
+        Image.new("RGB", size).save(tmp_path / "images" / image["file_name"])
 
-    def run(coco):
+    def run(coco, **options):
         json_file = tmp_path / "set.json"
         json_file.write_text(coco if isinstance(coco, str) else json.dumps(coco))
-        return check_coco_format(json_file, tmp_path / "images")
+        return check_coco_format(json_file, tmp_path / "images", **options)
 
     run.images = tmp_path / "images"
     return run
@@ -147,6 +152,93 @@ def test_a_few_empty_boxes_are_as_in_coco_itself(check, caplog):
     filler[2]["bbox"] = [3, 3, 0, 1]
     with pytest.raises(DatasetError, match=r"3 annotation\(s\) .* width or height 0: 10, 11, 12\."):
         check(coco)
+
+
+def test_boxes_that_reach_out_by_rounding_are_clipped_with_one_warning(check, caplog):
+    coco = altered("annotations", 0, "bbox", [-1.5, 0, 202, 30])
+    coco["images"][0]["width"] = 200
+    Image.new("RGB", (200, 30)).save(check.images / "a.png")
+    with caplog.at_level(logging.WARNING):
+        check(coco)  # 1.5 pixels of 200 are less than 1 %
+    (line,) = caplog.messages
+    assert "1 boxes reach out of their images" in line
+    coco["annotations"][0]["bbox"] = [-2.5, 0, 202, 30]
+    with pytest.raises(DatasetError, match="reaches out of the image: 1"):
+        check(coco)
+
+
+def test_masks_are_looked_for_where_they_are_needed(check):
+    coco = copy.deepcopy(GOOD)
+    check(coco)
+    with pytest.raises(
+        DatasetError, match=r"2 annotation\(s\) have no segmentation: 1, 2\. .*MASK_ON"
+    ):
+        check(coco, masks="polygon")
+    coco["annotations"][0]["segmentation"] = [[0, 0, 9, 0, 9, 9]]
+    coco["annotations"][1]["segmentation"] = {"size": [40, 30], "counts": [0, 1200]}  # a crowd
+    check(coco, masks="polygon")
+    coco["annotations"][1]["iscrowd"] = 0
+    with pytest.raises(DatasetError, match=r"have no polygons: 2\. Set INPUT\.MASK_FORMAT bitmask"):
+        check(coco, masks="polygon")
+    check(coco, masks="bitmask")
+
+
+def save_16_bits(path):
+    Image.fromarray(np.zeros((30, 40), np.uint16)).save(path)
+
+
+def save_sideways(path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (40, 30)).save(path, exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: Image.new("RGB", (41, 30)).save(path), "is 30x41 .* but its .* say 30x40"),
+        (save_16_bits, "more than 8 bits per channel"),
+        (save_sideways, "is 40x30 .* but its .* say 30x40"),
+        (lambda path: path.write_bytes(b"no picture"), "not an image"),
+        (lambda path: path.write_bytes(path.read_bytes()[:20]), "Cannot read the image"),
+    ],
+)
+def test_pictures_that_are_not_as_annotated_are_named_by_their_headers(check, spoil, message):
+    check(GOOD)
+    spoil(check.images / "a.png")
+    with pytest.raises(DatasetError, match=message) as caught:
+        check(GOOD)
+    assert str(check.images / "a.png") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_picture_that_says_last_that_it_lies_on_its_side_is_taken_as_it_is_read(check):
+    path = check.images / "a.png"
+    save_sideways(path)
+    png = path.read_bytes()
+    start = png.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(png[start : start + 4], "big")
+    tail = png.index(b"IEND") - 4
+    path.write_bytes(png[:start] + png[end:tail] + png[start:end] + png[tail:])
+    coco = copy.deepcopy(GOOD)
+    coco["images"][0] |= {"width": 30, "height": 40}
+    coco["annotations"][0]["bbox"] = [0, 0, 30, 30]
+    check(coco)
+
+
+def test_pictures_that_passed_are_not_opened_again(check, monkeypatch):
+    check(GOOD)
+    opened = []
+    real = pictures_check.read_size
+    monkeypatch.setattr(pictures_check, "read_size", lambda path: opened.append(path) or real(path))
+    check(GOOD)
+    assert not opened
+    os.utime(check.images / "a.png", ns=(1, 1))
+    check(GOOD)
+    assert len(opened) == 3
+    monkeypatch.setattr(pictures_check, "CACHE", "/dev/null/nowhere")
+    check(GOOD)  # without a cache, it only takes longer
+    assert len(opened) == 6
 
 
 def test_long_lists_of_culprits_are_cut_short(check):

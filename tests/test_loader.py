@@ -1,12 +1,14 @@
+import re
 from itertools import islice
 
 import numpy as np
 import pytest
 
 from codec_det.config import load_config
-from codec_det.data.loader import TrainingBatches, build_train_loader
+from codec_det.data.loader import TrainingBatches, build_test_loader, build_train_loader
 from codec_det.data.register import register_datasets
-from codec_det.errors import ConfigError
+from codec_det.data.shapes import generate
+from codec_det.errors import ConfigError, DatasetError
 
 
 def take(count, *args, **kwargs):
@@ -58,6 +60,24 @@ def test_indivisible_batch_is_refused(tiny_cfg, tiny_set, monkeypatch):
     monkeypatch.setattr("codec_det.data.loader.comm.get_world_size", lambda: 2)
     with pytest.raises(ConfigError, match=r"IMS_PER_BATCH is 3, which 2 processes"):
         build_train_loader(cfg)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("train", [True, False])
+def test_picture_that_breaks_later_is_named_in_one_line(tiny_cfg, tmp_path, workers, train):
+    file = generate(tmp_path / "set", 2, (64, 64), progress=False)
+    name = f"breaks_{workers}_{train}"
+    opts = ["DATASETS.COCO_FORMAT", str([[name, str(file), str(file.parent / "images")]])]
+    cfg = tiny_cfg(*opts, "DATASETS.TRAIN", (name,), "DATALOADER.NUM_WORKERS", workers)
+    register_datasets(cfg)
+    loader = build_train_loader(cfg) if train else build_test_loader(cfg, name)
+    for path in (file.parent / "images").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DatasetError) as caught:
+        next(iter(loader))
+    assert re.fullmatch(
+        r"Cannot read the image .*00000[12]\.png: it is damaged .*", str(caught.value)
+    )
 
 
 def test_shipped_configs_load(tiny_cfg):

@@ -35,6 +35,15 @@ def test_picture_keeps_its_size_and_truth_is_scaled(tiny_cfg, entry):
     assert out["image"][:, 0, 7].tolist() == [21, 14, 7]
 
 
+@pytest.mark.parametrize("train", [True, False])
+def test_size_0_leaves_pictures_as_they_are(tiny_cfg, entry, train):
+    sizes = ("INPUT.MIN_SIZE_TRAIN", (0,), "INPUT.MIN_SIZE_TEST", 0)
+    out = CodecDetectorMapper(tiny_cfg(*sizes, "INPUT.RANDOM_FLIP", "none"), is_train=train)(entry)
+    assert out["detector_size"] == out["image"].shape[1:] == (40, 80)
+    if train:
+        assert out["instances"].gt_boxes.tensor.tolist() == [[10, 10, 30, 20]]
+
+
 def test_flip_moves_picture_and_boxes_alike(tiny_cfg, entry):
     mapper = CodecDetectorMapper(tiny_cfg(), is_train=True)
     seen = set()

@@ -85,12 +85,13 @@ def test_identity_gives_the_detections_of_the_detector_alone(name):
     assert difference.max() <= 1.01
 
 
-def test_detector_size_follows_the_config_where_the_loader_gives_none(tiny_cfg):
-    model = build_model(tiny_cfg()).eval()
+@pytest.mark.parametrize(("shortest", "size"), [(64, (64, 96)), (0, (32, 48))])
+def test_detector_size_follows_the_config_where_the_loader_gives_none(tiny_cfg, shortest, size):
+    model = build_model(tiny_cfg("INPUT.MIN_SIZE_TEST", shortest)).eval()
     seen = {}
     model.detector.register_forward_pre_hook(lambda _, args: seen.update(args[0][0]))
     model([{"image": torch.zeros(3, 32, 48, dtype=torch.uint8)}])
-    assert seen["image"].shape == (3, 64, 96)
+    assert seen["image"].shape == (3, *size)
     assert (seen["height"], seen["width"]) == (32, 48)
 
 

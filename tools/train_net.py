@@ -216,6 +216,7 @@ def train_net(args: argparse.Namespace) -> None:
     """
     from contextlib import nullcontext
 
+    from codec_det.data.classes import match_classes
     from codec_det.data.register import check_datasets, register_datasets
     from codec_det.lock import locked
     from codec_det.run_folder import check_unused
@@ -224,6 +225,7 @@ def train_net(args: argparse.Namespace) -> None:
     cfg = read_config(args)
     register_datasets(cfg)
     check_datasets(cfg, train=not args.eval_only)
+    cfg = match_classes(cfg, train=not args.eval_only)
     folder = Path(cfg.OUTPUT_DIR)
     # Of several machines, which share it, the first answers for the folder.
     with locked(folder, "OUTPUT_DIR") if args.machine_rank == 0 else nullcontext():

@@ -131,7 +131,7 @@ def open_config(args: argparse.Namespace) -> CfgNode:
     for name in SETS:
         if name not in sets:
             cfg.DATASETS[name.upper()] = ()
-    check_datasets(cfg, train=True)
+    check_datasets(cfg, train=bool(cfg.DATASETS.TRAIN))
     return cfg
 
 

@@ -8,7 +8,7 @@ evaluation that meets them, and passes over the rest in silence.
 import json
 import logging
 import os
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,15 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
 from ..errors import DatasetError
+from .pictures_check import Picture, check_pictures
 
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 1.0
 """Pixels that a box may stick out of its image: annotation tools round corners outwards."""
+
+TOLERATED_SHARE = 0.01
+"""Share of the image's side that it may stick out with a warning."""
 
 MAX_EMPTY_SHARE = 0.001
 """Share of boxes that may be empty. COCO 2017 train itself has two of height 0; detectron2 drops
@@ -74,10 +78,16 @@ def register_coco_format(name: str, json_file: str | Path, image_root: str | Pat
             )
 
 
-def check_coco_format(json_file: str | Path, image_root: str | Path) -> CocoSummary:
-    """Find the faults of a data set in COCO's format, in seconds even for COCO 2017 train.
+def check_coco_format(
+    json_file: str | Path, image_root: str | Path, masks: str = ""
+) -> CocoSummary:
+    """Find the faults of a data set in COCO's format.
 
-    Image files must exist and not be empty; they are not opened.
+    Image files must be of the sizes annotated, as their headers tell; their pixels are not read.
+
+    Args:
+        masks: format of the masks that every object must have, as ``INPUT.MASK_FORMAT``, "polygon"
+            or "bitmask"; "": none.
 
     Raises:
         DatasetError: the first fault found: what is wrong, where, how often, and the remedy.
@@ -87,13 +97,21 @@ def check_coco_format(json_file: str | Path, image_root: str | Path) -> CocoSumm
     try:
         sizes, image_ids = _check_images(coco["images"])
         category_ids = _check_categories(coco["categories"])
-        empty = _check_annotations(coco["annotations"], image_ids, sizes, category_ids)
+        empty, beyond = _check_annotations(coco["annotations"], image_ids, sizes, category_ids)
+        if masks:
+            _check_masks(coco["annotations"], masks)
         annotated = {annotation["image_id"] for annotation in coco["annotations"]}
-        _check_files([image["file_name"] for image in coco["images"]], Path(image_root))
+        _check_files(coco["images"], Path(image_root))
     except DatasetError as error:
         raise DatasetError(f"{json_file}: {error}") from error.__cause__
     if empty:
         logger.warning("%s: %d empty boxes; training leaves them out.", json_file, empty)
+    if beyond:
+        logger.warning(
+            "%s: %d boxes reach out of their images by a little; training clips them, evaluation "
+            "takes them as they are.",
+            *(json_file, beyond),
+        )
     return CocoSummary(
         images=len(image_ids),
         annotations=len(coco["annotations"]),
@@ -162,8 +180,8 @@ def _check_annotations(
     image_ids: dict[Hashable, int],
     sizes: np.ndarray,
     category_ids: set[Hashable],
-) -> int:
-    """The number of empty boxes, if few enough."""
+) -> tuple[int, int]:
+    """The numbers of boxes that are empty and that reach out of their images, if tolerable."""
     ids = list(_unique_ids(annotations, "annotation"))
     fix = "Correct them, or remove these annotations."
     bad = [a["id"] for a in annotations if not _known(a.get("image_id"), image_ids)]
@@ -193,40 +211,57 @@ def _boxes(annotations: list[Record]) -> np.ndarray:
     raise AssertionError("numpy refused boxes that are each four numbers")
 
 
-def _check_boxes(boxes: np.ndarray, sizes: np.ndarray, ids: Sequence[Hashable]) -> int:
-    """Boxes (N, 4) in images of sizes (N, 2): the number of empty boxes, if few enough."""
+def _check_boxes(boxes: np.ndarray, sizes: np.ndarray, ids: Sequence[Hashable]) -> tuple[int, int]:
+    """As :func:`_check_annotations`, of boxes (N, 4) in images of sizes (N, 2)."""
     corner, extent = boxes[:, :2], boxes[:, 2:]
     fix = "Boxes are [x, y, width, height], not corners, in pixels of the image, not fractions."
     bad = ~np.isfinite(boxes).all(axis=1) | (extent < 0).any(axis=1)
     _refuse(_pick(ids, bad), "annotation", "have a box of negative or undefined size", fix)
-    bad = ((corner < -TOLERANCE) | (corner + extent > sizes + TOLERANCE)).any(axis=1)
+    beyond = np.maximum(-corner, corner + extent - sizes)  # pixels, by axis
+    bad = (beyond > np.maximum(TOLERANCE, TOLERATED_SHARE * sizes)).any(axis=1)
     _refuse(_pick(ids, bad), "annotation", "have a box that reaches out of the image", fix)
     empty = (extent == 0).any(axis=1)
     if empty.sum() > MAX_EMPTY_SHARE * len(boxes):
         fix = "Remove these annotations, or mend their boxes."
         _refuse(_pick(ids, empty), "annotation", "have a box of width or height 0", fix)
-    return int(empty.sum())
+    return int(empty.sum()), int((beyond > TOLERANCE).any(axis=1).sum())
 
 
-def _check_files(names: Iterable[str], root: Path) -> None:
-    """Every image file exists and is not empty."""
+def _check_masks(annotations: list[Record], mask_format: str) -> None:
+    bad = [a["id"] for a in annotations if not a.get("segmentation")]
+    _refuse(bad, "annotation", "have no segmentation", "Add it, or set MODEL.MASK_ON False.")
+    if mask_format == "polygon":
+        # Crowds are run-length coded in COCO itself, and only evaluation looks at them.
+        coded = (a for a in annotations if isinstance(a["segmentation"], dict))
+        bad = [a["id"] for a in coded if not a.get("iscrowd")]
+        _refuse(bad, "annotation", "have no polygons", "Set INPUT.MASK_FORMAT bitmask.")
+
+
+def _check_files(images: list[Record], root: Path) -> None:
+    """Every image file is there, with the size that is annotated."""
     if not root.is_dir():
         raise DatasetError(f"The folder of images {root} does not exist. Check the path.")
     # One listing per folder: looking up every file by its path takes many times longer on the
     # network file systems that data sets live on.
     folders: dict[str, dict[str, os.DirEntry[str]]] = {}
-    missing, empty = [], []
-    for name in names:
+    missing, empty, pictures = [], [], []
+    for image in images:
+        name = image["file_name"]
         folder, _, base = name.rpartition("/")
         if folder not in folders:
             folders[folder] = _listing(root / folder)
         entry = folders[folder].get(base)
         if entry is None or not entry.is_file():
             missing.append(name)
-        elif entry.stat().st_size == 0:
+            continue
+        status = entry.stat()
+        if status.st_size == 0:
             empty.append(name)
+        size = image["width"], image["height"]
+        pictures.append(Picture(root / name, *size, status.st_size, status.st_mtime_ns))
     _refuse(missing, "file", f"are missing from {root}", "Check the folder; unpack all images.")
     _refuse(empty, "file", f"in {root} have zero bytes", "Download or copy these images again.")
+    check_pictures(pictures)
 
 
 def _listing(folder: Path) -> dict[str, os.DirEntry[str]]:

@@ -6,11 +6,14 @@ its alpha, as in detectron2, whose published accuracies were measured so.
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ..errors import DatasetError
@@ -46,36 +49,54 @@ def read_image(path: str | Path, format: Literal["BGR", "RGB"] = "BGR") -> np.nd
     """
     if format not in ("BGR", "RGB"):
         raise ValueError(f"Format is {format}; it is BGR or RGB.")
-    path = Path(path)
+    with _opened(Path(path)) as file, warnings.catch_warnings():
+        # Pillow would rather see palettes with alpha in RGBA; alpha is dropped anyway.
+        warnings.filterwarnings("ignore", "Palette images with Transparency", UserWarning)
+        image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+    return np.array(image if format == "RGB" else image[:, :, ::-1], order="C")
+
+
+def read_size(path: str | Path) -> tuple[int, int]:
+    """Height and width of the picture in an image file, upright as far as its header says.
+
+    Raises:
+        DatasetError: as of :func:`read_image`, of what the header tells.
+    """
+    with _opened(Path(path)) as file:
+        # Pillow decodes a whole PNG in search of an orientation after the pixels.
+        searched = isinstance(file, PngImageFile) and "exif" not in file.info
+        sideways = not searched and file.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+        width, height = file.size
+        return (width, height) if sideways else (height, width)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image whose header is sound; what is found to be wrong with it, then or later, is said."""
     try:
-        _check_header(path)
-        with warnings.catch_warnings():
-            # Pillow would rather see palettes with alpha in RGBA; alpha is dropped anyway.
-            warnings.filterwarnings("ignore", "Palette images with Transparency", UserWarning)
-            with Image.open(path) as file:
-                image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+        if path.is_file() and path.stat().st_size == 0:
+            raise DatasetError(f"The image {path} has zero bytes. Download or copy it again.")
+        with Image.open(path) as image:
+            _check_header(image, path)
+            yield image
     except (DatasetError, MemoryError):
         raise
     except Exception as error:  # Pillow's decoders raise all kinds on damaged files
         raise DatasetError(f"Cannot read the image {path}: {_explain(error)}") from error
-    return np.array(image if format == "RGB" else image[:, :, ::-1], order="C")
 
 
-def _check_header(path: Path) -> None:
-    """Refuse what Pillow would read wrongly; opening reads the header only."""
-    if path.is_file() and path.stat().st_size == 0:
-        raise DatasetError(f"The image {path} has zero bytes. Download or copy it again.")
-    with Image.open(path) as image:
-        if _is_deep(image, path):
-            # Pillow saturates 16-bit greys to white where it should scale them.
-            raise DatasetError(
-                f"The image {path} has more than 8 bits per channel. Convert it to 8 bits per "
-                "channel; how to scale its values is yours to say."
-            )
-        if image.mode not in CONVERTIBLE:
-            raise DatasetError(
-                f"The image {path} has pixels of type {image.mode}. Convert it to 8-bit RGB."
-            )
+def _check_header(image: Image.Image, path: Path) -> None:
+    """Refuse what Pillow would read wrongly."""
+    if _is_deep(image, path):
+        # Pillow saturates 16-bit greys to white where it should scale them.
+        raise DatasetError(
+            f"The image {path} has more than 8 bits per channel. Convert it to 8 bits per "
+            "channel; how to scale its values is yours to say."
+        )
+    if image.mode not in CONVERTIBLE:
+        raise DatasetError(
+            f"The image {path} has pixels of type {image.mode}. Convert it to 8-bit RGB."
+        )
 
 
 def _is_deep(image: Image.Image, path: Path) -> bool:

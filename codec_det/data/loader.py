@@ -23,7 +23,8 @@ from detectron2.data.build import trivial_batch_collator
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..errors import ConfigError
+from ..config_checks import check_batch
+from ..errors import CodecDetError
 from .mapper import CodecDetectorMapper
 
 
@@ -76,10 +77,26 @@ class TrainingBatches(Sampler[list[tuple[int, int]]]):
             epoch += 1
 
 
+class _Caught:
+    """A mapper whose errors are what it returns.
+
+    Raised in a worker, they would come with its traceback for a message.
+    """
+
+    def __init__(self, mapper: CodecDetectorMapper) -> None:
+        self._mapper = mapper
+
+    def __call__(self, entry: dict[str, Any]) -> dict[str, Any] | CodecDetError:
+        try:
+            return self._mapper(entry)
+        except CodecDetError as error:
+            return error
+
+
 class TrainingPictures(Dataset):
     """Maps (position, index) to model input; augmentation is drawn from the seed and position."""
 
-    def __init__(self, entries: Sequence[dict], mapper: CodecDetectorMapper, seed: int) -> None:
+    def __init__(self, entries: Sequence[dict], mapper: _Caught, seed: int) -> None:
         self._entries = DatasetFromList(entries, copy=False)
         self._mapper = mapper
         self._seed = seed
@@ -87,13 +104,30 @@ class TrainingPictures(Dataset):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any] | CodecDetError:
         position, index = key
         state = np.random.SeedSequence((self._seed, position)).generate_state(2)
         # detectron2's augmentations draw from the global generators.
         np.random.seed(state)  # noqa: NPY002
         random.seed(int(state[0]))
         return self._mapper(self._entries[index])
+
+
+class PictureLoader:
+    """Batches of a loader of :class:`_Caught` entries; raises the errors among them."""
+
+    def __init__(self, loader: DataLoader) -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        for batch in self._loader:
+            for entry in batch:
+                if isinstance(entry, CodecDetError):
+                    raise entry
+            yield batch
 
 
 def training_entries(cfg: CfgNode) -> list[dict[str, Any]]:
@@ -107,18 +141,14 @@ def training_entries(cfg: CfgNode) -> list[dict[str, Any]]:
     )
 
 
-def build_train_loader(cfg: CfgNode, *, start: int = 0) -> DataLoader:
+def build_train_loader(cfg: CfgNode, *, start: int = 0) -> PictureLoader:
     """Endless loader of this process's share of ``DATASETS.TRAIN``, from iteration ``start`` on.
 
     Raises:
         ConfigError: if the batch cannot be shared evenly by the processes.
     """
     world_size = comm.get_world_size()
-    if cfg.SOLVER.IMS_PER_BATCH % world_size:
-        raise ConfigError(
-            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which {world_size} processes "
-            "cannot share evenly: make it a multiple"
-        )
+    check_batch(cfg, world_size)
     entries = training_entries(cfg)
     grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING
     batches = TrainingBatches(
@@ -129,18 +159,18 @@ def build_train_loader(cfg: CfgNode, *, start: int = 0) -> DataLoader:
         world_size=world_size,
         start=start,
     )
-    return DataLoader(
-        TrainingPictures(entries, CodecDetectorMapper(cfg, is_train=True), cfg.SEED),
+    loader = DataLoader(
+        TrainingPictures(entries, _Caught(CodecDetectorMapper(cfg, is_train=True)), cfg.SEED),
         batch_sampler=batches,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=trivial_batch_collator,
         # Else starting the loader draws from torch's global generator, and a resumed run differs.
         generator=torch.Generator(),
     )
+    return PictureLoader(loader)
 
 
-def build_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
+def build_test_loader(cfg: CfgNode, dataset_name: str) -> PictureLoader:
     """detectron2's test loader, without its resize."""
-    return build_detection_test_loader(
-        cfg, dataset_name, mapper=CodecDetectorMapper(cfg, is_train=False)
-    )
+    mapper = _Caught(CodecDetectorMapper(cfg, is_train=False))
+    return PictureLoader(build_detection_test_loader(cfg, dataset_name, mapper=mapper))

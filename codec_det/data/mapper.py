@@ -15,6 +15,7 @@ from detectron2.data import transforms as T
 from ..codec.conventional import Precoder, build_precoder
 from ..errors import CodecDetError, DatasetError
 from .image_io import read_image
+from .pictures_check import size_fault
 
 
 class CodecDetectorMapper(DatasetMapper):
@@ -72,7 +73,10 @@ class CodecDetectorMapper(DatasetMapper):
             self._precode(entry, image, transforms)
         resize = self.resize.get_transform(aug_input.image)
         entry["image"] = _to_tensor(aug_input.image)
-        entry["detector_size"] = size = (resize.new_h, resize.new_w)
+        # INPUT.MIN_SIZE_* 0 leaves pictures as they are.
+        kept = isinstance(resize, T.NoOpTransform)
+        size = aug_input.image.shape[:2] if kept else (resize.new_h, resize.new_w)
+        entry["detector_size"] = size
         if aug_input.sem_seg is not None:
             classes = resize.apply_segmentation(aug_input.sem_seg)
             entry["sem_seg"] = torch.as_tensor(classes.astype(np.int64))
@@ -119,9 +123,6 @@ def _to_tensor(image: np.ndarray) -> torch.Tensor:
 def _check_size(entry: dict[str, Any], image: np.ndarray) -> None:
     height, width = image.shape[:2]
     annotated = entry.setdefault("height", height), entry.setdefault("width", width)
-    if annotated != (height, width):
-        raise DatasetError(
-            f"'{entry['file_name']}' is {height}x{width} (height x width, EXIF orientation "
-            f"applied), but its annotations say {annotated[0]}x{annotated[1]}: correct the "
-            "annotation file, or rewrite the picture without an EXIF orientation"
-        )
+    fault = size_fault(entry["file_name"], (height, width), annotated)
+    if fault:
+        raise DatasetError(fault)

@@ -8,6 +8,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ..detector_check import class_key
 from ..errors import ConfigError, DatasetError
 from ..evaluation.tasks import check_tasks
 from .coco_format import check_coco_format, register_coco_format
@@ -38,8 +39,15 @@ def check_datasets(cfg: CfgNode, *, train: bool) -> None:
     """Check the test sets, and with ``train`` the training sets, as far as files can tell.
 
     Raises:
+        ConfigError: if there is no training set.
         DatasetError: if a set is unknown, or its annotations or pictures cannot be used.
     """
+    if train and not cfg.DATASETS.TRAIN:
+        raise ConfigError(
+            "DATASETS.TRAIN is empty: name what to train on, as in \"('shapes_train',)\""
+        )
+    has_masks = cfg.MODEL.MASK_ON and class_key(cfg) == "MODEL.ROI_HEADS.NUM_CLASSES"
+    masks = cfg.INPUT.MASK_FORMAT if has_masks else ""
     for name in dict.fromkeys((*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST)):
         if name not in DatasetCatalog.list():
             raise DatasetError(
@@ -49,7 +57,8 @@ def check_datasets(cfg: CfgNode, *, train: bool) -> None:
         metadata = MetadataCatalog.get(name)
         json_file = getattr(metadata, "json_file", None)
         if json_file and not name.startswith("shapes_"):
-            logger.info("%s: %s", name, check_coco_format(json_file, metadata.image_root))
+            summary = check_coco_format(json_file, metadata.image_root, masks)
+            logger.info("%s: %s", name, summary)
         if train and name in cfg.DATASETS.TRAIN:
             check_tasks(cfg, name, train=True)
         if name in cfg.DATASETS.TEST:

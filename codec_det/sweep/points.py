@@ -13,8 +13,9 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from ..config import load_config
+from ..config import flatten, load_config
 from ..config_checks import check_config
+from ..data.classes import match_classes
 from ..data.register import check_datasets, register_datasets
 from ..errors import CodecDetError, ConfigError
 from ..evaluation.results import SET_ASIDE
@@ -22,6 +23,9 @@ from ..regimes import Regime
 from .study import REGIME, Entry, OperatingPoint, Settings, Study, did_you_mean
 
 FINAL_WEIGHTS = "model_final.pth"
+
+# Ends of the keys that say what a detector needs of its data sets.
+_OF_DETECTOR = ("META_ARCHITECTURE", "NUM_CLASSES", "MASK_ON", "MASK_FORMAT", "KEYPOINT_ON")
 
 _REFERENCE = re.compile(r"\$\{(.*?)\}")
 _NAME = re.compile(r"\w[\w.+-]*")
@@ -103,12 +107,14 @@ def check_data(points: Sequence[StudyPoint]) -> None:
     for point in points:
         sets = point.cfg.DATASETS
         train = () if point.evaluates else sets.TRAIN
-        key = (str(sets.COCO_FORMAT), sets.ROOT, sets.TEST, train)
+        detector = [(k, v) for k, v in flatten(point.cfg) if k.endswith(_OF_DETECTOR)]
+        key = (str(sets.COCO_FORMAT), sets.ROOT, sets.TEST, train, str(detector))
         if key not in seen:
             seen.add(key)
             with _at(f"point {point.name}"):
                 register_datasets(point.cfg)
                 check_datasets(point.cfg, train=not point.evaluates)
+                match_classes(point.cfg, train=not point.evaluates)
 
 
 class _Maker:
