@@ -140,7 +140,7 @@ def test_where_nothing_trains_the_weights_of_the_config_are_evaluated(tmp_path, 
 @pytest.mark.parametrize(
     ("opts", "message"),
     [
-        (["MODEL.ROI_HEADS.NUM_CLASSES", "9"], "model_final.pth': the weights lack 0 tensors"),
+        (["MODEL.ROI_BOX_HEAD.FC_DIM", "24"], "model_final.pth': the weights lack 0 tensors"),
         (["MODEL.CODEC.N", "12"], "model_final.pth': the weights hold another codec"),
         (["SOLVER.MAX_ITER", "3"], "SOLVER.MAX_ITER is 3, but the last checkpoint in OUTPUT_DIR"),
         (["SOLVER.OPTIMIZER", "SGD"], "its optimizer is not SOLVER.OPTIMIZER SGD"),

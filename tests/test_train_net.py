@@ -151,7 +151,7 @@ def test_two_processes_reach_the_parameters_of_one(tmp_path, tiny_set):
 @pytest.mark.parametrize(
     ("opts", "message"),
     [
-        (["MODEL.CODEC.NAME", "jpeg9000"], "MODEL.CODEC.NAME is 'jpeg9000': choose from identity"),
+        (["MODEL.CODEC.NAME", "jpeg9000"], "MODEL.CODEC.NAME is 'jpeg9000': there is no codec"),
         (["MODEL.CODEC.BETA", "-1.0"], "MODEL.CODEC.BETA is -1.0"),
         (["MODEL.CODEC.BETTA", "1"], "MODEL.CODEC.BETTA: did you mean MODEL.CODEC.BETA?"),
         (["MODEL.WEIGHTS", "missing.pth"], "weights 'missing.pth' not found"),
