@@ -108,7 +108,7 @@ def test_codec_alone_has_no_classes(make_cfg):
     [
         (["DATASETS.TRAIN", "()"], "DATASETS.TRAIN is empty"),
         (["MODEL.MASK_ON", "True"], "no segmentation: 1. Add it, or set MODEL.MASK_ON False"),
-        (["MODEL.KEYPOINT_ON", "True"], "MODEL.KEYPOINT_ON is True, but the data set 'classes_"),
+        (["MODEL.KEYPOINT_ON", "True"], "MODEL.KEYPOINT_ON is True, and data set 'classes_"),
     ],
 )
 def test_data_sets_have_what_the_detector_trains_on(make_cfg, opts, message):
