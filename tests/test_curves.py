@@ -125,7 +125,7 @@ def test_kinds_of_bits_are_not_joined_and_estimates_are_marked():
     both = [result(), result("T-FT", rate_is=ESTIMATED), result(bpp=0.2, rate_is=ESTIMATED), level]
     curves = curves_of(both)
     assert [curve.label for curve in curves] == [
-        *("uncompressed", "T-FT, estimated bits", "J-FT", "J-FT, estimated bits")
+        *("uncompressed", "T-FT, estimated", "J-FT", "J-FT, estimated")
     ]
     assert rate_axis(curves) == "bits per pixel, real unless marked as estimated"
     # Of one kind alone, the axis says it; uncompressed pictures are of no kind.

@@ -101,10 +101,10 @@ def test_estimated_and_real_bits_are_drawn_and_not_compared(data, tmp_path, caps
     other = write_data(tmp_path / "other.jsonl", *estimated)
     assert main([str(data), str(other), "--output-dir", str(tmp_path / "a")]) == 0
     printed = capsys.readouterr().out
-    assert "No BD of T-FT, estimated bits: the anchor's bits are real, the curve's est" in printed
+    assert "No BD of T-FT, estimated: the anchor's bits are real, the curve's est" in printed
     points = json.loads((tmp_path / "a" / "points.json").read_text())
     kinds = {curve["label"]: curve["kind_of_rate"] for curve in points["curves"]}
-    assert kinds["T-FT, estimated bits"] == "estimated"
+    assert kinds["T-FT, estimated"] == "estimated"
     assert kinds["baseline"] == kinds["J-FT"] == "real"
 
 

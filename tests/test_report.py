@@ -345,7 +345,7 @@ def test_estimated_and_real_bits_are_on_one_page(tmp_path):
     write_run(tmp_path / "b", estimated)
     assert tool.main([str(tmp_path), "--pictures", "0"]) == 0
     data = data_of(tmp_path)
-    assert [one["name"] for one in data["series"]] == ["T-FT", "J-FT, estimated bits"]
+    assert [one["name"] for one in data["series"]] == ["T-FT", "J-FT, estimated"]
     assert data["series"][0]["dash"] != data["series"][1]["dash"]
     assert data["rateIs"] == "bits per pixel, real unless marked as estimated"
 

@@ -165,12 +165,12 @@ def test_the_metric_can_be_switched(page):
     before = line.get_attribute("d")
     page.get_by_role("radio", name="PSNR").check(force=True)
     page.wait_for_function(
-        "() => document.querySelector('#curves .ytitle').textContent === 'PSNR (dB)'"
+        "() => document.querySelector('#curves .ytitle').textContent === 'PSNR on shapes_val (dB)'"
     )
     assert line.get_attribute("d") != before
     # Uncompressed pictures have no PSNR.
     assert page.locator("#curves .scatterlayer .trace").count() == 4
-    page.get_by_role("radio", name="box AP").check(force=True)
+    page.get_by_role("radio", name="box AP", exact=True).check(force=True)
     page.wait_for_function(
         "() => document.querySelectorAll('#curves .scatterlayer .trace').length === 5"
     )
@@ -183,7 +183,7 @@ def column(page, number):
 
 
 def test_the_table_sorts_by_numbers_and_back(page):
-    head = page.locator("#summary th", has_text="box AP")
+    head = page.locator("#summary th", has_text=re.compile(r"^\s*box AP\s*$"))
     head.get_by_role("button").click()
     rising = [float(value) for value in column(page, 5)]
     assert rising == sorted(rising)

@@ -41,6 +41,11 @@ class Metric:
         """Of a column: per cent are a matter of the whole table, and bpp says its unit."""
         return f"{self.key} ({self.unit})" if self.unit == "dB" else self.key
 
+    @property
+    def title(self) -> str:
+        """Of a column among others: the name of an accuracy, else as :attr:`heading`."""
+        return self.heading if self.place[0] == "rate" else self.name
+
     def axis(self, dataset: str) -> str:
         """Name, test set and unit."""
         return f"{self.name} on {dataset}" + (f" ({self.unit})" if self.unit else "")

@@ -21,7 +21,7 @@ from .records import Result, check_comparable
 
 UNCOMPRESSED = "uncompressed"
 
-ESTIMATED = "estimated bits"
+ESTIMATED = "estimated"
 """Marks curves of estimated bits among those of real ones."""
 
 

@@ -60,7 +60,7 @@ def render_page(
     matrices, reasons = bd_tables(curves, first)
     names = ("regime", "codec", "operating point", "seeds")
     shown = in_columns(metrics)
-    figures = [(metric_of(key).heading, True) for key in shown]
+    figures = [(metric_of(key).title, True) for key in shown]
     columns = [(name, False) for name in names] + figures
     return _template().render(
         title=f"{root.resolve().name}: rate and accuracy",
