@@ -24,6 +24,7 @@ from codec_det.codec.learned.freeze import freeze_entropy_model
 from codec_det.codec.learned.learned_codec import LearnedCodec
 from codec_det.data.image_io import read_image
 from codec_det.deploy.model_files import save_onnx_encoder
+from tests.processes import start
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ("codec_det", "tools", "setup.py", "pyproject.toml", "README.md", "LICENSE")
@@ -68,15 +69,9 @@ class Camera:
     @contextmanager
     def started(self, *arguments):
         """A program that runs, and is ended with the block."""
-        # Where the tests run in the background, Ctrl-C may be ignored, and children would inherit
-        # that.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            process = subprocess.Popen(
-                self._command(*arguments), env=self.environment, stderr=subprocess.PIPE, text=True
-            )
-        finally:
-            signal.signal(signal.SIGINT, before)
+        process = start(
+            self._command(*arguments), env=self.environment, stderr=subprocess.PIPE, text=True
+        )
         try:
             yield process
         finally:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from codec_det.errors import ConfigError
+from tests.processes import default_ctrl_c
 from tools.command_line import BROKEN_PIPE, INTERRUPTED, run_command
 
 ROOT = Path(__file__).parent.parent
@@ -35,15 +36,14 @@ def program(work, before="", **options):
     code = PROGRAM.format(work=indented, before=before)
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "tools")}
     environment |= {"PYTHONUNBUFFERED": "", **options.pop("env", {})}
-    # So it is where nobody asks for anything else; make, nohup and shells may have it ignored.
-    ordinary = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment,
-        stderr=subprocess.PIPE,
-        check=False,
-        **{"stdout": subprocess.PIPE, **ordinary, **options},
-    )
+    with default_ctrl_c():
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            stderr=subprocess.PIPE,
+            check=False,
+            **{"stdout": subprocess.PIPE, **options},
+        )
 
 
 def status_of(raised, capsys):

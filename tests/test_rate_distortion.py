@@ -23,6 +23,7 @@ from codec_det.conventional import build_picture_codec
 from codec_det.data.image_io import read_image
 from codec_det.data.scenes import render_scene
 from codec_det.rate_distortion.measurement import to_decibels
+from tests.processes import start
 from tools import rate_distortion as tool
 
 SIZES = {"large": (176, 192), "narrow": (64, 200), "small": (48, 40)}
@@ -341,7 +342,7 @@ def test_ctrl_c_stops_it_and_its_encoders(pictures, tmp_path):
     settings = (f"encode_command={command}", f"decode_command={command}")
     arguments = (pictures, "--codec", "external", "--quality", "1", "--workers", "2")
     arguments += ("--output-dir", tmp_path / "out", "--setting", *settings)
-    process = subprocess.Popen(
+    process = start(
         [sys.executable, "-W", "ignore", "tools/rate_distortion.py", *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -16,6 +16,7 @@ import torch
 from codec_det.lock import locked
 from codec_det.sweep.state import states_of
 from tests.conftest import CONFIGS
+from tests.processes import start
 from tests.sweeps import (
     StandIn,
     finish,
@@ -314,7 +315,7 @@ def test_stopped_in_the_middle_and_run_to_its_end(tmp_path, tiny_set):
         """Start the sweep, send a signal after a checkpoint; exit status, messages."""
         for tag in folder.glob("last_checkpoint"):
             tag.rename(tag.with_name("tag"))  # to see the next one
-        process = subprocess.Popen(
+        process = start(
             command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
         wait_for(lambda: run_of(process.pid) and (folder / "metrics.json").exists())
@@ -334,7 +335,7 @@ def test_stopped_in_the_middle_and_run_to_its_end(tmp_path, tiny_set):
     # Nor does its run live on when a sweep is killed.
     last = int(re.search(r"\d+", stopped_at)[0])
     assert 0 <= last < 11
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = start(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     wait_for(lambda: run_of(process.pid))
     (child,) = run_of(process.pid)
     process.kill()

@@ -17,6 +17,7 @@ from codec_det.data.cache_warmup import Totals, size_warning
 from codec_det.data.image_io import read_image
 from codec_det.data.shapes import generate
 from codec_det.deploy.cores import usable_cores
+from tests.processes import start as start_process
 from tools import warm_cache as tool
 
 ROOT = Path(__file__).parent.parent
@@ -77,7 +78,7 @@ def start(tmp_path, tiny_set):
         (tmp_path / "tmp").mkdir(exist_ok=True)
         own = {"TMPDIR": str(tmp_path / "tmp"), "STARTED": str(tmp_path / "started")}
         processes.append(
-            subprocess.Popen(
+            start_process(
                 [sys.executable, "-W", "ignore", "tools/warm_cache.py"]
                 + [str(x) for x in (*arguments, *tiny_set)],
                 cwd=ROOT,
