@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, flock
@@ -44,6 +45,17 @@ def atomic_file(path: Path) -> Iterator[Path]:
     finally:
         if partial.parent.is_dir():
             partial.unlink(missing_ok=True)
+
+
+def special_kind(path: Path) -> str | None:
+    """What a path leads to if reading it may never end, such as "a named pipe"; None: all else."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return None
+    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    devices = dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "a device")
+    return {**kinds, **devices}.get(stat.S_IFMT(mode))
 
 
 def make_folder(folder: Path, option: str) -> None:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask
 from pycocotools.coco import COCO
 
 from codec_det.deploy.detections import DetectionSheet, choose_image_ids
@@ -152,6 +153,52 @@ def test_a_drawing_has_the_picture_boxes_and_labels():
     assert (drawn[170:, :] == 30).all()
 
 
+def test_masks_are_in_the_results_and_drawings(tmp_path, tiny_set):
+    opts = (*tiny_set, "MODEL.MASK_ON", "True", "MODEL.ROI_MASK_HEAD.CONV_DIM", "8")
+    opts += ("MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead")
+    run = make_run(tmp_path / "run", *opts, "TEST.DETECTIONS_PER_IMAGE", "5")
+    deploy = export(run, tmp_path / "deploy")
+    encode(deploy, tmp_path / "coded", {"one": (48, 64)})
+    model = deploy / "receiver.safetensors"
+    options = ("--draw", "--score-threshold", "0")
+    status, results = detect(tmp_path / "coded", model, tmp_path / "found", *options)
+    assert (status, len(results)) == (0, 5)
+    receiver = load_receiver(model)
+    picture = receiver.decoder.decode((tmp_path / "coded" / "one.cdet").read_bytes())
+    (instances,) = receiver.detect([picture])
+    # As pycocotools reads them.
+    masks = np.stack([mask.decode(r["segmentation"]) for r in results]).astype(bool)
+    assert np.array_equal(masks, instances.pred_masks.numpy())
+    assert masks.any()
+    shown = to_uint8(picture).permute(1, 2, 0).numpy()
+    sheet = DetectionSheet(receiver.categories, 0.0)
+    plain = np.array(sheet.draw_one(shown, Objects.found(instances)))
+    drawn = np.array(Image.open(tmp_path / "found" / "one.png"))
+    changed = (plain != drawn).any(axis=2)
+    assert changed.any()
+    enlarged = np.kron(masks.any(axis=0), np.ones((drawn.shape[0] // 48,) * 2, bool))
+    assert not changed[~enlarged].any()
+
+
+def test_a_mask_is_its_class_colour_over_the_picture():
+    picture = np.full((400, 400, 3), 30, np.uint8)
+    found = Objects(
+        boxes=np.array([[50.0, 50.0, 350.0, 350.0], [0.0, 0.0, 20.0, 20.0]]),
+        classes=np.array([1, 0]),
+        scores=np.array([0.9, 0.4]),
+        crowd=np.zeros(2, bool),
+    )
+    masks = np.zeros((2, 400, 400), bool)
+    masks[0, 100:300, 100:300] = True
+    masks[1, :15, :15] = True
+    drawn = np.array(DetectionSheet(CATEGORIES, 0.5).draw_one(picture, found, masks))
+    expected = (0.55 * 30 + 0.45 * np.array(class_colour(1))).round()
+    assert (drawn[110:290, 110:290] == expected).all()
+    assert (drawn[60:90, 60:340] == 30).all()
+    assert (drawn[5:10, 5:10] == 30).all()  # of a low score
+    assert (picture == 30).all()
+
+
 def test_bad_files_do_not_stop_the_others(model, coded, tmp_path, capsys):
     (coded / "bad.cdet").write_bytes(b"\x89CDT")
     status, results = detect(coded, model, tmp_path / "found", "--draw")
@@ -165,14 +212,25 @@ def test_bad_files_do_not_stop_the_others(model, coded, tmp_path, capsys):
     assert error[1].startswith(f"  {coded / 'bad.cdet'}: cut short")
 
 
+def named(paths):
+    return {path: path.stem for path in paths}
+
+
 def test_image_ids_are_numbers_in_names_where_all_are(tmp_path):
     def ids(*names):
-        return list(choose_image_ids([tmp_path / name for name in names], None)[0].values())
+        return list(choose_image_ids(named(tmp_path / name for name in names), None)[0].values())
 
     assert ids("000000000139.cdet", "7.cdet") == [139, 7]
     assert ids("000000000139.cdet", "x7.cdet") == [1, 2]
     assert ids("07.cdet", "7.cdet") == [1, 2]
     assert ids("²") == [1]
+
+
+def test_names_with_folders_are_those_of_folders(tmp_path):
+    path = annotations(tmp_path, ["third.png", "a/third.png", "b/third.png", "c/other.png"])
+    names = ("third", "b/third", "x/other")
+    ids, _ = choose_image_ids({tmp_path / f"{name}.cdet": name for name in names}, path)
+    assert list(ids.values()) == [100, 102, 103]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +243,7 @@ def test_image_ids_are_numbers_in_names_where_all_are(tmp_path):
 def test_files_without_their_image_are_refused(model, coded, tmp_path, capsys, names, message):
     path = annotations(tmp_path, names)
     with pytest.raises(DatasetError, match=message):
-        choose_image_ids(sorted(coded.iterdir()), path)
+        choose_image_ids(named(sorted(coded.iterdir())), path)
     arguments = [coded, "--model", model, "--output-dir", tmp_path / "new", "--annotations", path]
     assert tool.main(list(map(str, arguments))) == 2
     assert f"error: '{path}'" in capsys.readouterr().err
@@ -197,10 +255,10 @@ def test_other_annotations_are_refused(coded, tmp_path, text):
     path = tmp_path / "other.json"
     path.write_text(text)
     with pytest.raises(DatasetError, match=r"other.json' is not in COCO's format"):
-        choose_image_ids(sorted(coded.iterdir()), path)
+        choose_image_ids(named(sorted(coded.iterdir())), path)
     path.unlink()
     with pytest.raises(DatasetError, match=r"cannot read .*other.json"):
-        choose_image_ids(sorted(coded.iterdir()), path)
+        choose_image_ids(named(sorted(coded.iterdir())), path)
 
 
 def test_a_decoder_alone_is_refused(tmp_path, tiny_set, coded, capsys):

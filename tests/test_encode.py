@@ -3,6 +3,7 @@
 tests/test_camera.py has it in processes of its own: in ONNX Runtime, and interrupted.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -210,7 +211,7 @@ def test_pictures_that_cannot_be_told_apart_or_found_are_refused(
 ):
     arguments = ("--model", models.encoder, "--output-dir", tmp_path / "coded")
     Image.new("RGB", (8, 8)).save(pictures / "one.jpg")
-    assert "have the same name but for folder and suffix" in refused(capsys, pictures, *arguments)
+    assert "without suffix, and these have the same: " in refused(capsys, pictures, *arguments)
     assert "none' does not exist" in refused(capsys, tmp_path / "none", *arguments)
     (tmp_path / "empty").mkdir()
     assert "has no pictures" in refused(capsys, tmp_path / "empty", *arguments)
@@ -235,3 +236,55 @@ def test_the_help_teaches(capsys):
     assert "examples:" in text
     for option in ("--model", "--output-dir", "--workers", "--device"):
         assert option in text
+
+
+def test_folders_of_folders_are_mirrored(models, pictures, tmp_path, capsys):
+    (pictures / "trip" / "day").mkdir(parents=True)
+    (pictures / "one.png").rename(pictures / "trip" / "day" / "three.png")
+    arguments = ("--model", models.encoder, "--output-dir", tmp_path / "coded")
+    assert run(pictures, *arguments, "--recursive") == 0
+    files = [path.relative_to(tmp_path / "coded") for path in (tmp_path / "coded").rglob("*.cdet")]
+    assert sorted(map(str, files)) == [
+        "four.cdet", "three.cdet", "trip/day/three.cdet", "two.b.cdet"
+    ]  # fmt: skip
+    assert "trip/day/three.cdet" in capsys.readouterr().out
+
+
+def test_pictures_coded_before_are_left_as_they_are(models, pictures, tmp_path, capsys):
+    output = tmp_path / "coded"
+    arguments = (pictures, "--model", models.encoder, "--output-dir", output, "--skip-existing")
+    assert run(*arguments) == 0
+    written = {path: path.stat().st_mtime_ns for path in output.glob("*.cdet")}
+    (output / "one.cdet").write_bytes(b"cut")
+    (pictures / "four.png").write_bytes((pictures / "three.png").read_bytes())
+    capsys.readouterr()
+    assert run(*arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2 of 4 pictures were coded before"
+    assert [line.split()[0] for line in lines[1:3]] == ["four.cdet", "one.cdet"]
+    again = {path.stem for path, time in written.items() if path.stat().st_mtime_ns != time}
+    assert again == {"four", "one"}
+    assert run(*arguments) == 0
+    assert capsys.readouterr().out == "4 of 4 pictures were coded before\n"
+
+
+def test_odd_things_in_a_folder_are_said_and_do_not_stop_it(models, pictures, tmp_path, capsys):
+    os.mkfifo(pictures / "pipe.png")
+    deep = np.zeros((8, 8), np.uint16)
+    Image.fromarray(deep).save(pictures / "deep.png")
+    for name in ("IMG_1.HEIC", "noname"):
+        (pictures / name).write_bytes(b"x")
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(pictures / "moving.gif", save_all=True, append_images=frames[1:])
+    assert run(pictures, "--model", models.encoder, "--output-dir", tmp_path / "coded") == 1
+    lines = capsys.readouterr().err.splitlines()[-5:]
+    assert lines == [
+        "note: passed over for their suffix, unless they are given by name: "
+        f"'{pictures}/IMG_1.HEIC', '{pictures}/noname'",
+        f"note: the first picture alone is taken of '{pictures}/moving.gif' (2)",
+        "error: 2 of 7 files failed:",
+        f"  {pictures}/deep.png: The image {pictures}/deep.png has more than 8 bits per channel. "
+        "Convert it to 8 bits per channel; how to scale its values is yours to say.",
+        f"  {pictures}/pipe.png: it is a named pipe, not a file",
+    ]
+    assert len(names(tmp_path / "coded")) == 5

@@ -1,6 +1,9 @@
 """Work on many files: what is found, in which order, and what a bad file or Ctrl-C does."""
 
+import os
+import socket
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -20,8 +23,12 @@ def folder(tmp_path):
     return tmp_path
 
 
-def find(*paths, **options):
+def batch(*paths, **options):
     return find_files(paths, SUFFIXES, "pictures", **options)
+
+
+def find(*paths, **options):
+    return batch(*paths, **options).files
 
 
 def test_files_of_folders_are_sorted_and_known_by_their_suffix(folder):
@@ -39,15 +46,50 @@ def test_a_file_named_twice_is_taken_once(folder, monkeypatch):
 
 
 def test_files_whose_results_would_overwrite_each_other_are_refused(folder):
-    (folder / "b.jpg").touch()
-    with pytest.raises(CodecDetError, match=r"b\.jpg' and .*b\.png' have the same name"):
+    for name in ("b.jpg", "a.png"):
+        (folder / name).touch()
+    # All of them at once.
+    both = (
+        rf"same: '{folder}/a\.JPG' and '{folder}/a\.png'; '{folder}/b\.jpg' and '{folder}/b\.png':"
+    )
+    with pytest.raises(CodecDetError, match=both):
         find(folder, distinct_names=True)
+    (folder / "a.png").unlink()
     (folder / "e.png" / "b.png").touch()
-    with pytest.raises(CodecDetError, match="have the same name"):
+    with pytest.raises(CodecDetError, match="have the same: "):
         find(folder / "b.png", folder / "e.png", distinct_names=True)
     # Where nothing is written per file, all are wanted.
     names = [folder / name for name in ("a.JPG", "b.jpg", "b.png", "e.png/b.png")]
     assert find(folder, folder / "e.png") == names
+
+
+def test_folders_of_folders_are_taken_when_asked_for(folder):
+    for name in ("sub/b.png", "sub/deep/c.v2.jpg", "sub/.hidden/x.png", "sub/notes"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    (folder / "sub" / "link").symlink_to(folder)
+    found = batch(folder, recursive=True, distinct_names=True)
+    # Results are named as the files are below the folder.
+    assert found.names == {
+        folder / "a.JPG": "a",
+        folder / "b.png": "b",
+        folder / "sub/b.png": "sub/b",
+        folder / "sub/deep/c.v2.jpg": "sub/deep/c.v2",
+    }
+    assert set(found.others) == {folder / n for n in ("c.txt", "d", "sub/notes", "sub/link")}
+    assert batch(folder / "sub/b.png", recursive=True).names == {folder / "sub/b.png": "b"}
+
+
+def test_what_is_passed_over_is_named(folder):
+    (folder / ".DS_Store").touch()
+    files, folders = batch(folder).describe_others().splitlines()
+    assert files.endswith(f"by name: '{folder}/c.txt', '{folder}/d'")
+    assert folders == f"note: passed over without --recursive: '{folder}/e.png'"
+    for i in range(30):
+        (folder / f"{i:02}.heic").touch()
+    files, _ = batch(folder).describe_others().splitlines()
+    assert files.endswith("19.heic' and 12 more")
+    assert batch(folder / "b.png").describe_others() == ""
 
 
 def test_links_of_other_names_are_files_of_their_own(folder):
@@ -64,8 +106,11 @@ def test_links_to_nowhere_are_not_passed_over(folder):
 def test_inputs_without_files_are_refused(folder):
     with pytest.raises(CodecDetError, match=r"none' does not exist: give files or folders of pic"):
         find(folder, folder / "none")
-    with pytest.raises(CodecDetError, match=r"e\.png' has no pictures \(\.jpg, \.png\) in it"):
+    with pytest.raises(CodecDetError, match=r"e\.png' has no pictures \(\.jpg, \.png\) in it$"):
         find(folder, folder / "e.png")
+    (folder / "e.png" / "photo.heic").touch()
+    with pytest.raises(CodecDetError, match=r"in it, only '.*photo\.heic'$"):
+        find(folder / "e.png")
     with pytest.raises(CodecDetError, match=r"cannot look for pictures in .* name too long"):
         find(folder / ("x" * 300))
 
@@ -98,6 +143,22 @@ def test_results_and_failures_are_in_order_of_files(tmp_path):
         f"  {files[0]}: number 0 is damaged",
         f"  {files[3]}: number 3 is damaged",
         f"  {files[4]}: MemoryError",
+    ]
+
+
+def test_what_would_be_waited_for_is_a_failure(tmp_path):
+    pipe, file = tmp_path / "pipe.png", tmp_path / "file.png"
+    os.mkfifo(pipe)
+    file.touch()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s.png"))
+        paths = [*find(tmp_path), Path(os.devnull)]
+        results, failures = process(paths, lambda path: path.read_bytes(), 1, "file")
+    assert results == {file: b""}
+    assert [failure.reason for failure in failures] == [
+        "it is a named pipe, not a file",
+        "it is a socket, not a file",
+        "it is a device, not a file",
     ]
 
 

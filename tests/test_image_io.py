@@ -1,6 +1,7 @@
 """Image files of every kind: read to the right colours, or refused by name."""
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codec_det.data.image_io import read_image
+from codec_det.data.image_io import describe_frames, read_image
 from codec_det.errors import DatasetError
 
 RED, GREEN, BLUE, GREY = (255, 0, 0), (0, 255, 0), (0, 0, 255), (90, 90, 90)
@@ -197,3 +198,33 @@ def test_decompression_bombs_are_refused(save, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
     with pytest.raises(DatasetError, match=r"picture\.png: .*10000 pixels.*raise PIL"):
         read_image(path)
+
+
+def test_pictures_below_the_limit_are_read_without_remarks(save, monkeypatch):
+    path = save(Image.fromarray(COLOURS))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_image(path).shape == (2, 3, 3)
+
+
+def test_what_would_be_waited_for_is_refused(tmp_path):
+    path = tmp_path / "pipe.png"
+    os.mkfifo(path)
+    with pytest.raises(DatasetError, match=r"pipe\.png is a named pipe, not a file"):
+        read_image(path)
+    assert describe_frames([path]) == ""
+
+
+def test_files_of_several_pictures_are_named(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    for suffix in ("gif", "tiff", "png", "webp"):
+        path = tmp_path / f"moving.{suffix}"
+        frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
+        assert read_image(path, "RGB")[0, 0].tolist() == [255, 0, 0]
+    frames[0].save(tmp_path / "still.png")
+    (tmp_path / "damaged.gif").write_bytes(b"GIF89a")
+    paths = sorted(tmp_path.iterdir())
+    assert describe_frames(paths) == "note: the first picture alone is taken of " + ", ".join(
+        f"'{tmp_path}/moving.{suffix}' (3)" for suffix in ("gif", "png", "tiff", "webp")
+    )

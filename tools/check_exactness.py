@@ -91,7 +91,7 @@ def read_crops(paths: list[Path], count: int, size: tuple[int, int]) -> np.ndarr
 
     height, width = size
     crops = []
-    for path in find_files(paths, SUFFIXES, "pictures"):
+    for path in find_files(paths, SUFFIXES, "pictures").files:
         picture = read_image(path, "RGB")[:height, :width]
         if picture.shape[:2] == (height, width):
             crops.append(picture)

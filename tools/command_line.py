@@ -67,6 +67,19 @@ def fraction(text: str) -> float:
     return value
 
 
+def add_recursive(parser: argparse.ArgumentParser, results: str = "") -> None:
+    """The option of tools that take folders.
+
+    Args:
+        results: what goes where, if anything does.
+    """
+    parser.add_argument(
+        "--recursive",
+        action="store_true",
+        help="take the folders in folders, too, but hidden ones" + results,
+    )
+
+
 def _check(holds: bool, otherwise: str) -> None:
     from argparse import ArgumentTypeError
 

@@ -14,7 +14,7 @@ layers are computed in bfloat16, which is faster; the tool says so.
 
 from __future__ import annotations
 
-from command_line import positive, run_command, run_program
+from command_line import add_recursive, positive, run_command, run_program
 
 import argparse
 import sys
@@ -74,6 +74,14 @@ def build_parser() -> argparse.ArgumentParser:
         default="cpu",
         help="of the synthesis transform: cpu, cuda, cuda:1, ... (default: %(default)s)",
     )
+    add_recursive(parser, "; OUTPUT_DIR gets the same folders")
+    add(
+        "--skip-existing",
+        action="store_true",
+        help="do not decode again what an earlier run with this option decoded: from the same "
+        "bytes, by the same model, and still as it was written. SHA-256 sums in "
+        "OUTPUT_DIR/.made.jsonl say so, not dates",
+    )
     return parser
 
 
@@ -119,29 +127,49 @@ def decode_files(args: argparse.Namespace) -> int:
     from codec_det.codec.learned.precision import BFLOAT16_NOTE, transforms_dtype
     from codec_det.deploy.cores import usable_cores
     from codec_det.deploy.file_batch import describe_failures, find_files, process
+    from codec_det.deploy.made_files import MadeFiles
     from codec_det.deploy.model_files import load_decoder
     from codec_det.files import make_folder
 
-    paths = find_files(args.files, frozenset({".cdet"}), "coded pictures", distinct_names=True)
+    batch = find_files(
+        args.files,
+        frozenset({".cdet"}),
+        "coded pictures",
+        recursive=args.recursive,
+        distinct_names=True,
+    )
     dtype = transforms_dtype(args.device)
     decoder = load_decoder(args.model, args.device, args.max_pixels or MAX_PIXELS, dtype)
     if dtype == torch.bfloat16:
         print(BFLOAT16_NOTE)
     make_folder(args.output_dir, "--output-dir")
-    workers = min(args.workers or usable_cores(), len(paths))
+    workers = min(args.workers or usable_cores(), len(batch.files))
     # Not of all cores: OMP_NUM_THREADS may say fewer.
     threads = max(torch.get_num_threads() // workers, 1)
 
-    def work(path: Path) -> DecodedFile:
+    made = MadeFiles(args.output_dir, args.model) if args.skip_existing else None
+
+    def work(path: Path) -> DecodedFile | None:
+        name = f"{batch.names[path]}.png"
+        if made and made.has(name, path):
+            return None
         # It counts for the calling thread alone: a new one would take all cores.
         torch.set_num_threads(threads)
-        return decode_file(decoder, path, args.output_dir / f"{path.stem}.png")
+        decoded = decode_file(decoder, path, args.output_dir / name)
+        if made:
+            made.add(name, path)
+        return decoded
 
     start = time.perf_counter()
-    decoded, failures = process(paths, work, workers, "img")
-    print(describe(list(decoded.values()), time.perf_counter() - start, workers, args.output_dir))
+    done, failures = process(batch.files, work, workers, "img")
+    if note := batch.describe_others():
+        print(note, file=sys.stderr)
+    decoded = [file for file in done.values() if file]
+    if len(decoded) < len(done):
+        print(f"{len(done) - len(decoded)} of {len(batch.files)} pictures were decoded before")
+    print(describe(decoded, time.perf_counter() - start, workers, args.output_dir))
     if failures:
-        print(describe_failures(failures, len(paths)), file=sys.stderr)
+        print(describe_failures(failures, len(batch.files)), file=sys.stderr)
     return 1 if failures else 0
 
 

@@ -19,7 +19,7 @@ faster, and the tool says so; scores then differ a little from those in float32.
 
 from __future__ import annotations
 
-from command_line import fraction, positive, run_command, run_program
+from command_line import add_recursive, fraction, positive, run_command, run_program
 
 import argparse
 import json
@@ -86,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="refuse files of larger pictures, which need much memory (default: 16777216)",
     )
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
+    add_recursive(parser, "; drawings get the same folders")
     return parser
 
 
@@ -107,8 +108,11 @@ class Detector:
         drawn_from = DRAWN_FROM if threshold is None else threshold
         self._sheet = DetectionSheet(receiver.categories, drawn_from)
 
-    def work(self, path: Path, image_id: int) -> Found:
+    def work(self, path: Path, name: str, image_id: int) -> Found:
         """Decode a file, detect in it and, if wanted, draw.
+
+        Args:
+            name: of the drawing and in the results, without suffix.
 
         Raises:
             CodecDetError: if it cannot be decoded, or nothing can be written.
@@ -126,13 +130,15 @@ class Detector:
         except RuntimeError as error:
             # PyTorch has no narrower class for memory that runs out.
             raise CodecDetError(f"PyTorch cannot decode it or detect in it: {error}") from error
-        objects = Objects.found(instances).above(self.threshold)
+        instances = instances[instances.scores >= self.threshold]
         if self.drawings is not None:
             shown = to_uint8(picture).permute(1, 2, 0).cpu().numpy()
-            save_sheet(self._sheet.draw_one(shown, objects), self.drawings / f"{path.stem}.png")
+            masks = instances.pred_masks.numpy() if instances.has("pred_masks") else None
+            drawing = self._sheet.draw_one(shown, Objects.found(instances), masks)
+            save_sheet(drawing, self.drawings / f"{name}.png")
         results = [
-            {"image_id": image_id, **result, "file_name": path.name}
-            for result in to_results(objects, self.receiver.categories)
+            {**result, "file_name": f"{name}{path.suffix}"}
+            for result in to_results(instances, image_id, self.receiver.categories)
         ]
         return Found(len(data), picture.shape[-2] * picture.shape[-1], results)
 
@@ -153,8 +159,14 @@ def detect_files(args: argparse.Namespace) -> int:
     from codec_det.errors import WeightsError
     from codec_det.files import atomic_file, make_folder
 
-    paths = find_files(args.files, frozenset({".cdet"}), "coded pictures", distinct_names=True)
-    image_ids, source = choose_image_ids(paths, args.annotations)
+    batch = find_files(
+        args.files,
+        frozenset({".cdet"}),
+        "coded pictures",
+        recursive=args.recursive,
+        distinct_names=True,
+    )
+    image_ids, source = choose_image_ids(batch.names, args.annotations)
     dtype = transforms_dtype(args.device)
     receiver = load_receiver(args.model, args.device, args.max_pixels or MAX_PIXELS, dtype)
     if not receiver.has_detector:
@@ -165,8 +177,12 @@ def detect_files(args: argparse.Namespace) -> int:
     make_folder(args.output_dir, "--output-dir")
     detector = Detector(receiver, args.score_threshold, args.output_dir if args.draw else None)
     start = time.perf_counter()
-    found, failures = process(paths, lambda p: detector.work(p, image_ids[p]), 1, "img")
+    found, failures = process(
+        batch.files, lambda p: detector.work(p, batch.names[p], image_ids[p]), 1, "img"
+    )
     seconds = time.perf_counter() - start
+    if note := batch.describe_others():
+        print(note, file=sys.stderr)
     results = [result for each in found.values() for result in each.results]
     with atomic_file(args.output_dir / DETECTIONS) as partial:
         partial.write_text(json.dumps(results), encoding="utf-8")
@@ -176,7 +192,7 @@ def detect_files(args: argparse.Namespace) -> int:
         print(BFLOAT16_NOTE)
     print(args.output_dir / DETECTIONS)
     if failures:
-        print(describe_failures(failures, len(paths)), file=sys.stderr)
+        print(describe_failures(failures, len(batch.files)), file=sys.stderr)
     return 1 if failures else 0
 
 

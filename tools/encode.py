@@ -10,18 +10,19 @@ processor has AVX512_BF16, PyTorch computes inner layers in bfloat16, which is f
 a latent otherwise; the tool says so.
 
 Pictures are of any size, in any format with 8 bits per channel that Pillow reads; they are turned
-upright as their EXIF says, and transparency is dropped. Of a folder, those directly in it are
-coded. Existing files are replaced. A picture that cannot be read is named at the end, the others
-are coded all the same, and the exit status is 1.
+upright as their EXIF says, transparency is dropped, and of several frames the first is taken. Of a
+folder, those directly in it are coded, or with --recursive all below it. Existing files are
+replaced. A picture that cannot be read is named at the end, the others are coded all the same, and
+the exit status is 1.
 """
 
 from __future__ import annotations
 
-from command_line import positive, run_command, run_program
+from command_line import add_recursive, positive, run_command, run_program
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -41,8 +42,9 @@ examples:
 
 
 class CodedFile(NamedTuple):
-    """A picture's file: bytes, and the size of the picture in pixels."""
+    """A picture's file below the output folder: bytes, and the size of the picture in pixels."""
 
+    name: str
     size: int
     height: int
     width: int
@@ -72,6 +74,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--device",
         default="cpu",
         help="of the transforms in PyTorch: cpu, cuda, cuda:1, ... (default: %(default)s)",
+    )
+    add_recursive(parser, "; OUTPUT_DIR gets the same folders")
+    add(
+        "--skip-existing",
+        action="store_true",
+        help="do not code again what an earlier run with this option coded: from the same bytes, "
+        "by the same model, and still as it was written. SHA-256 sums in OUTPUT_DIR/.made.jsonl "
+        "say so, not dates",
     )
     return parser
 
@@ -132,46 +142,62 @@ def encode_files(args: argparse.Namespace) -> int:
         CodecDetError: if something is wrong with anything but a picture.
     """
     from codec_det.bitstream.container import MAX_PIXELS
-    from codec_det.data.image_io import SUFFIXES, read_image
+    from codec_det.data.image_io import SUFFIXES, describe_frames, read_image
     from codec_det.deploy.cores import usable_cores
     from codec_det.deploy.file_batch import describe_failures, find_files, process
+    from codec_det.deploy.made_files import MadeFiles
     from codec_det.files import atomic_file, make_folder
 
-    paths = find_files(args.pictures, SUFFIXES, "pictures", distinct_names=True)
-    workers = min(args.workers or usable_cores(), len(paths))
+    batch = find_files(
+        args.pictures, SUFFIXES, "pictures", recursive=args.recursive, distinct_names=True
+    )
+    workers = min(args.workers or usable_cores(), len(batch.files))
     encode = open_encoder(args.model, args.device, workers)
     make_folder(args.output_dir, "--output-dir")
 
-    def work(path: Path) -> CodedFile:
+    made = MadeFiles(args.output_dir, args.model) if args.skip_existing else None
+
+    def work(path: Path) -> CodedFile | None:
+        name = f"{batch.names[path]}.cdet"
+        if made and made.has(name, path):
+            return None
         picture = read_image(path, "RGB")
         data = encode(picture)
-        with atomic_file(args.output_dir / f"{path.stem}.cdet") as partial:
+        with atomic_file(args.output_dir / name) as partial:
             partial.write_bytes(data)
-        return CodedFile(len(data), *picture.shape[:2])
+        if made:
+            made.add(name, path)
+        return CodedFile(name, len(data), *picture.shape[:2])
 
-    coded, failures = process(paths, work, workers, "img")
+    done, failures = process(batch.files, work, workers, "img")
+    for note in (batch.describe_others(), describe_frames(done)):
+        if note:
+            print(note, file=sys.stderr)
+    coded = [file for file in done.values() if file]
+    if len(coded) < len(done):
+        print(f"{len(done) - len(coded)} of {len(batch.files)} pictures were coded before")
     if coded:
         print(describe(coded, args.output_dir))
-        largest = max(file.pixels for file in coded.values())
+        largest = max(file.pixels for file in coded)
         if largest > MAX_PIXELS:
             print(
                 f"note: the largest picture has {largest} pixels; receivers refuse more than "
                 f"{MAX_PIXELS} unless they are given --max-pixels {largest}"
             )
     if failures:
-        print(describe_failures(failures, len(paths)), file=sys.stderr)
+        print(describe_failures(failures, len(batch.files)), file=sys.stderr)
     return 1 if failures else 0
 
 
-def describe(coded: dict[Path, CodedFile], folder: Path) -> str:
+def describe(coded: Sequence[CodedFile], folder: Path) -> str:
     """A line per file, and one for all."""
-    column = max(len(path.stem) for path in coded) + len(".cdet")
+    column = max(len(file.name) for file in coded)
     lines = [
-        f"{path.stem + '.cdet':{column}}  {f'{file.width}x{file.height}':>9}  "
+        f"{file.name:{column}}  {f'{file.width}x{file.height}':>9}  "
         f"{file.size:8d} bytes  {8 * file.size / file.pixels:.4f} bpp"
-        for path, file in coded.items()
+        for file in coded
     ]
-    size, pixels = (sum(getattr(f, key) for f in coded.values()) for key in ("size", "pixels"))
+    size, pixels = (sum(getattr(f, key) for f in coded) for key in ("size", "pixels"))
     lines.append(f"together {size} bytes, {8 * size / pixels:.4f} bpp, in {folder}")
     return "\n".join(lines)
 

@@ -11,7 +11,7 @@ A file that is damaged, or not of the model given, is named at the end, and the 
 
 from __future__ import annotations
 
-from command_line import positive, run_command, run_program
+from command_line import add_recursive, positive, run_command, run_program
 
 import argparse
 import json
@@ -57,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="with --model: refuse files of larger pictures (default: 16777216)",
     )
     add("--json", action="store_true", help="print JSON: files, models and failures")
+    add_recursive(parser)
     return parser
 
 
@@ -225,7 +226,12 @@ def describe_files(args: argparse.Namespace) -> int:
     from codec_det.bitstream.container import MAX_PIXELS
     from codec_det.deploy.file_batch import describe_failures, find_files, process
 
-    paths = find_files(args.files, frozenset({CODED, *MODELS}), "coded files or models")
+    batch = find_files(
+        args.files,
+        frozenset({CODED, *MODELS}),
+        "coded files or models",
+        recursive=args.recursive,
+    )
     entropy = read_model(args.model)[1] if args.model else None
     max_pixels = args.max_pixels or MAX_PIXELS
 
@@ -234,7 +240,9 @@ def describe_files(args: argparse.Namespace) -> int:
             return describe_model(path)
         return describe_coded(path, entropy, max_pixels)
 
-    facts, failures = process(paths, work, 1, "file")
+    facts, failures = process(batch.files, work, 1, "file")
+    if note := batch.describe_others():
+        print(note, file=sys.stderr)
     models = [f for f in facts.values() if "kind" in f]
     files = [f for f in facts.values() if "kind" not in f]
     if args.json:
@@ -245,7 +253,7 @@ def describe_files(args: argparse.Namespace) -> int:
         if blocks:
             print("\n".join(blocks))
     if failures:
-        print(describe_failures(failures, len(paths)), file=sys.stderr)
+        print(describe_failures(failures, len(batch.files)), file=sys.stderr)
     return 1 if failures else 0
 
 

@@ -19,7 +19,7 @@ then 1.
 
 from __future__ import annotations
 
-from command_line import positive, run_command, run_program
+from command_line import add_recursive, positive, run_command, run_program
 
 import argparse
 import ast
@@ -85,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="pictures coded at a time (default: one per usable core; 1 where rates are estimated)",
     )
+    add_recursive(parser)
     conventional = parser.add_argument_group("conventional codecs")
     conventional.add_argument(
         "--setting",
@@ -251,13 +252,17 @@ def rate_distortion(args: argparse.Namespace, argv: Sequence[str]) -> int:
         CodecDetError: if something is wrong with anything but a picture.
     """
     from codec_det.conventional.process import kill_programs
-    from codec_det.data.image_io import SUFFIXES
+    from codec_det.data.image_io import SUFFIXES, describe_frames
     from codec_det.deploy.file_batch import describe_failures, find_files
     from codec_det.rate_distortion.codec_choice import ESTIMATED
     from codec_det.rate_distortion.measurement import format_table, lossless_note
 
     choice = choose_codec(args)
-    files = find_files(args.pictures, SUFFIXES, "pictures")
+    batch = find_files(args.pictures, SUFFIXES, "pictures", recursive=args.recursive)
+    files = batch.files
+    for note in (batch.describe_others(), describe_frames(files)):
+        if note:
+            print(note, file=sys.stderr)
     try:
         points, failures, workers = measure(args, choice, files)
     except KeyboardInterrupt:

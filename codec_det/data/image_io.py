@@ -6,7 +6,7 @@ its alpha, as in detectron2, whose published accuracies were measured so.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ..errors import DatasetError
+from ..files import special_kind
 
 SUFFIXES = frozenset(
     {
@@ -70,13 +71,35 @@ def read_size(path: str | Path) -> tuple[int, int]:
         return (width, height) if sideways else (height, width)
 
 
+def describe_frames(paths: Iterable[Path]) -> str:
+    """A note on files that hold several pictures, of which the first is read; else empty."""
+    counts = {path: _count_frames(path) for path in paths}
+    several = [f"'{path}' ({count})" for path, count in counts.items() if count > 1]
+    return f"note: the first picture alone is taken of {', '.join(several)}" if several else ""
+
+
+def _count_frames(path: Path) -> int:
+    try:
+        with _opened(path) as file:
+            return getattr(file, "n_frames", 1)
+    except DatasetError:  # reading the picture says so
+        return 1
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """An image whose header is sound; what is found to be wrong with it, then or later, is said."""
     try:
+        kind = special_kind(path)
+        if kind:
+            raise DatasetError(f"The image {path} is {kind}, not a file.")
         if path.is_file() and path.stat().st_size == 0:
             raise DatasetError(f"The image {path} has zero bytes. Download or copy it again.")
-        with Image.open(path) as image:
+        with warnings.catch_warnings():
+            # Twice that size is refused.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path)
+        with image:
             _check_header(image, path)
             yield image
     except (DatasetError, MemoryError):
