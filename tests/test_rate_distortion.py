@@ -293,7 +293,7 @@ def test_nothing_is_written_where_everything_failed(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--codec", "bpg", "--quality", 1), "there is no codec 'bpg': choose one of"),
+        (("--codec", "bpg", "--quality", 1), "there is no codec 'bpg': choose from"),
         (("--codec", "jpeg", "--quality", 10, 101), "quality 101"),
         (("--codec", "mbt2018", "--quality", 9), "quality 9 cannot be with the codec 'mbt2018'"),
         (("--codec", "mbt2018", "--quality", 1.5), "whole number from 1 to 8"),
@@ -373,6 +373,27 @@ def is_running(process):
         return Path("/proc", process, "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_odd_things_in_a_folder_are_said_and_not_waited_for(pictures, tmp_path, capsys):
+    os.mkfifo(pictures / "pipe.png")
+    (pictures / "IMG_1.HEIC").touch()
+    frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
+    frames[0].save(pictures / "moving.gif", save_all=True, append_images=frames[1:])
+    (pictures / "sub").mkdir()
+    frames[0].save(pictures / "sub" / "more.png")
+    arguments = (pictures, "--codec", "jpeg", "--quality", "50", "--output-dir", tmp_path / "out")
+    assert tool.main([str(argument) for argument in (*arguments, "--recursive")]) == 1
+    captured = capsys.readouterr()
+    notes = [line for line in captured.err.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        "note: passed over for their suffix, unless they are given by name: "
+        f"'{pictures}/IMG_1.HEIC'",
+        f"note: the first picture alone is taken of '{pictures}/moving.gif' (2)",
+    ]
+    assert captured.err.splitlines()[-1] == f"  {pictures}/pipe.png: it is a named pipe, not a file"
+    (rows,) = (tmp_path / "out").glob("*.csv")
+    assert "more.png" in rows.read_text()
 
 
 def test_decibels_are_those_of_the_field():
