@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -71,6 +72,19 @@ def test_training_leaves_what_a_user_expects(trained):
         "Regime J-FT: trains codec encoder, codec decoder, detector"
         in Path(trained, "log.txt").read_text()
     )
+
+
+def test_console_has_what_people_read_and_the_log_has_all(tmp_path, tiny_set, capfd):
+    opts = ["SOLVER.MAX_ITER", "1", "SOLVER.CHECKPOINT_PERIOD", "1"]
+    assert main(command(tmp_path, *tiny_set, *opts)) == 0
+    out, err = capfd.readouterr()
+    log = Path(tmp_path, "log.txt").read_text()
+    assert "meshgrid" not in err
+    assert len(out.splitlines()) < 80
+    assert re.search(r"tiny: box AP .* bits per pixel; appended to .*results\.jsonl", out)
+    for detail in ("Running with full config", "Environment info", "ROIAlign(", "copypaste"):
+        assert detail in log
+        assert detail not in out
 
 
 def test_evaluation_alone_repeats_the_figures(trained, tmp_path, tiny_set):

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any, NoReturn
 
-# fvcore, detectron2 and torch_geometric call it when they are imported; a user can do nothing about
-# it. Here, not in the package: a tool is a program of its own, and processes that it starts load
-# this, too, whereas the package leaves its users' warnings alone.
+# fvcore, detectron2 and torch_geometric call them; a user can do nothing about it. Here, not in
+# the package: a tool is a program of its own, and processes that it starts load this, too, whereas
+# the package leaves its users' warnings alone.
 warnings.filterwarnings("ignore", r".torch\.jit\.script. is deprecated", FutureWarning)
+warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming release", UserWarning)
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""

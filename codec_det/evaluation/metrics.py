@@ -121,6 +121,17 @@ def metric_of(key: str) -> Metric:
     raise CodecDetError(f"'{key}' is no metric: choose from {', '.join(METRICS)}, AP-<class>, ...")
 
 
+def in_words(results: Mapping[str, Any]) -> str:
+    """The headline figures of "results" and their bits per pixel, in a line."""
+    shown = [m for m in METRICS.values() if (m.is_headline or m is BPP)]
+    read = [(m, m.read(results)) for m in shown]
+    return ", ".join(
+        f"{value:.{m.digits}f} {m.unit}" if m is BPP else f"{m.name} {value:.{m.digits}f} {m.unit}"
+        for m, value in read
+        if not math.isnan(value)
+    )
+
+
 def recorded(results: Iterable[Mapping[str, Any]]) -> list[str]:
     """Keys of all metrics but bits per pixel that any "results" of records have a figure of."""
     results = list(results)

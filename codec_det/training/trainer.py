@@ -23,12 +23,12 @@ from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventWriter, get_event_storage, has_event_storage
-from detectron2.utils.logger import setup_logger
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..codec.table import find_codec
 from ..data.loader import build_test_loader, build_train_loader
+from ..evaluation.metrics import in_words
 from ..evaluation.rate import RateEvaluator
 from ..evaluation.results import RESULTS_FILE, append_record, build_record
 from ..evaluation.tasks import build_evaluators
@@ -36,6 +36,7 @@ from ..files import repair_last_line
 from ..meta_arch import CodecDetector
 from ..run_folder import check_resumable
 from .checkpoint import ChainCheckpointer, load_codec_weights
+from .console import set_up_loggers
 from .launch import EXPECTED
 from .solver import build_optimizer
 from .target_rate import TargetRate
@@ -160,7 +161,7 @@ class Trainer(DefaultTrainer):
             path = Path(cfg.OUTPUT_DIR, RESULTS_FILE)
             for name, figures in by_name.items():
                 append_record(path, build_record(cfg, chain, name, figures))
-                logger.info("Results on %s appended to %s", name, path)
+                logger.info("%s: %s; appended to %s", name, in_words(figures), path)
         return results
 
     def _divergence(self, error: FloatingPointError) -> str:
@@ -241,13 +242,12 @@ def set_up(cfg: CfgNode, arguments: dict[str, Any]) -> None:
         arguments: of the command line, for the log.
     """
     rank = comm.get_rank()
-    for name in ("fvcore", "detectron2", "codec_det"):
-        setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name=name)
+    set_up_loggers(cfg.OUTPUT_DIR, rank)
     logging.getLogger(TrainerBase.__module__).addFilter(_is_unexpected)
-    logger.info("Rank of current process: %d. World size: %d", rank, comm.get_world_size())
-    logger.info("Environment info:\n%s", collect_env_info())
-    logger.info("Command line arguments: %s", arguments)
-    logger.info("Running with full config:\n%s", cfg.dump())
+    logger.debug("Rank of current process: %d. World size: %d", rank, comm.get_world_size())
+    logger.debug("Environment info:\n%s", collect_env_info())
+    logger.debug("Command line arguments: %s", arguments)
+    logger.debug("Running with full config:\n%s", cfg.dump())
     seed_all_rng(cfg.SEED + rank)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not arguments["eval_only"]
 
