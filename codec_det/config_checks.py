@@ -78,6 +78,7 @@ _RULES = (
         _not_negative,
         "finite and >= 0",
     ),
+    _Rule("MODEL.CODEC.SCALE", lambda v: 0 < v <= 1, "above 0 and up to 1"),
     _Rule("MODEL.CODEC.N MODEL.CODEC.M", _AT_LEAST_0, ">= 0: channels, or 0 for default"),
     _Rule(
         "MODEL.ROI_HEADS.NUM_CLASSES MODEL.RETINANET.NUM_CLASSES TEST.DETECTIONS_PER_IMAGE "
@@ -220,6 +221,12 @@ def _check_operating_point(cfg: CfgNode) -> None:
                 "MODEL.CODEC.CACHE to '' to keep nothing"
             )
         picture_codec(cfg)  # finds wrong settings and missing programs
+        if codec.SCALE < 1 and cfg.INPUT.CROP.ENABLED:
+            raise ConfigError(
+                f"INPUT.CROP.ENABLED is True, but {codec.NAME} codes whole pictures, and at "
+                f"MODEL.CODEC.SCALE {codec.SCALE:g} no part of one is the crop: set one of them "
+                "otherwise"
+            )
         if codec.CACHE:
             check_writable(Path(codec.CACHE).expanduser(), "MODEL.CODEC.CACHE")
         return

@@ -2,7 +2,7 @@
 
 .. code-block:: none
 
-     stored picture, original size
+     stored picture, coded size
      ─────────────► to_codec ─► codec ──────► to_detector ─► detector ─► task losses / instances
                                   │ bits       (resize)                        │
                                   └──────────────► loss = Σ task losses + β·bpp
@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data.transforms import ResizeShortestEdge
@@ -28,9 +29,10 @@ from torch import Tensor, nn
 
 from .codec.base import Codec, Coded
 from .codec.table import build_codec
+from .coding_scale import shrink
 from .errors import ConfigError
 from .feature_loss import FeatureDistance, Features
-from .pixels import psnr, to_codec, to_detector, to_uint8
+from .pixels import enlarge, psnr, to_codec, to_detector, to_uint8
 from .regimes import Regime
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 @META_ARCH_REGISTRY.register()
 class CodecDetector(nn.Module):
-    """Codes pictures at their original size, then detects in what was decoded.
+    """Codes pictures at their coding scale, then detects in what was decoded.
 
     Args:
         codec: codes RGB pictures.
@@ -49,6 +51,7 @@ class CodecDetector(nn.Module):
         task_weight: weight of the detector's losses; 0: none are computed, and no truth is needed.
         feature_weight: weight of the distance of features, :mod:`codec_det.feature_loss`.
         feature_names: levels whose features are compared; empty: all of the backbone.
+        scale: coding scale, :mod:`codec_det.coding_scale`.
         image_format: channel order of pictures, "BGR" or "RGB".
         test_size: shortest and longest edge of the detector's input where the data loader gives no
             ``detector_size``, as ``INPUT.MIN_SIZE_TEST`` (0: as they are) and ``MAX_SIZE_TEST``.
@@ -66,6 +69,7 @@ class CodecDetector(nn.Module):
         task_weight: float = 1.0,
         feature_weight: float = 0.0,
         feature_names: Sequence[str] = (),
+        scale: float = 1.0,
         image_format: str = "BGR",
         test_size: tuple[int, int] = (800, 1333),
     ) -> None:
@@ -78,6 +82,7 @@ class CodecDetector(nn.Module):
         self.task_weight = task_weight
         self.feature_weight = feature_weight
         self.features = FeatureDistance(detector, feature_names) if feature_weight else None
+        self.scale = scale
         self.image_format = image_format
         self.test_size = test_size
         # Trained so far, where the weights are a checkpoint of the run that goes on.
@@ -103,6 +108,7 @@ class CodecDetector(nn.Module):
             "task_weight": cfg.MODEL.DETECTOR.LOSS_WEIGHT,
             "feature_weight": cfg.MODEL.CODEC.FEATURE_WEIGHT,
             "feature_names": cfg.MODEL.CODEC.FEATURES,
+            "scale": cfg.MODEL.CODEC.SCALE,
             "image_format": cfg.INPUT.FORMAT,
             "test_size": (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST),
         }
@@ -125,8 +131,9 @@ class CodecDetector(nn.Module):
         Args:
             batched_inputs: as any detectron2 detector takes them, except that "image" (3, H, W) is
                 of original size, while "instances" and "detector_size" (h, w) are of the size the
-                detector is to see. Pictures that the loader has coded bring "decoded", of the size
-                of "image", "bits" and "measured".
+                detector is to see. "small" is "image" at its coded size; where it is not there, it
+                is made. Pictures that the loader has coded bring "decoded", of coded size, "bits"
+                and "measured".
 
         Returns:
             In training: scalar losses by name; their sum is to be minimised.
@@ -154,15 +161,17 @@ class CodecDetector(nn.Module):
         images = [self._load(x) for x in batched_inputs]
         coded = self._code(images, batched_inputs)
         middle = self._clock()
-        outputs = self.detect(coded.reconstructions, batched_inputs)
+        sizes = [{"height": x.shape[-2], "width": x.shape[-1]} for x in images]
+        known = [size | x for size, x in zip(sizes, batched_inputs, strict=True)]
+        outputs = self.detect(coded.reconstructions, known)
         end = self._clock()
         measured = coded.measured or [{} for _ in images]
-        for output, picture, bits, figures in zip(
-            outputs, coded.reconstructions, coded.bits.tolist(), measured, strict=True
+        for output, image, picture, bits, figures in zip(
+            outputs, images, coded.reconstructions, coded.bits.tolist(), measured, strict=True
         ):
             output["bits"] = bits
             output["measured"] = figures
-            output["reconstruction"] = to_uint8(picture)
+            output["reconstruction"] = to_uint8(enlarge(picture, image.shape[-2:]))
             output["codec_seconds"] = (middle - start) / len(images)
             output["detector_seconds"] = (end - middle) / len(images)
         return outputs
@@ -173,7 +182,7 @@ class CodecDetector(nn.Module):
         Args:
             decoded: pictures (3, H, W), RGB in [0, 1], on the model's device.
             batched_inputs: as of :meth:`forward`, one per picture; their "image" is not looked at,
-                and any may be empty.
+                and any may be empty. "height" and "width" are of the picture as it was taken.
         """
         pairs = zip(batched_inputs, decoded, strict=True)
         return self.detector([self.detector_input(x, picture) for x, picture in pairs])
@@ -187,9 +196,10 @@ class CodecDetector(nn.Module):
 
         Returns:
             ``x`` with "image" (3, h, w) in 0-255, of "detector_size", or of ``test_size`` where it
-            has none; and with "height" and "width", in which detections are returned.
+            has none; and with "height" and "width", in which detections are returned: those of
+            ``picture`` where it has none.
         """
-        height, width = picture.shape[-2:]
+        height, width = x.get("height", picture.shape[-2]), x.get("width", picture.shape[-1])
         size = x.get("detector_size") or self._detector_size(height, width)
         image = to_detector(picture, self.image_format, tuple(size))
         return {"height": height, "width": width, **x, "image": image}
@@ -225,10 +235,19 @@ class CodecDetector(nn.Module):
     def _load(self, x: dict[str, Any], key: str = "image") -> Tensor:
         return to_codec(x[key].to(self.device, non_blocking=True), self.image_format)
 
+    def _load_small(self, x: dict[str, Any]) -> Tensor:
+        if "small" in x:
+            return self._load(x, "small")
+        small = shrink(x["image"].permute(1, 2, 0).cpu().numpy(), self.scale)
+        stored = torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))
+        return self._load({"small": stored}, "small")
+
     def _code(self, images: list[Tensor], batched_inputs: list[dict[str, Any]]) -> Coded:
-        """Code pictures, unless the loader has done so."""
+        """Code pictures at their coded size, unless the loader has done so."""
         if any("decoded" not in x for x in batched_inputs):
-            return self.codec(images)
+            if self.scale == 1:
+                return self.codec(images)
+            return self.codec([self._load_small(x) for x in batched_inputs])
         bits = torch.tensor([x["bits"] for x in batched_inputs], device=self.device)
         pictures = [self._load(x, "decoded") for x in batched_inputs]
         return Coded(pictures, bits, bits, measured=[x["measured"] for x in batched_inputs])
@@ -257,9 +276,8 @@ class CodecDetector(nn.Module):
         """Rate, distortion and auxiliary loss, as far as something can train for them."""
         pixels = [math.prod(image.shape[-2:]) for image in images]
         bpp = (coded.bits / coded.bits.new_tensor(pixels)).mean()
-        mse = torch.stack(
-            [(x - y).square().mean() for x, y in zip(images, coded.reconstructions, strict=True)]
-        )
+        pairs = zip(images, coded.reconstructions, strict=True)
+        mse = torch.stack([(x - enlarge(y, x.shape[-2:])).square().mean() for x, y in pairs])
         self.batch_rate = coded.rounded_bits.sum().detach(), sum(pixels)
         losses = {}
         if self.regime.trains_rate:

@@ -11,6 +11,8 @@ detector           (3, h, w) float, ``INPUT.FORMAT``, 0-255    detectron2 meta-a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,12 +29,15 @@ def to_detector(decoded: Tensor, image_format: str, size: tuple[int, int]) -> Te
     Differentiable. Bilinear with antialiasing, as Pillow's resize that detectron2 applies in its
     data mapper: within one level of it, which is Pillow's own rounding.
     """
-    if decoded.shape[-2:] != size:
-        # interpolate has no half-precision antialiased kernel on the CPU.
-        decoded = F.interpolate(
-            decoded[None].float(), size, mode="bilinear", antialias=True, align_corners=False
-        )[0]
-    return _swap_to_rgb(decoded, image_format) * 255
+    return _swap_to_rgb(_resize(decoded, size, "bilinear"), image_format) * 255
+
+
+def enlarge(decoded: Tensor, size: Sequence[int]) -> Tensor:
+    """Decoded picture (3, h, w), RGB in [0, 1], at the size it was taken at: what a person sees.
+
+    Differentiable; bicubic.
+    """
+    return _resize(decoded, size, "bicubic")
 
 
 def to_uint8(decoded: Tensor) -> Tensor:
@@ -43,6 +48,15 @@ def to_uint8(decoded: Tensor) -> Tensor:
 def psnr(mse: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB from the mean squared error of values in [0, 1]."""
     return -10 * torch.log10(mse)
+
+
+def _resize(picture: Tensor, size: Sequence[int], mode: str) -> Tensor:
+    if list(picture.shape[-2:]) == list(size):
+        return picture
+    # interpolate has no half-precision antialiased kernel on the CPU.
+    return F.interpolate(
+        picture[None].float(), list(size), mode=mode, antialias=True, align_corners=False
+    )[0]
 
 
 def _swap_to_rgb(image: Tensor, image_format: str) -> Tensor:

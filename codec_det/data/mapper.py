@@ -13,6 +13,7 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 from ..codec.conventional import Precoder, build_precoder
+from ..coding_scale import shrink
 from ..errors import CodecDetError, DatasetError
 from .image_io import read_image
 from .pictures_check import size_fault
@@ -31,16 +32,23 @@ class CodecDetectorMapper(DatasetMapper):
     Args:
         resize: picks the detector's input size.
         precoder: codes pictures; None where the codec is part of the model.
+        scale: coding scale, :mod:`codec_det.coding_scale`.
         kwargs: those of detectron2's ``DatasetMapper``, with ``augmentations`` free of resizes.
     """
 
     @configurable
     def __init__(
-        self, *, resize: T.ResizeShortestEdge, precoder: Precoder | None = None, **kwargs: Any
+        self,
+        *,
+        resize: T.ResizeShortestEdge,
+        precoder: Precoder | None = None,
+        scale: float = 1.0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.resize = resize
         self.precoder = precoder
+        self.scale = scale
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -49,15 +57,17 @@ class CodecDetectorMapper(DatasetMapper):
         (arguments["resize"],) = (a for a in augmentations if isinstance(a, T.ResizeShortestEdge))
         arguments["augmentations"] = [a for a in augmentations if a is not arguments["resize"]]
         arguments["precoder"] = build_precoder(cfg)
+        arguments["scale"] = cfg.MODEL.CODEC.SCALE
         return arguments
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """Load one entry of a detectron2 data set.
 
         Returns:
-            the entry with "image" (3, H, W) uint8, "detector_size" (h, w) and, in training,
+            the entry with "image" (3, H, W) uint8, "small" (3, h', w') uint8, the same at its coded
+            size, where that is another, "detector_size" (h, w) and, in training,
             "instances" of that size, and "sem_seg" (h, w) int64, the classes of pixels, where the
-            set has them; and with a conventional codec "decoded" (3, H, W) uint8,
+            set has them; and with a conventional codec "decoded" (3, h', w') uint8,
             "bits" and "measured" as of :class:`codec_det.codec.conventional.Precoded`.
 
         Raises:
@@ -73,6 +83,8 @@ class CodecDetectorMapper(DatasetMapper):
             self._precode(entry, image, transforms)
         resize = self.resize.get_transform(aug_input.image)
         entry["image"] = _to_tensor(aug_input.image)
+        if self.scale < 1 and self.precoder is None:
+            entry["small"] = _to_tensor(shrink(aug_input.image, self.scale))
         # INPUT.MIN_SIZE_* 0 leaves pictures as they are.
         kept = isinstance(resize, T.NoOpTransform)
         size = aug_input.image.shape[:2] if kept else (resize.new_h, resize.new_w)
@@ -107,7 +119,8 @@ class CodecDetectorMapper(DatasetMapper):
         assert self.precoder is not None
         bgr = self.image_format == "BGR"
         try:
-            coded = self.precoder(image[:, :, ::-1] if bgr else image)
+            small = shrink(image, self.scale)
+            coded = self.precoder(small[:, :, ::-1] if bgr else small)
         except CodecDetError as error:
             raise type(error)(f"'{entry['file_name']}': {error}") from None
         decoded = coded.picture[:, :, ::-1] if bgr else coded.picture
