@@ -258,6 +258,18 @@ def test_without_ray(study_file, stand_in, capsys, monkeypatch):
     assert stand_in.calls() == []
 
 
+def test_a_dry_run_says_that_curves_will_be_of_two_kinds_of_bits(tmp_path, study_file, capsys):
+    assert main([str(study_file), "--dry-run"]) == 0
+    assert "rates:" not in capsys.readouterr().out
+    study = study_of(tmp_path)
+    jpeg = {"regimes": ["baseline"], "codec": "jpeg", "qualities": [10, 20]}
+    study["grid"].append({**jpeg, "options": {"MODEL.CODEC.WEIGHTS": ""}})
+    assert main([str(write_study(tmp_path, study)), "--dry-run"]) == 0
+    assert "rates: estimated bits of 5 points, real bits of 2; curves of both are drawn" in (
+        capsys.readouterr().out
+    )
+
+
 def test_options_may_stand_between_config_keys(study_file, stand_in, capsys):
     opts = ["SOLVER.MAX_ITER", "2", "--dry-run", "SOLVER.BASE_LR", "0.5"]
     assert main([str(study_file), *opts]) == 0

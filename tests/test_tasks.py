@@ -198,3 +198,10 @@ def test_keypoints_need_names_flips_and_sigmas(tiny_cfg, register):
     cfg = tiny_cfg(*on, "TEST.KEYPOINT_OKS_SIGMAS", [0.1, 0.1])
     for train in (False, True):
         check_tasks(cfg, name, train=train)
+
+
+def test_a_codec_alone_is_measured_on_any_set(tiny_cfg, register, tmp_path):
+    name = register("other_lvis", [], evaluator_type="lvis")
+    cfg = tiny_cfg("MODEL.DETECTOR.META_ARCHITECTURE", "NoDetector")
+    check_tasks(cfg, name, train=False)
+    assert build_evaluators(cfg, name, str(tmp_path)) == []

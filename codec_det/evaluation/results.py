@@ -57,7 +57,7 @@ def build_record(
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "regime": model.regime.name,
             "dataset": dataset,
-            "rate_is": f"{_kind_of_bits(codec)} bits per pixel of the original picture",
+            "rate_is": f"{kind_of_bits(codec)} bits per pixel of the original picture",
             "results": results,
             "codec": {
                 "name": codec.NAME,
@@ -101,7 +101,8 @@ def describe_regime(regime: str, codec: str, detector: str) -> str:
     return "detector trained alone" if trained and codec == "identity" else regime
 
 
-def _kind_of_bits(codec: CfgNode) -> str:
+def kind_of_bits(codec: CfgNode) -> str:
+    """ "real" or "estimated", of a config's ``MODEL.CODEC``."""
     return "real" if codec.BITSTREAM or is_conventional(codec.NAME) else "estimated"
 
 

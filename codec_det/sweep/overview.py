@@ -6,6 +6,7 @@ from collections import Counter
 
 from tabulate import tabulate
 
+from ..evaluation.results import kind_of_bits
 from .duration import in_words
 from .progress import Progress
 from .state import Status
@@ -35,4 +36,17 @@ def summary(progress: Progress) -> str:
     lines = [f"{len(progress.points)} points: {', '.join(parts)}"]
     if progress.left:
         lines.append(f"time, one after the other: {progress.time_left()}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_kinds(progress)])
+
+
+def _kinds(progress: Progress) -> list[str]:
+    """What it means for curves if some points have estimated bits, and others real ones."""
+    codecs = [point.cfg.MODEL.CODEC for point in progress.points if not point.prepares]
+    counts = Counter(kind_of_bits(codec) for codec in codecs if codec.NAME != "identity")
+    if len(counts) < 2:
+        return []
+    return [
+        f"rates: estimated bits of {counts['estimated']} points, real bits of {counts['real']}; "
+        "curves of both are drawn and marked, but BD figures are between rates of one kind "
+        "(MODEL.CODEC.BITSTREAM true gives real ones)"
+    ]
