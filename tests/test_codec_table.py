@@ -22,11 +22,6 @@ from codec_det.codec.table import (
 from codec_det.config import load_config
 from codec_det.config_checks import check_config
 from codec_det.errors import ConfigError
-from codec_det.evaluation.results import read_records
-from codec_det.rate_accuracy.curves import curves_of
-from codec_det.rate_accuracy.records import read_results
-from tests.test_train_net import command
-from tools import train_net
 
 LIGHT = "light-hyperprior"
 
@@ -99,17 +94,6 @@ def test_own_codec_is_built_checked_and_codes(own_codec):
     with pytest.raises(ConfigError, match=f"{LIGHT} has qualities 1 to 2"):
         check_config(load_config("", ["MODEL.CODEC.NAME", LIGHT, "MODEL.CODEC.QUALITY", "3",
                                       "MODEL.CODEC.WEIGHTS", ""]))  # fmt: skip
-
-
-def test_own_codec_trains_evaluates_and_makes_a_curve(own_codec, tiny_set, tmp_path):
-    folder = tmp_path / "run"
-    opts = ["MODEL.CODEC.NAME", LIGHT, "SOLVER.MAX_ITER", "2"]
-    assert train_net.main(command(folder, *tiny_set, *opts)) == 0
-    (record,) = read_records(folder / "results.jsonl")
-    assert record["codec"]["name"] == LIGHT
-    assert record["codec"]["widths"] == [8, 12]
-    (curve,) = curves_of(read_results([folder]))
-    assert (curve.regime, curve.codec) == ("J-FT", LIGHT)
 
 
 class _Halver(BatchedCodec):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from codec_det.conventional import NAMES, build_picture_codec
+from codec_det.conventional import build_picture_codec, picture_codecs
 from codec_det.conventional.base import MAX_PIXELS
 from codec_det.conventional.color import planes_to_rgb, rgb_to_planes
 from codec_det.conventional.framing import frame, pad, unframe
@@ -436,7 +436,7 @@ def test_what_is_recorded(name, quality, settings):
     assert any(character.isdigit() for character in codec.version())
     assert codec.version().endswith("revision 1")
     assert codec.command()
-    assert codec.name in NAMES
+    assert codec.name in picture_codecs()
 
 
 def test_neither_torch_nor_detectron2_is_imported():

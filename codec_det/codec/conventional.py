@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..conventional import NAMES, CodedCache, PictureCodec, build_picture_codec
+from ..conventional import CodedCache, PictureCodec, build_picture_codec
 from ..errors import ConfigError
 from ..pixels import to_uint8
 from .base import Codec, Coded
+from .table import is_conventional
 
 if TYPE_CHECKING:
     # Decoding files imports this package, and needs no detectron2.
@@ -122,7 +123,7 @@ def build_precoder(cfg: CfgNode) -> Precoder | None:
         ConfigError: if codec or cache cannot be used.
     """
     node = cfg.MODEL.CODEC
-    if node.NAME not in NAMES:
+    if not is_conventional(node.NAME):
         return None
     cache = None
     if node.CACHE:

@@ -1,8 +1,8 @@
 """The table of codecs: what there is, and what each needs. Codecs of others are registered in it.
 
-A package may register its own, by :func:`register_codec`, when it is imported; or by an entry point
-of the group ``codec_det.codecs``, which is imported as soon as an unknown name is asked for, so
-that every tool knows it. docs/extending.md has both as recipes.
+A package may register its own, by :func:`register_codec` or :func:`register_conventional`, when it
+is imported; or by an entry point of the group ``codec_det.codecs``, which is imported as soon as an
+unknown name is asked for, so that every tool knows it. docs/extending.md has recipes.
 
 Nothing here imports PyTorch: checking a config and listing codecs need not wait for it.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from ..conventional import NAMES
+from ..conventional import PictureCodec, add_picture_codec, picture_codecs
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
@@ -152,6 +152,25 @@ def _build_conventional(cfg: CfgNode) -> Codec:
     return ConventionalCodec(picture_codec(cfg))
 
 
+def _conventional_entry(name: str) -> CodecEntry:
+    return CodecEntry(
+        name=name,
+        build=_build_conventional,
+        is_conventional=True,
+        no_files="it is no learned codec, and has files of its own",
+    )
+
+
+def register_conventional(codec: type[PictureCodec]) -> None:
+    """Make a program, or a library's codec, known by the ``name`` of its class.
+
+    Raises:
+        ConfigError: if the name is taken.
+    """
+    register_codec(_conventional_entry(codec.name))
+    add_picture_codec(codec)
+
+
 def _build_identity(_: CfgNode) -> Codec:
     from .identity import IdentityCodec
 
@@ -197,12 +216,5 @@ for _name, _widths, _no_files in (
             no_files=_no_files,
         )
     )
-for _name in NAMES:
-    register_codec(
-        CodecEntry(
-            name=_name,
-            build=_build_conventional,
-            is_conventional=True,
-            no_files="it is no learned codec, and has files of its own",
-        )
-    )
+for _name in picture_codecs():
+    register_codec(_conventional_entry(_name))

@@ -5,7 +5,14 @@ JPEG XL, AVC, HEVC and VVC also need ``pip install 'codec_det[conventional]'``.
 """
 
 from .base import PictureCodec, QualityRange
-from .build import NAMES, build_picture_codec
+from .build import add_picture_codec, build_picture_codec, picture_codecs
 from .cache import CodedCache
 
-__all__ = ["NAMES", "CodedCache", "PictureCodec", "QualityRange", "build_picture_codec"]
+__all__ = [
+    "CodedCache",
+    "PictureCodec",
+    "QualityRange",
+    "add_picture_codec",
+    "build_picture_codec",
+    "picture_codecs",
+]

@@ -22,15 +22,27 @@ _CODECS: dict[str, type[PictureCodec]] = {
     )
 }
 
-NAMES: tuple[str, ...] = tuple(_CODECS)
-"""Names of all codecs, whether or not their programs are on this machine."""
+
+def picture_codecs() -> tuple[str, ...]:
+    """Names of all codecs, whether or not their programs are on this machine."""
+    return tuple(_CODECS)
+
+
+def add_picture_codec(codec: type[PictureCodec]) -> None:
+    """Make a class known by its name; for configs, see :mod:`codec_det.codec.table`.
+
+    Raises:
+        ConfigError: if the name is taken.
+    """
+    if _CODECS.setdefault(codec.name, codec) is not codec:
+        raise ConfigError(f"a codec '{codec.name}' is registered already: choose another name")
 
 
 def build_picture_codec(name: str, quality: float, /, **settings: Any) -> PictureCodec:
     """The codec of a name, at a quality; settings not given take their defaults.
 
     Args:
-        name: one of NAMES.
+        name: one of :func:`picture_codecs`.
         quality: in the codec's own unit, see its ``quality_range``.
         **settings: see the codec's class.
 
@@ -39,7 +51,7 @@ def build_picture_codec(name: str, quality: float, /, **settings: Any) -> Pictur
     """
     codec = _CODECS.get(name)
     if codec is None:
-        raise ConfigError(f"there is no codec '{name}': choose one of {', '.join(NAMES)}")
+        raise ConfigError(f"there is no codec '{name}': choose one of {', '.join(_CODECS)}")
     known = {setting.name: setting for setting in fields(codec) if setting.name != "quality"}
     for setting in settings:
         if setting not in known:
