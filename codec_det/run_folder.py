@@ -33,8 +33,8 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def has_run(folder: Path) -> bool:
-    """Whether there are weights or results that a new run would mix with."""
-    names = (RESULTS_FILE, CHECKPOINT_TAG)
+    """Whether there are weights or results that a new run would mix with, or put aside and lost."""
+    names = (RESULTS_FILE, CHECKPOINT_TAG, _ASIDE)
     return any((folder / name).exists() for name in names) or any(folder.glob(WEIGHTS))
 
 

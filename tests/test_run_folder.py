@@ -203,6 +203,9 @@ def test_lost_names_of_checkpoints_do_not_make_a_folder_free(tmp_path):
 def test_a_killed_replacement_is_undone_by_the_next(tmp_path):
     Path(tmp_path, ".replaced").mkdir()
     Path(tmp_path, ".replaced", "model_final.pth").write_text("old")
+    # Also before a new run has written anything, the folder is no free one.
+    with pytest.raises(ConfigError, match="has a run in it"):
+        check_unused(tmp_path)
     Path(tmp_path, "model_final.pth").write_text("half")
     with pytest.raises(KeyboardInterrupt), replacing(tmp_path):
         raise KeyboardInterrupt
