@@ -48,7 +48,7 @@ def test_pictures_are_those_of_the_decoder(model, coded, tmp_path, capsys):
     size = sum(path.stat().st_size for path in coded.iterdir())
     pixels = sum(height * width for height, width in SIZES.values())
     rate = f"{8 * size / pixels:.4f} bpp"
-    assert first == f"3 pictures in {output}: {size} bytes, {pixels} pixels, {rate}"
+    assert first == f"3 pictures decoded into {output}: {size} bytes, {pixels} pixels, {rate}"
     shares = list(map(int, re.findall(r"(\d+)%", second)))
     assert len(shares) == 3
     assert sum(shares) == pytest.approx(100, abs=2)
@@ -66,7 +66,7 @@ def test_bad_files_do_not_stop_the_others(model, coded, tmp_path, capsys, worker
     assert tool.main([str(coded), *arguments]) == 1
     assert sorted(path.name for path in output.iterdir()) == ["first.png", "third.png"]
     captured = capsys.readouterr()
-    assert captured.out.startswith(f"2 pictures in {output}: ")
+    assert captured.out.startswith(f"2 pictures decoded into {output}: ")
     lines = captured.err.splitlines()[-3:]
     assert lines[0] == "error: 2 of 4 files failed:"
     assert lines[1].startswith(f"  {coded / 'empty.cdet'}: the file is empty")
@@ -79,7 +79,7 @@ def test_a_lone_bad_file_is_reported(model, tmp_path, capsys):
     arguments = [tmp_path / "x.cdet", "--model", model, "--output-dir", output]
     assert tool.main(list(map(str, arguments))) == 1
     captured = capsys.readouterr()
-    assert captured.out == f"0 pictures in {output}\n"
+    assert captured.out == f"0 pictures decoded into {output}\n"
     assert "x.cdet: not a codec_det file" in captured.err
 
 

@@ -24,6 +24,22 @@ def test_it_draws_a_set_and_a_contact_sheet(tmp_path, capsys):
         assert str(path) in printed
 
 
+def test_a_sheet_that_cannot_be_written_is_not_announced(tmp_path, capsys):
+    (tmp_path / "taken.png").mkdir()
+    arguments = [
+        "--output-dir",
+        tmp_path / "set",
+        "--count",
+        1,
+        "--preview",
+        tmp_path / "taken.png",
+    ]
+    assert tool.main(list(map(str, arguments))) == 2
+    captured = capsys.readouterr()
+    assert "contact sheet" not in captured.out
+    assert captured.err.splitlines()[-1].startswith(f"error: cannot write '{tmp_path}/taken.png'")
+
+
 def test_boxes_are_drawn_on_the_sheet(tmp_path):
     json_file = generate(tmp_path / "set", 1, (64, 64), progress=False)
     annotation = json.loads(json_file.read_text())["annotations"][0]

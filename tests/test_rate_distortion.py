@@ -375,6 +375,24 @@ def is_running(process):
         return False
 
 
+@pytest.mark.parametrize("locale", ["C.UTF-8", "POSIX"])
+def test_names_of_files_need_be_no_text(tmp_path, locale):
+    name = os.fsdecode(b"\xce\xb2 \xff.png")
+    Image.new("RGB", (8, 8), "red").save(tmp_path / name)
+    arguments = [tmp_path, "--codec", "jpeg", "--quality", "50", "--output-dir", tmp_path / "out"]
+    plain = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "tools/rate_distortion.py", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **plain},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (rows,) = (tmp_path / "out").glob("*.csv")
+    assert b"\xce\xb2 \xff.png" in rows.read_bytes()
+
+
 def test_odd_things_in_a_folder_are_said_and_not_waited_for(pictures, tmp_path, capsys):
     os.mkfifo(pictures / "pipe.png")
     (pictures / "IMG_1.HEIC").touch()

@@ -175,7 +175,7 @@ def decode_files(args: argparse.Namespace) -> int:
 
 def describe(decoded: Sequence[DecodedFile], seconds: float, workers: int, folder: Path) -> str:
     """How many pictures, how many bits, and where the time went."""
-    lines = [f"{len(decoded)} pictures in {folder}"]
+    lines = [f"{len(decoded)} pictures decoded into {folder}"]
     if decoded:
         size, pixels, *steps = map(sum, zip(*decoded, strict=True))
         lines[0] += f": {size} bytes, {pixels} pixels, {8 * size / pixels:.4f} bpp"

@@ -210,7 +210,7 @@ def describe(found: Sequence[Found], seconds: float) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     return run_command(
-        build_parser().parse_args, detect_files, argv, interrupted=f"there is no {DETECTIONS}"
+        build_parser().parse_args, detect_files, argv, interrupted=f"{DETECTIONS} was not written"
     )
 
 

@@ -136,6 +136,7 @@ def make_shapes(args: argparse.Namespace) -> None:
     """
     from codec_det.data.shapes import generate
     from codec_det.errors import CodecDetError
+    from codec_det.files import atomic_file
 
     try:
         json_file = generate(args.output_dir, args.count, tuple(args.size), args.seed)
@@ -146,8 +147,9 @@ def make_shapes(args: argparse.Namespace) -> None:
     if args.preview:
         import cv2
 
-        args.preview.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(args.preview), contact_sheet(json_file))
+        _, data = cv2.imencode(".png", contact_sheet(json_file))
+        with atomic_file(args.preview) as partial:
+            partial.write_bytes(data.tobytes())
         print(f"contact sheet: {args.preview}")
 
 

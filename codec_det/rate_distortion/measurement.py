@@ -215,7 +215,8 @@ def _describe_point(point: RatePoint) -> dict[str, Any]:
 def _describe_pictures(rows: Sequence[RateRow]) -> dict[str, Any]:
     digest = hashlib.sha256()
     for row in sorted(rows, key=lambda row: row.file_name):
-        digest.update(f"{row.file_name} {row.sha256}\n".encode())
+        # Names of files are bytes, and need be no text.
+        digest.update(f"{row.file_name} {row.sha256}\n".encode("utf-8", "surrogateescape"))
     return {
         "count": len(rows),
         "pixels": sum(row.height * row.width for row in rows),
@@ -230,7 +231,10 @@ def _finite(value: float) -> float | None:
 
 def write_rows(points: Sequence[RatePoint], path: Path) -> None:
     """Write a CSV with a line per picture and quality."""
-    with atomic_file(path) as partial, partial.open("w", newline="") as file:
+    with (
+        atomic_file(path) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(("quality", *RateRow._fields))
         for point in points:
