@@ -100,6 +100,9 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     # DATASETS.ROOT ("": the current folder).
     cfg.DATASETS.ROOT = ""
     cfg.DATASETS.COCO_FORMAT = []
+    # Plain pictures, for training that needs no annotations: a list of [name, folder], which is
+    # searched with the folders in it. Relative to DATASETS.ROOT, too.
+    cfg.DATASETS.PICTURES = []
 
 
 def get_codec_det_cfg() -> CfgNode:

@@ -266,6 +266,12 @@ def _check_loss(cfg: CfgNode) -> None:
             "MODEL.DETECTOR.LOSS_WEIGHT is 0, but MODEL.DETECTOR.TRAINABLE is True: the detector "
             "would learn from nothing; set one of them otherwise"
         )
+    others = codec.FEATURE_WEIGHT or codec.DISTORTION_WEIGHT
+    if regime.codec_parts and not (cfg.MODEL.DETECTOR.LOSS_WEIGHT or others):
+        raise ConfigError(
+            "MODEL.DETECTOR.LOSS_WEIGHT is 0, and so are MODEL.CODEC.FEATURE_WEIGHT and "
+            "DISTORTION_WEIGHT: the codec would learn to send nothing; set one of them above 0"
+        )
     if codec.FEATURE_WEIGHT and regime.detector:
         if not regime.codec_parts:
             raise ConfigError(

@@ -17,7 +17,7 @@ PLACES_AND_SPEED = frozenset(
 )
 """Config keys whose values make no other results."""
 
-_DATA_SETS = "DATASETS.COCO_FORMAT"
+_DATA_SETS = ("DATASETS.COCO_FORMAT", "DATASETS.PICTURES")
 
 
 def differences(wanted: dict[str, Any], found: dict[str, Any]) -> set[str]:
@@ -38,9 +38,8 @@ def differences(wanted: dict[str, Any], found: dict[str, Any]) -> set[str]:
 def training_differences(wanted: dict[str, Any], found: dict[str, Any]) -> set[str]:
     """Those of :func:`differences` that make trained weights differ."""
     keys = {key for key in differences(wanted, found) if not _is_of_evaluation(key)}
-    if _DATA_SETS in keys and _training_sets(wanted) == _training_sets(found):
-        keys.remove(_DATA_SETS)
-    return keys
+    same = {key for key in _DATA_SETS if _training_sets(wanted, key) == _training_sets(found, key)}
+    return keys - same
 
 
 def some(keys: set[str], limit: int = 3) -> str:
@@ -57,9 +56,9 @@ def _is_of_evaluation(key: str) -> bool:
     return key == "MODEL.CODEC.BITSTREAM" or (tested and not key.startswith("TEST.PRECISE_BN."))
 
 
-def _training_sets(config: dict[str, Any]) -> list[Any]:
+def _training_sets(config: dict[str, Any], key: str) -> list[Any]:
     names = config.get("DATASETS.TRAIN", ())
-    return [list(entry) for entry in config.get(_DATA_SETS, ()) if entry[0] in names]
+    return [list(entry) for entry in config.get(key, ()) if entry[0] in names]
 
 
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:

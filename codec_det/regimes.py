@@ -1,7 +1,8 @@
 """Regimes: which parts of the chain train. Everything else stays bit-identical.
 
-The names are those of arXiv 2011.06409 and, with D-FT, one more. A regime of one's own is any set
-of parts of codec and detector; ``MODEL.REGIME`` gives it a name.
+The names are those of arXiv 2011.06409 and two more: D-FT, and C-FT by the detector's features
+alone, without labels. A regime of one's own is any set of parts of codec and detector;
+``MODEL.REGIME`` gives it a name.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class NamedRegime(NamedTuple):
         detector: whether the whole detector trains.
         colour: of Okabe and Ito, whom the colour-blind can tell apart.
         marker: of matplotlib; differs too, for print in grey.
+        named: whether ``MODEL.REGIME`` alone tells it from another of the same parts.
     """
 
     name: str
@@ -34,12 +36,14 @@ class NamedRegime(NamedTuple):
     detector: bool
     colour: str
     marker: str
+    named: bool = False
 
 
 REGIMES = (
     NamedRegime("baseline", (), False, "#000000", "o"),  # off-the-shelf codec and detector
     NamedRegime("T-FT", (), True, "#E69F00", "s"),  # the codec cannot change
     NamedRegime("C-FT", ("encoder", "decoder"), False, "#56B4E9", "^"),  # the detector cannot
+    NamedRegime("C-FT unlabelled", ("encoder", "decoder"), False, "#F0E442", "<", named=True),
     NamedRegime("J-FT", ("encoder", "decoder"), True, "#D55E00", "D"),  # both are yours
     NamedRegime("E-FT", ("encoder",), False, "#009E73", "v"),  # fixed decoder: only the camera
     NamedRegime("ET-FT", ("encoder",), True, "#CC79A7", "P"),  # fixed decoder: camera and detector
@@ -93,7 +97,7 @@ class Regime:
                 "MODEL.DETECTOR.TRAINABLE is False: set it to True, or the parts to '[]'"
             )
         known = _BY_NAME.get(self.label)
-        if known and self.label != self._known_name():
+        if known and known not in self._known():
             raise ConfigError(
                 f"MODEL.REGIME is '{self.label}', which trains "
                 f"{', '.join(known.codec_parts) or 'nothing'} of the codec and the detector "
@@ -116,7 +120,8 @@ class Regime:
         """Its own name, or the literature's, or its parts joined by "+"."""
         parts = sorted(self._codec_parts())
         parts += self.detector_parts or (("detector",) if self.detector else ())
-        return self.label or self._known_name() or "+".join(parts)
+        known = [regime.name for regime in self._known() if not regime.named]
+        return self.label or "".join(known) or "+".join(parts)
 
     def trains_detector(self, parameter: str) -> bool:
         """Whether a parameter of the detector trains, by its name."""
@@ -145,8 +150,9 @@ class Regime:
         # The synthesis transform is a part of the decoder.
         return parts - {"synthesis"} if "decoder" in parts else parts
 
-    def _known_name(self) -> str:
+    def _known(self) -> list[NamedRegime]:
+        """Those of :data:`REGIMES` that train the same parts."""
         if self.detector_parts:
-            return ""
+            return []
         mine = self._codec_parts(), self.detector
-        return next((r.name for r in REGIMES if (frozenset(r.codec_parts), r.detector) == mine), "")
+        return [r for r in REGIMES if (frozenset(r.codec_parts), r.detector) == mine]

@@ -131,13 +131,16 @@ class PictureLoader:
 
 
 def training_entries(cfg: CfgNode) -> list[dict[str, Any]]:
-    """Entries of ``DATASETS.TRAIN``; without those that have no annotations, unless configured."""
+    """Entries of ``DATASETS.TRAIN``.
+
+    Without those that have no annotations, unless none are needed or the config says otherwise.
+    """
+    needed = bool(cfg.MODEL.DETECTOR.LOSS_WEIGHT)
+    least = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
     return get_detection_dataset_dicts(
         cfg.DATASETS.TRAIN,
-        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-        min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
-        if cfg.MODEL.KEYPOINT_ON
-        else 0,
+        filter_empty=needed and cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        min_keypoints=least if needed and cfg.MODEL.KEYPOINT_ON else 0,
     )
 
 

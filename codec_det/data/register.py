@@ -12,18 +12,22 @@ from ..detector_check import class_key
 from ..errors import ConfigError, DatasetError
 from ..evaluation.tasks import check_tasks
 from .coco_format import check_coco_format, register_coco_format
+from .picture_folder import EVALUATOR_TYPE, load_picture_folder, register_picture_folder
 from .shapes import register_shapes
 
 logger = logging.getLogger(__name__)
 
 
 def register_datasets(cfg: CfgNode) -> None:
-    """Make the embedded set and those of ``DATASETS.COCO_FORMAT`` known to detectron2.
+    """Make the embedded set and those of ``DATASETS`` known to detectron2.
 
     Raises:
-        ConfigError: if an entry is not [name, annotation JSON, image folder].
+        ConfigError: if an entry is not [name, annotation JSON, image folder], or of
+            ``DATASETS.PICTURES`` [name, folder].
+        DatasetError: if another data set has its name.
     """
     register_shapes()
+    root = Path(cfg.DATASETS.ROOT)
     for entry in cfg.DATASETS.COCO_FORMAT:
         if not (isinstance(entry, (list, tuple)) and len(entry) == 3):
             raise ConfigError(
@@ -31,8 +35,12 @@ def register_datasets(cfg: CfgNode) -> None:
                 "image folder]"
             )
         name, json_file, image_root = entry
-        root = Path(cfg.DATASETS.ROOT)
         register_coco_format(name, str(root / json_file), str(root / image_root))
+    for entry in cfg.DATASETS.PICTURES:
+        if not (isinstance(entry, (list, tuple)) and len(entry) == 2):
+            raise ConfigError(f"DATASETS.PICTURES has the entry {entry!r}: give [name, folder]")
+        name, folder = entry
+        register_picture_folder(name, root / folder)
 
 
 def check_datasets(cfg: CfgNode, *, train: bool) -> None:
@@ -51,14 +59,18 @@ def check_datasets(cfg: CfgNode, *, train: bool) -> None:
     for name in dict.fromkeys((*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST)):
         if name not in DatasetCatalog.list():
             raise DatasetError(
-                f"data set '{name}' is not registered: add it to DATASETS.COCO_FORMAT, or use "
-                "shapes_train, shapes_val, coco_2017_train, coco_2017_val, ..."
+                f"data set '{name}' is not registered: add it to DATASETS.COCO_FORMAT, or, where "
+                "no annotations are needed, DATASETS.PICTURES; or use shapes_train, shapes_val, "
+                "coco_2017_train, coco_2017_val, ..."
             )
         metadata = MetadataCatalog.get(name)
         json_file = getattr(metadata, "json_file", None)
         if json_file and not name.startswith("shapes_"):
             summary = check_coco_format(json_file, metadata.image_root, masks)
             logger.info("%s: %s", name, summary)
+        if metadata.get("evaluator_type") == EVALUATOR_TYPE:
+            pictures = load_picture_folder(name, metadata.image_root)
+            logger.info("%s: %d pictures without annotations", name, len(pictures))
         if train and name in cfg.DATASETS.TRAIN:
             check_tasks(cfg, name, train=True)
         if name in cfg.DATASETS.TEST:

@@ -31,8 +31,9 @@ TRUTHS: dict[str, tuple[str, ...]] = {
     "coco": (INSTANCES,),
     "sem_seg": (SEMANTIC,),
     "coco_panoptic_seg": (INSTANCES, SEMANTIC, PANOPTIC),
+    "pictures": (),
 }
-"""By ``evaluator_type``."""
+"""By ``evaluator_type``; plain pictures have none."""
 
 
 def tasks_of(cfg: CfgNode, dataset: str) -> list[str]:
@@ -65,6 +66,8 @@ def build_evaluators(cfg: CfgNode, dataset: str, output_dir: str) -> list[Datase
 def check_tasks(cfg: CfgNode, dataset: str, *, train: bool) -> None:
     """Check that a detector can be trained or measured on a registered data set.
 
+    With ``MODEL.DETECTOR.LOSS_WEIGHT`` 0, training needs no truth.
+
     Args:
         train: whether it is to train on it; else it is to be measured.
 
@@ -72,8 +75,21 @@ def check_tasks(cfg: CfgNode, dataset: str, *, train: bool) -> None:
         ConfigError: if keys do not fit the data set, or a package is missing.
         DatasetError: if the truth is missing that the detector needs.
     """
+    if train and not cfg.MODEL.DETECTOR.LOSS_WEIGHT:
+        return
     predicted, measured = _predictions(cfg), tasks_of(cfg, dataset)
     name = cfg.MODEL.DETECTOR.META_ARCHITECTURE
+    if predicted and not TRUTHS[_kind(dataset)]:
+        weight = cfg.MODEL.DETECTOR.LOSS_WEIGHT
+        raise DatasetError(
+            f"data set '{dataset}' has no annotations, and "
+            + (
+                f"MODEL.DETECTOR.LOSS_WEIGHT is {weight:g}: set it to 0, and "
+                "MODEL.CODEC.FEATURE_WEIGHT above 0, to train without"
+                if train
+                else f"{name} is measured by them: name another in DATASETS.TEST"
+            )
+        )
     if predicted and not measured:
         raise DatasetError(
             f"MODEL.DETECTOR.META_ARCHITECTURE {name} predicts {', '.join(predicted)}, and data "

@@ -108,7 +108,8 @@ def check_data(points: Sequence[StudyPoint]) -> None:
         sets = point.cfg.DATASETS
         train = () if point.evaluates else sets.TRAIN
         detector = [(k, v) for k, v in flatten(point.cfg) if k.endswith(_OF_DETECTOR)]
-        key = (str(sets.COCO_FORMAT), sets.ROOT, sets.TEST, train, str(detector))
+        given = str([sets.COCO_FORMAT, sets.PICTURES])
+        key = (given, sets.ROOT, sets.TEST, train, str(detector))
         if key not in seen:
             seen.add(key)
             with _at(f"point {point.name}"):

@@ -31,7 +31,11 @@ Step = Callable[[], None]
 JFT = "J-FT"
 CHECKPOINTED = "J-FT, checkpointed"
 TRAINED: dict[str, tuple[tuple[str, ...], bool]] = {
-    **{r.name: (r.codec_parts, r.detector) for r in REGIMES if r.codec_parts or r.detector},
+    **{
+        r.name: (r.codec_parts, r.detector)
+        for r in REGIMES
+        if (r.codec_parts or r.detector) and not r.named
+    },
     CHECKPOINTED: (("encoder", "decoder"), True),
 }
 """Parts of the codec that train, and whether the detector does, by regime."""
