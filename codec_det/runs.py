@@ -182,15 +182,17 @@ def _code(
             bpp=output["bits"] / math.prod(decoded.shape[-2:]),
             psnr=distortion(original, decoded.float() / 255)["psnr"],
             ap=box_ap(ground_truth(entry), found) if "instances" in output else math.nan,
-            bit_map=_map_bits(model, original) if bit_maps else None,
+            bit_map=_map_bits(model, mapped, image_format) if bit_maps else None,
         )
 
 
-def _map_bits(model: CodecDetector, picture: torch.Tensor) -> BitMap | None:
+def _map_bits(model: CodecDetector, mapped: dict[str, Any], image_format: str) -> BitMap | None:
     # Imported here because CompressAI takes seconds to import, and only learned codecs need it.
     from .pictures.bit_map import map_bits
 
-    return map_bits(model.codec, picture.to(model.device))
+    picture = to_codec(mapped.get("small", mapped["image"]), image_format)
+    bit_map = map_bits(model.codec, picture.to(model.device))
+    return bit_map.enlarge(*mapped["image"].shape[-2:]) if bit_map else None
 
 
 def _found(output: dict[str, Any]) -> Objects:

@@ -11,7 +11,7 @@ from codec_det.codec.learned.bitstream_codec import BitstreamCodec
 from codec_det.codec.learned.learned_codec import LearnedCodec
 from codec_det.codec.table import build_codec
 from codec_det.config import load_config
-from codec_det.pictures.bit_map import map_bits
+from codec_det.pictures.bit_map import BitMap, map_bits
 from codec_det.training.checkpoint import load_codec_weights
 
 
@@ -84,3 +84,13 @@ def test_finding_out_leaves_the_codec_as_it_was(shapes_codec):
 
 def test_codecs_that_have_no_likelihoods_have_no_map():
     assert map_bits(IdentityCodec(), torch.rand(3, 8, 8)) is None
+
+
+def test_a_map_over_the_picture_as_it_was_taken_has_the_same_bits():
+    density = np.array([[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]])
+    whole = BitMap(density, 5.0).enlarge(5, 6)
+    assert whole.density.shape == (5, 6)
+    assert whole.bits == pytest.approx(68)
+    # Three rows stand for the first of the coded picture, two columns for each.
+    assert whole.density[0, 0] == pytest.approx(1 / 6)
+    assert whole.density[4, 5] == pytest.approx(32 / 4)

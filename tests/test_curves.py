@@ -76,6 +76,34 @@ def test_regimes_and_codecs_are_curves_of_their_own_in_the_studys_order():
     assert [curve.label for curve in curves_of(results[:2])] == ["C-FT", "J-FT"]
 
 
+def at_scale(scale, *args, **options):
+    return result(*args, config={"MODEL.CODEC.SCALE": scale}, **options)
+
+
+def test_scales_are_curves_of_their_own_whatever_their_operating_points():
+    results = [
+        result("J-FT", 0.4),
+        at_scale(0.5, "J-FT", 0.1, quality=2),
+        at_scale(0.25, "J-FT", 0.05, quality=3),
+        result("baseline", 0.4, codec="vvc", settings={}),
+        at_scale(0.5, "baseline", 0.1, codec="vvc", settings={}),
+        result("baseline", 24.0, codec="identity"),
+        at_scale(0.5, "baseline", 6.0, codec="identity"),
+    ]
+    assert [curve.label for curve in curves_of(results)] == [
+        "uncompressed",
+        "uncompressed, scale 0.5",
+        "baseline, vvc",
+        "baseline, vvc, scale 0.5",
+        "J-FT, bmshj2018-hyperprior",
+        "J-FT, bmshj2018-hyperprior, scale 0.25",
+        "J-FT, bmshj2018-hyperprior, scale 0.5",
+    ]
+    # Seeds at one scale are one point.
+    both = [at_scale(0.5, seed=seed) for seed in (1, 2)]
+    assert len(curves_of(both)[0].points) == 1
+
+
 def test_settings_of_a_codec_are_not_merged_but_its_qualities_are():
     results = [
         result("baseline", 1 / q, codec="jpeg", quality=q, settings={"chroma": chroma, "speed": 1})

@@ -19,9 +19,11 @@ from PIL import Image
 from codec_det.codec.learned.bitstream_codec import picture_encoder
 from codec_det.codec.learned.freeze import freeze_entropy_model
 from codec_det.codec.learned.learned_codec import LearnedCodec
+from codec_det.coding_scale import shrink
 from codec_det.conventional import build_picture_codec
 from codec_det.data.image_io import read_image
 from codec_det.data.scenes import render_scene
+from codec_det.pixels import enlarge, to_uint8
 from codec_det.rate_distortion.measurement import to_decibels
 from tests.processes import start
 from tools import rate_distortion as tool
@@ -99,6 +101,34 @@ def test_figures_are_those_of_the_files(pictures, tmp_path):
         assert float(row["encode_seconds"]) > 0
         assert float(row["decode_seconds"]) > 0
         assert math.isnan(float(row["ms_ssim"])) == (row["file_name"] != "large.png")
+
+
+def test_figures_at_a_scale_are_of_the_picture_as_it_was(pictures, tmp_path):
+    arguments = (pictures, "--codec", "jpeg", "--output-dir", tmp_path)
+    assert run(*arguments, "--quality", 30, 60, "--scale", 0.5) == 0
+    codec = build_picture_codec("jpeg", 30)
+    for row in rows_of(tmp_path / "jpeg_scale_0.5.csv")[:3]:
+        picture = read_image(pictures / row["file_name"], "RGB")
+        height, width = picture.shape[:2]
+        data = codec.encode(shrink(picture, 0.5))
+        assert float(row["bpp"]) == 8 * len(data) / (height * width)
+        small = torch.from_numpy(codec.decode(data)).permute(2, 0, 1) / 255
+        large = to_uint8(enlarge(small, (height, width))).permute(1, 2, 0).numpy()
+        assert float(row["psnr"]) == pytest.approx(psnr(picture, large), abs=1e-4)
+        assert math.isnan(float(row["ms_ssim"])) == (row["file_name"] != "large.png")
+    record = json.loads((tmp_path / "jpeg_scale_0.5.json").read_text())
+    assert record["name"] == "jpeg (scale 0.5)"
+    assert record["codec_det"]["scale"] == 0.5
+    assert not (tmp_path / "jpeg.csv").exists()
+
+
+@pytest.mark.parametrize("scale", ["0", "1.5", "-1", "nan", "half"])
+def test_scales_that_cannot_be_are_refused(pictures, tmp_path, capsys, scale):
+    arguments = ("--codec", "jpeg", "--quality", 30, "--output-dir", tmp_path / "none")
+    with pytest.raises(SystemExit) as stopped:
+        run(pictures, *arguments, f"--scale={scale}")
+    assert stopped.value.code == 2
+    assert "--scale" in capsys.readouterr().err
 
 
 def test_a_curve_has_the_form_of_published_ones(pictures, tmp_path, capsys):

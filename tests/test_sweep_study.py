@@ -76,6 +76,39 @@ def test_an_entry_speaks_for_its_operating_points_unless_they_speak(tmp_path, st
     assert [b.SOLVER[key] for key in keys] == [0.5, 0.25, 0.125]
 
 
+def test_every_operating_point_is_made_at_every_scale(tmp_path, study):
+    learned, webp = study["grid"][0], {"regimes": ["tft"], "codec": "webp", "qualities": [5, 20]}
+    learned |= {"regimes": ["jft"], "scales": [1, 0.5]}
+    study["grid"].append({**webp, "scales": [0.25]})
+    study["seeds"] = [1]
+    points = points_of(write_study(tmp_path, study))
+    scales = {name: point.cfg.MODEL.CODEC.SCALE for name, point in points.items()}
+    assert scales == {
+        "codec": 1.0,
+        "jft-low-seed_1": 1.0,
+        "jft-low_scale_0.5-seed_1": 0.5,
+        "tft-webp_5_scale_0.25-seed_1": 0.25,
+        "tft-webp_20_scale_0.25-seed_1": 0.25,
+    }
+    assert points["jft-low_scale_0.5-seed_1"].cfg.MODEL.CODEC.TARGET_BPP == 0.25
+    assert points["tft-webp_20_scale_0.25-seed_1"].cfg.MODEL.CODEC.QUALITY == 20
+
+
+@pytest.mark.parametrize(
+    ("scales", "message"),
+    [
+        ([1, 0], r"grid\[0\]\.scales\[1\]: 0 is no scale: give one above 0 and up to 1"),
+        ([1.5], r"grid\[0\]\.scales\[0\]: 1\.5 is no scale"),
+        (0.5, r"grid\[0\]\.scales: 0\.5 is no list"),
+        ([0.5, 0.5], r"the point baseline-low_scale_0\.5 is at .* already"),
+    ],
+)
+def test_scales_that_cannot_be_are_refused(tmp_path, study, scales, message):
+    study["grid"][0]["scales"] = scales
+    with pytest.raises(ConfigError, match=message):
+        points_of(write_study(tmp_path, study))
+
+
 def test_references_are_paths_and_dependencies(tmp_path, study):
     codec = study["prepare"]["codec"]
     second = {**codec, "options": {"MODEL.CODEC.WEIGHTS": "${third}"}}

@@ -139,6 +139,20 @@ def test_codecs_of_one_quality_are_told_apart(make_run):
     ]
 
 
+def test_headings_say_at_what_scale_pictures_were_coded(make_run):
+    half = ("MODEL.CODEC.SCALE", 0.5)
+    runs = [
+        open_run(make_run("one")),
+        open_run(make_run("two", *half)),
+        open_run(make_run("three", *half, "MODEL.CODEC.NAME", "identity")),
+    ]
+    assert [subtitle for _, subtitle in column_headings(runs)] == [
+        "bmshj2018-hyperprior, quality 1",
+        "bmshj2018-hyperprior, quality 1, scale 0.5",
+        "uncompressed, scale 0.5",
+    ]
+
+
 @pytest.mark.parametrize(
     ("size", "shown"),
     [

@@ -115,19 +115,22 @@ def processes_with(text):
     return found
 
 
-def test_an_evaluation_afterwards_encodes_nothing(tiny_cfg, tiny_set, tmp_path, capsys):
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_an_evaluation_afterwards_encodes_nothing(tiny_cfg, tiny_set, tmp_path, capsys, scale):
     from codec_det.data.loader import build_train_loader
     from codec_det.training.trainer import Trainer
 
-    opts = (*WEBP, *in_cache(tmp_path / "cache"), *tiny_set)
+    opts = (*WEBP, *in_cache(tmp_path / "cache"), *tiny_set, "MODEL.CODEC.SCALE", scale)
     assert run(*opts) == 0
     assert counts(last_line(capsys)) == (12, 0, 0)
     assert run(*opts) == 0
-    assert counts(last_line(capsys)) == (0, 12, 0)
+    last = last_line(capsys)
+    assert counts(last) == (0, 12, 0)
     cfg = tiny_cfg(*opts, "MODEL.WEIGHTS", "", "SOLVER.IMS_PER_BATCH", 4)
     rate = Trainer.test(cfg, Trainer.build_model(cfg))["rate"]
     assert rate["encoded"] == 0
     assert rate["images"] == 12
+    assert f", {rate['bpp']:.4f} bpp;" in last
     for entry in next(iter(build_train_loader(cfg))):
         assert math.isnan(entry["measured"]["encode_seconds"])
 

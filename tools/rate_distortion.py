@@ -5,9 +5,10 @@ Any codec: learned (CompressAI's) or conventional (jpeg, webp, avif, jpegxl, hev
 are those of real files, headers included; of codecs that cannot be written to files (mbt2018,
 cheng2020-*), and with --estimated, they are estimated from likelihoods, and marked so. PSNR and
 MS-SSIM are of RGB, of reconstructions rounded to 8 bits, MS-SSIM of pictures of 161 pixels a side
-or more. Several qualities make one curve.
+or more. Several qualities make one curve. With --scale, pictures are coded smaller, and figures are
+of the pictures as they were and of what was decoded, enlarged again.
 
-In --output-dir, existing files of the same codec are replaced:
+In --output-dir, existing files of the same codec and scale (CODEC_scale_0.5) are replaced:
   CODEC.csv   a line per picture and quality
   CODEC.json  means over pictures as in CompressAI's published results, which its
               compressai.utils.plot draws, and under "codec_det" all that is needed to repeat it
@@ -80,6 +81,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--output-dir", type=Path, required=True, metavar="FOLDER", help="where results go")
     add(
+        "--scale",
+        type=_scale,
+        default=1.0,
+        metavar="S",
+        help="code pictures at this share of their height and width, up to 1 (default: 1)",
+    )
+    add(
         "--workers",
         type=positive,
         metavar="N",
@@ -128,6 +136,17 @@ def _number(text: str) -> float:
 _number.__name__ = "number"
 
 
+def _scale(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not above 0 and up to 1")
+    return value
+
+
+# As above.
+_scale.__name__ = "number"
+
+
 def _setting(text: str) -> tuple[str, Any]:
     """Split NAME=VALUE; numbers, True and False, and texts in quotes are read as in Python."""
     name, equals, value = text.partition("=")
@@ -173,6 +192,7 @@ def choose_codec(args: argparse.Namespace) -> CodecChoice:
         weights=weights,
         channels=(n, m),
         estimated=args.estimated,
+        scale=args.scale,
     )
 
 
@@ -205,7 +225,7 @@ def measure(
     def work(path: Path, quality: float) -> RateRow:
         # It counts for the calling thread alone: a new one would take all cores.
         torch.set_num_threads(threads)
-        return measure_picture(codecs[quality], path, device)
+        return measure_picture(codecs[quality], path, device, choice.scale)
 
     measured: dict[float, dict[Path, RateRow]] = {}
     failures: list[Failure] = []
@@ -233,8 +253,8 @@ def write_results(
         write_rows,
     )
 
-    base = args.output_dir / choice.name
-    paths = [base.with_name(f"{base.name}{suffix}") for suffix in (".csv", ".json", ".png")]
+    name = choice.name if choice.scale == 1 else f"{choice.name}_scale_{choice.scale:g}"
+    paths = [args.output_dir / f"{name}{suffix}" for suffix in (".csv", ".json", ".png")]
     write_rows(points, paths[0])
     record = curve_record(choice, points, conditions)
     with atomic_file(paths[1]) as unfinished:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..coding_scale import shrink
 from ..conventional import CodedCache, PictureCodec, build_picture_codec
 from ..errors import ConfigError
 from ..pixels import to_uint8
@@ -26,7 +27,7 @@ class Precoded(NamedTuple):
     """A picture that was coded before it came to the model.
 
     Attributes:
-        picture: decoded, (H, W, 3) uint8 RGB.
+        picture: decoded, (h, w, 3) uint8 RGB, of coded size.
         bits: of the coded file as stored.
         measured: "overhead_bits" of the file format, "encode_seconds" (nan from the cache),
             "decode_seconds", and "codec_seconds", which both took together, the cache's included.
@@ -43,23 +44,22 @@ class Precoder:
     Args:
         codec: at one operating point.
         cache: None to code every time.
+        scale: coding scale, :mod:`codec_det.coding_scale`.
     """
 
-    def __init__(self, codec: PictureCodec, cache: CodedCache | None) -> None:
+    def __init__(self, codec: PictureCodec, cache: CodedCache | None, scale: float = 1.0) -> None:
         self.codec = codec
         self.cache = cache
+        self.scale = scale
 
     def __call__(self, picture: np.ndarray) -> Precoded:
-        """Code and decode a picture (H, W, 3) uint8 RGB.
+        """Shrink, code and decode a picture (H, W, 3) uint8 RGB.
 
         Raises:
             CodecDetError: if the codec fails, or the cache cannot be written.
         """
         start = time.perf_counter()
-        if self.cache is None:
-            data, was_cached = self.codec.encode(picture), False
-        else:
-            data, was_cached = self.cache.get_or_encode(picture, self.codec)
+        data, was_cached = self.encode(picture)
         middle = time.perf_counter()
         decoded = self.codec.decode(data)
         end = time.perf_counter()
@@ -70,6 +70,17 @@ class Precoder:
             "codec_seconds": end - start,
         }
         return Precoded(decoded, 8.0 * len(data), measured)
+
+    def encode(self, picture: np.ndarray) -> tuple[bytes, bool]:
+        """The file of a picture (H, W, 3) uint8 RGB, and whether it was in the cache.
+
+        Raises:
+            CodecDetError: as above.
+        """
+        small = shrink(picture, self.scale)
+        if self.cache is None:
+            return self.codec.encode(small), False
+        return self.cache.get_or_encode(small, self.codec)
 
 
 class ConventionalCodec(Codec):
@@ -128,4 +139,4 @@ def build_precoder(cfg: CfgNode) -> Precoder | None:
     cache = None
     if node.CACHE:
         cache = CodedCache(Path(node.CACHE).expanduser(), int(node.CACHE_GB * 2**30))
-    return Precoder(picture_codec(cfg), cache)
+    return Precoder(picture_codec(cfg), cache, node.SCALE)

@@ -42,7 +42,7 @@ class Coding(NamedTuple):
     Attributes:
         path: of its file.
         size: of the coded picture, in bytes; 0 where it failed.
-        pixels: of the picture; 0 where it failed.
+        pixels: of the picture as it was taken; 0 where it failed.
         found: whether it was in the cache already.
         reason: why it failed; "" where it did not.
         start, end: when, in seconds of the system's monotonic clock, the same in all processes.
@@ -175,12 +175,11 @@ def _watch(parent: int) -> None:
 
 def _code(path: str) -> Coding:
     precoder = _in_worker["precoder"]
-    assert precoder.cache is not None
     start, cpu = time.monotonic(), _cpu_seconds()
     size, pixels, found, reason = 0, 0, False, ""
     try:
         picture = read_image(path, "RGB")
-        data, found = precoder.cache.get_or_encode(picture, precoder.codec)
+        data, found = precoder.encode(picture)
         size, pixels = len(data), picture.shape[0] * picture.shape[1]
     except SystemExit as stopped:
         # The pool would take it for a result, and hand out the next picture.

@@ -32,7 +32,7 @@ class CodecDetectorMapper(DatasetMapper):
     Args:
         resize: picks the detector's input size.
         precoder: codes pictures; None where the codec is part of the model.
-        scale: coding scale, :mod:`codec_det.coding_scale`.
+        scale: coding scale of the model's codec, :mod:`codec_det.coding_scale`.
         kwargs: those of detectron2's ``DatasetMapper``, with ``augmentations`` free of resizes.
     """
 
@@ -119,8 +119,7 @@ class CodecDetectorMapper(DatasetMapper):
         assert self.precoder is not None
         bgr = self.image_format == "BGR"
         try:
-            small = shrink(image, self.scale)
-            coded = self.precoder(small[:, :, ::-1] if bgr else small)
+            coded = self.precoder(image[:, :, ::-1] if bgr else image)
         except CodecDetError as error:
             raise type(error)(f"'{entry['file_name']}': {error}") from None
         decoded = coded.picture[:, :, ::-1] if bgr else coded.picture

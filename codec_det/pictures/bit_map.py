@@ -11,7 +11,7 @@ further: transforms look at, and change, several such footprints around.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -38,6 +38,16 @@ class BitMap:
     def bits(self) -> float:
         """All of them: what the codec charges."""
         return float(self.density.sum()) + self.padding_bits
+
+    def enlarge(self, height: int, width: int) -> BitMap:
+        """The same bits over the picture before it was shrunk to its coded size."""
+        rows, columns = (
+            np.arange(pixels) * coded // pixels
+            for pixels, coded in zip((height, width), self.density.shape, strict=True)
+        )
+        # Where sizes do not divide, places differ by a pixel: each keeps its bits.
+        shares = np.bincount(rows)[:, None] * np.bincount(columns)
+        return replace(self, density=(self.density / shares)[rows][:, columns])
 
 
 def map_bits(codec: Codec, picture: Tensor) -> BitMap | None:

@@ -1,7 +1,8 @@
 """Rate–accuracy curves: results of runs, grouped.
 
-A point is the runs that differ by nothing but their seed. A curve is the points of one regime and
-one codec, codec being its name and settings other than its quality, by rising rate.
+A point is the runs that differ by nothing but their seed. A curve is the points of one regime, one
+codec and one coding scale, codec being its name and settings other than its quality, by rising
+rate.
 """
 
 from __future__ import annotations
@@ -118,6 +119,11 @@ class Curve:
         return [point.mean(metric, seed) for point in self.points]
 
 
+def describe_scale(scale: float) -> str:
+    """What curves and columns of pictures call a coding scale."""
+    return f"scale {scale:g}"
+
+
 def curves_of(results: Sequence[Result]) -> list[Curve]:
     """Group results into curves: levels first, then by regime in the study's order, and codec.
 
@@ -136,13 +142,14 @@ def curves_of(results: Sequence[Result]) -> list[Curve]:
     for family in families.values():
         name = _name(family[0], several_codecs)
         shared = _details(family[0], [other[0] for other in families.values()])
+        scale = [describe_scale(family[0].scale)] if family[0].scale < 1 else []
         kind = [ESTIMATED] if several_kinds and family[0].kind_of_rate == "estimated" else []
         told_apart = _telling_keys(family)
         for members in _group(family, lambda r, k=told_apart: _values(r, k)).values():
             first = members[0]
             config = configuration(first)
             differing = (f"{key} {config.get(key, default(key))}" for key in told_apart)
-            details = *kind, *shared, *differing
+            details = *scale, *kind, *shared, *differing
             label = ", ".join([name, *details])
             curves.append(Curve(label, first.regime, first.codec, details, _points(members)))
     return sorted(curves, key=_place)
@@ -156,12 +163,13 @@ def _group(results: Iterable[Result], key: Any) -> dict[Hashable, list[Result]]:
 
 
 def _family(result: Result) -> Hashable:
-    """Regime, codec and kind of rate: what runs of one curve have in common at least."""
+    """Regime, codec, scale and kind of rate: what runs of one curve have in common at least."""
     codec = result.record["codec"]
     metric = "" if is_conventional(codec["name"]) else codec.get("metric", "mse")
     settings = json.dumps(_settings(result), sort_keys=True)
     detector = result.record.get("detector")
-    return result.regime, codec["name"], metric, settings, detector, result.kind_of_rate
+    kind = result.kind_of_rate
+    return result.regime, codec["name"], metric, settings, detector, kind, result.scale
 
 
 def _settings(result: Result) -> dict[str, Any]:

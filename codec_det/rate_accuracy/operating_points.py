@@ -40,8 +40,11 @@ _OF_TRAINING = (
 
 
 def configuration(result: Result) -> dict[str, Any]:
-    """The changed config keys that figures follow from, beside the operating point's."""
-    left_out = _CIRCUMSTANCES | {_CODEC + name for name in _OPERATING_POINT}
+    """The changed config keys that figures follow from, beside the operating point's.
+
+    The coding scale is not among them: it tells curves apart whatever their operating points.
+    """
+    left_out = _CIRCUMSTANCES | {_CODEC + name for name in (*_OPERATING_POINT, "SCALE")}
     return {
         key: value
         for key, value in result.record.get("config", {}).items()

@@ -46,6 +46,11 @@ class Result:
         return self.record["codec"]["name"]
 
     @property
+    def scale(self) -> float:
+        """Coding scale, :mod:`codec_det.coding_scale`."""
+        return self.record.get("config", {}).get("MODEL.CODEC.SCALE", 1.0)
+
+    @property
     def is_compressed(self) -> bool:
         """Whether anything codes the pictures; else they have 24 bits per pixel."""
         return self.codec != "identity"

@@ -38,6 +38,7 @@ class CodecChoice:
         channels: N and M of a learned codec; 0: those of its quality.
         estimated: whether to take a learned codec's rate from likelihoods although it could write
             files.
+        scale: coding scale, :mod:`codec_det.coding_scale`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class CodecChoice:
     weights: str = ZOO
     channels: tuple[int, int] = (0, 0)
     estimated: bool = False
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         entry = find_codec(self.name)
@@ -78,6 +80,8 @@ class CodecChoice:
         parts = [f"{key}={value}" for key, value in self.settings.items()]
         if self.is_learned and self.metric != "mse":
             parts.append(self.metric)
+        if self.scale < 1:
+            parts.append(f"scale {self.scale:g}")
         return f"{self.name} ({', '.join(parts)})" if parts else self.name
 
 

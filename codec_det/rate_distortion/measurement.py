@@ -23,11 +23,12 @@ from matplotlib.figure import Figure
 
 from .. import __version__
 from ..codec.base import Codec
+from ..coding_scale import shrink
 from ..data.image_io import read_image
 from ..errors import CodecDetError
 from ..evaluation.rate import distortion, known_mean, mean_psnrs
 from ..files import atomic_file
-from ..pixels import to_uint8
+from ..pixels import enlarge, to_uint8
 from ..rate_accuracy.plots import PLOT_DPI, PLOT_INCHES
 from .codec_choice import ESTIMATED, CodecChoice
 
@@ -37,7 +38,7 @@ class RateRow(NamedTuple):
 
     Attributes:
         bits: spent on the picture; for their kind see ``CodecChoice.rate_is``.
-        bpp: bits per pixel.
+        bpp: bits per pixel of the picture as it was taken.
         psnr: in dB, of RGB, of the reconstruction rounded to 8 bits; inf where nothing was lost.
         ms_ssim: of the same; nan where the picture is too small.
         overhead_bits: those of the container; nan where no file was made.
@@ -104,26 +105,31 @@ class RatePoint(NamedTuple):
         return sum(row.height * row.width for row in self.rows)
 
 
-def measure_picture(codec: Codec, path: Path, device: str = "cpu") -> RateRow:
+def measure_picture(codec: Codec, path: Path, device: str = "cpu", scale: float = 1.0) -> RateRow:
     """Code and decode one picture; it is safe to do several at a time with one codec of files.
+
+    Args:
+        scale: coding scale: the codec gets the picture shrunk, and figures are of the picture as it
+            was taken and of what was decoded, enlarged again. Times are of the codec alone.
 
     Raises:
         CodecDetError: if the picture cannot be read or coded.
     """
-    picture = torch.from_numpy(read_image(path, "RGB")).permute(2, 0, 1)
+    pixels = read_image(path, "RGB")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     try:
         with torch.inference_mode():
-            original = picture.to(device).float() / 255
-            coded = codec([original])
-            decoded = to_uint8(coded.reconstructions[0]).float() / 255
+            original, small = (_to_codec(x, device) for x in (pixels, shrink(pixels, scale)))
+            coded = codec([small])
+            enlarged = enlarge(coded.reconstructions[0], original.shape[-2:])
+            decoded = to_uint8(enlarged).float() / 255
             figures = distortion(original, decoded)
     except CodecDetError:
         raise
     except RuntimeError as error:
         # PyTorch has no narrower class for memory that runs out.
         raise CodecDetError(f"PyTorch cannot code it: {error}") from error
-    height, width = picture.shape[1:]
+    height, width = pixels.shape[:2]
     bits = float(coded.rounded_bits[0])
     measured = coded.measured[0] if coded.measured else {}
     return RateRow(
@@ -138,6 +144,12 @@ def measure_picture(codec: Codec, path: Path, device: str = "cpu") -> RateRow:
         decode_seconds=measured.get("decode_seconds", math.nan),
         sha256=digest,
     )
+
+
+def _to_codec(picture: np.ndarray, device: str) -> torch.Tensor:
+    """(H, W, 3) uint8 to (3, H, W) in [0, 1]."""
+    stored = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
+    return stored.to(device).float() / 255
 
 
 def to_decibels(ms_ssim: float) -> float:
@@ -183,6 +195,7 @@ def curve_record(
             "codec": choice.name,
             "rate": "estimated" if choice.rate_is == ESTIMATED else "real",
             "rate_is": choice.rate_is,
+            "scale": choice.scale,
             "quality": [point.quality for point in points],
             "points": [_describe_point(point) for point in points],
             "pictures": _describe_pictures(points[0].rows),

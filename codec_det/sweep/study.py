@@ -8,9 +8,11 @@ seeds              seeds of every grid point that trains (default: [0])
 num_gpus           GPUs of each point; 0: the CPU (default: one if there is one)
 prepare            points by name, that others start from: config, target_bpp, beta, options
 grid               list of entries, each with regimes and either operating_points or codec and
-                   qualities; and target_bpp, beta and options of all its operating points
+                   qualities; and scales, target_bpp, beta and options of all its operating points
 operating_points   by name: target_bpp, beta, options
 codec, qualities   operating points <codec>_<quality>, with MODEL.CODEC.NAME and QUALITY
+scales             each operating point at each MODEL.CODEC.SCALE, such as [1, 0.75, 0.5, 0.25];
+                   below 1, it is called <operating point>_scale_<scale>
 =================  ===============================================================================
 
 ``${name}`` in an option's value is the final weights of the prepared point of that name. Bits per
@@ -23,7 +25,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +169,7 @@ def _preparation(name: str, node: Any) -> Preparation:
 
 
 def _entry(node: Any, key: str, common: dict[str, Any]) -> Entry:
-    optional = ("operating_points", "codec", "qualities", *SETTINGS)
+    optional = ("operating_points", "codec", "qualities", "scales", *SETTINGS)
     node = _mapping(node, key, ("regimes",), optional)
     regimes = [
         _text(value, f"{key}.regimes[{index}]")
@@ -185,7 +187,27 @@ def _entry(node: Any, key: str, common: dict[str, Any]) -> Entry:
         ]
     else:
         raise ConfigError(f"{key}: give either operating_points, or codec and qualities")
-    return Entry(key, regimes, points)
+    scales = _scales(node["scales"], f"{key}.scales") if "scales" in node else [None]
+    return Entry(key, regimes, [_at_scale(point, scale) for scale in scales for point in points])
+
+
+def _scales(node: Any, key: str) -> list[float]:
+    scales = []
+    for index, value in enumerate(_list(node, key)):
+        place = f"{key}[{index}]"
+        number = _number(value, place)
+        if number is None or not 0 < number <= 1:
+            raise ConfigError(f"{place}: {value!r} is no scale: give one above 0 and up to 1")
+        scales.append(float(number))
+    return scales
+
+
+def _at_scale(point: OperatingPoint, scale: float | None) -> OperatingPoint:
+    if scale is None:
+        return point
+    # Points at scale 1 are called as in a study without scales: what has been run counts.
+    name = point.name if scale == 1 else f"{point.name}_scale_{scale:g}"
+    return replace(point, name=name, options={**point.options, "MODEL.CODEC.SCALE": scale})
 
 
 def _qualities(node: dict, key: str, own: dict[str, Any]) -> list[OperatingPoint]:
