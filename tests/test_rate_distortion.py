@@ -405,12 +405,11 @@ def is_running(process):
         return False
 
 
-@pytest.mark.parametrize("locale", ["C.UTF-8", "POSIX"])
-def test_names_of_files_need_be_no_text(tmp_path, locale):
+def test_names_of_files_need_be_no_text(tmp_path):
     name = os.fsdecode(b"\xce\xb2 \xff.png")
     Image.new("RGB", (8, 8), "red").save(tmp_path / name)
     arguments = [tmp_path, "--codec", "jpeg", "--quality", "50", "--output-dir", tmp_path / "out"]
-    plain = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    plain = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "tools/rate_distortion.py", *arguments],
         cwd=ROOT,

@@ -260,7 +260,7 @@ class AvifCodec(PillowCodec):
     Attributes:
         quality: libavif's scale.
         chroma: "4:4:4" or "4:2:0".
-        speed: 0 (best) to 10 (fastest).
+        speed: 0 (best) to 10 (fastest); what each costs is in docs/conventional.md.
         tune: what libaom optimizes for.
     """
 
@@ -275,7 +275,7 @@ class AvifCodec(PillowCodec):
     coded_by: ClassVar[str] = "libavif"
 
     chroma: str = "4:4:4"
-    speed: int = 2
+    speed: int = 4
     tune: str = "psnr"
 
     @property
