@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -13,151 +11,11 @@ from detectron2.config import CfgNode
 from .codec.conventional import picture_codec
 from .codec.table import METRICS, QUANTIZATIONS, find_codec, learned_codecs
 from .config import flatten
+from .config_rules import RULES, RULES_OF_TRAINING, share, whole
 from .detector_check import check_detector
 from .errors import ConfigError
 from .files import check_writable
 from .regimes import Regime
-
-OPTIMIZERS = ("AdamW", "SGD")
-
-
-class _Rule(NamedTuple):
-    """What the values of some keys must be.
-
-    Attributes:
-        keys: what they begin with, separated by blanks.
-        holds: of a value.
-        wanted: in words, after "it must be".
-    """
-
-    keys: str
-    holds: Callable[[Any], bool]
-    wanted: str
-
-
-def _all(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    """Whether a value is a list that is not empty, and it holds of each element."""
-    return lambda v: isinstance(v, (list, tuple)) and len(v) > 0 and all(map(holds, v))
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _positive(value: Any) -> bool:
-    return _number(value) and value > 0
-
-
-def _not_negative(value: Any) -> bool:
-    return _number(value) and value >= 0
-
-
-def _share(value: Any) -> bool:
-    return _number(value) and 0 <= value <= 1
-
-
-def _anchors(value: Any) -> bool:
-    """A list for each feature map, or one for all of them."""
-    return _all(_all(_positive))(value) or _all(_positive)(value)
-
-
-def _ascending(values: Any) -> bool:
-    return all(_whole(v) and v >= 0 for v in values) and list(values) == sorted(values)
-
-
-_AT_LEAST_1, _AT_LEAST_0 = (lambda v: v >= 1), (lambda v: v >= 0)
-
-_RULES = (
-    _Rule(
-        "MODEL.CODEC.BETA MODEL.CODEC.TARGET_BPP MODEL.CODEC.DISTORTION_WEIGHT "
-        "MODEL.CODEC.FEATURE_WEIGHT MODEL.DETECTOR.LOSS_WEIGHT",
-        _not_negative,
-        "finite and >= 0",
-    ),
-    _Rule("MODEL.CODEC.SCALE", lambda v: 0 < v <= 1, "above 0 and up to 1"),
-    _Rule("MODEL.CODEC.N MODEL.CODEC.M", _AT_LEAST_0, ">= 0: channels, or 0 for default"),
-    _Rule(
-        "MODEL.ROI_HEADS.NUM_CLASSES MODEL.RETINANET.NUM_CLASSES TEST.DETECTIONS_PER_IMAGE "
-        "MODEL.RPN.PRE_NMS_TOPK_TEST MODEL.RPN.POST_NMS_TOPK_TEST "
-        "MODEL.RETINANET.TOPK_CANDIDATES_TEST INPUT.MAX_SIZE_TEST",
-        _AT_LEAST_1,
-        "1 or more",
-    ),
-    _Rule(
-        "MODEL.ROI_HEADS.SCORE_THRESH_TEST MODEL.ROI_HEADS.NMS_THRESH_TEST MODEL.RPN.NMS_THRESH "
-        "MODEL.RETINANET.SCORE_THRESH_TEST MODEL.RETINANET.NMS_THRESH_TEST "
-        "MODEL.RPN.POSITIVE_FRACTION MODEL.ROI_HEADS.POSITIVE_FRACTION",
-        _share,
-        "from 0 to 1",
-    ),
-    _Rule("INPUT.MIN_SIZE_TEST", _AT_LEAST_0, ">= 0: pixels, or 0 to leave pictures as they are"),
-    _Rule("INPUT.FORMAT", ("BGR", "RGB").__contains__, "BGR or RGB"),
-    _Rule("INPUT.MASK_FORMAT", ("polygon", "bitmask").__contains__, "polygon or bitmask"),
-    _Rule(
-        "MODEL.PIXEL_MEAN MODEL.PIXEL_STD",
-        lambda values: len(values) == 3 and all(map(_number, values)),
-        "three numbers",
-    ),
-    _Rule("MODEL.PIXEL_STD", _all(_positive), "above 0"),
-    _Rule("MODEL.ANCHOR_GENERATOR.SIZES", _anchors, "lists of pixels, each above 0"),
-    _Rule("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", _anchors, "lists of ratios, each above 0"),
-    _Rule("OUTPUT_DIR", bool, "the name of a folder"),
-)
-
-_RULES_OF_TRAINING = (
-    _Rule("SOLVER.OPTIMIZER", OPTIMIZERS.__contains__, " or ".join(OPTIMIZERS)),
-    _Rule(
-        "SOLVER.BASE_LR SOLVER.BASE_LR_END SOLVER.CODEC_LR SOLVER.QUANTILES_LR SOLVER.MOMENTUM "
-        "SOLVER.CODEC_CLIP_NORM SOLVER.WEIGHT_DECAY SOLVER.WEIGHT_DECAY_NORM SOLVER.GAMMA "
-        "SOLVER.WARMUP_FACTOR SOLVER.BIAS_LR_FACTOR",
-        _not_negative,
-        "finite and >= 0",
-    ),
-    _Rule("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", _positive, "above 0"),
-    _Rule("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", ("value", "norm").__contains__, "value or norm"),
-    _Rule("SOLVER.CLIP_GRADIENTS.NORM_TYPE", lambda v: v > 0, "above 0"),
-    _Rule("SOLVER.MAX_ITER", _AT_LEAST_1, "1 or more; to train nothing, evaluate with --eval-only"),
-    _Rule(
-        "SOLVER.IMS_PER_BATCH SOLVER.CHECKPOINT_PERIOD SOLVER.NUM_DECAYS INPUT.MAX_SIZE_TRAIN "
-        "MODEL.RPN.PRE_NMS_TOPK_TRAIN MODEL.RPN.POST_NMS_TOPK_TRAIN "
-        "MODEL.RPN.BATCH_SIZE_PER_IMAGE MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE",
-        _AT_LEAST_1,
-        "1 or more",
-    ),
-    _Rule(
-        "SOLVER.WARMUP_ITERS SOLVER.REFERENCE_WORLD_SIZE TEST.EVAL_PERIOD VIS_PERIOD",
-        _AT_LEAST_0,
-        ">= 0",
-    ),
-    _Rule(
-        "SOLVER.LR_SCHEDULER_NAME",
-        ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR").__contains__,
-        "WarmupMultiStepLR, WarmupCosineLR or WarmupStepWithFixedGammaLR",
-    ),
-    _Rule("SOLVER.WARMUP_METHOD", ("linear", "constant").__contains__, "linear or constant"),
-    _Rule("SOLVER.STEPS", _ascending, "iterations in ascending order"),
-    _Rule(
-        "INPUT.MIN_SIZE_TRAIN",
-        _all(lambda v: _whole(v) and v >= 0),
-        "one or more of >= 0: pixels, or 0 to leave pictures as they are",
-    ),
-    _Rule("INPUT.MIN_SIZE_TRAIN_SAMPLING", ("choice", "range").__contains__, "choice or range"),
-    _Rule(
-        "INPUT.RANDOM_FLIP",
-        ("horizontal", "vertical", "none").__contains__,
-        "horizontal, vertical or none",
-    ),
-    _Rule(
-        "INPUT.CROP.TYPE",
-        ("relative_range", "relative", "absolute", "absolute_range").__contains__,
-        "relative_range, relative, absolute or absolute_range",
-    ),
-    _Rule("DATALOADER.SAMPLER_TRAIN", "TrainingSampler".__eq__, "TrainingSampler"),
-)
 
 
 def check_config(cfg: CfgNode, *, train: bool = True) -> None:
@@ -169,7 +27,7 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
         train: whether what only training looks at is to be checked as well.
     """
     values = dict(flatten(cfg))
-    for rule in (*_RULES, *(_RULES_OF_TRAINING if train else ())):
+    for rule in (*RULES, *(RULES_OF_TRAINING if train else ())):
         for key in rule.keys.split():
             if not rule.holds(values[key]):
                 raise ConfigError(f"{key} is {_shown(values[key])}: it must be {rule.wanted}")
@@ -309,12 +167,12 @@ def _check_augmentation(cfg: CfgNode) -> None:
             "the least and the greatest size"
         )
     crop = cfg.INPUT.CROP
-    fits = _share if crop.TYPE.startswith("relative") else _whole
+    fits = share if crop.TYPE.startswith("relative") else whole
     if crop.ENABLED and not (len(crop.SIZE) == 2 and all(fits(x) and x > 0 for x in crop.SIZE)):
         raise ConfigError(
             f"INPUT.CROP.SIZE is {crop.SIZE}: with INPUT.CROP.TYPE {crop.TYPE} it must be a height "
             "and a width, each "
-            + ("above 0 and at most 1" if fits is _share else "in pixels, 1 or more")
+            + ("above 0 and at most 1" if fits is share else "in pixels, 1 or more")
         )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, build_backbone
 from detectron2.modeling.meta_arch import GeneralizedRCNN, RetinaNet
 
-from .config import CHAIN
+from .config import CHAIN, flatten
 from .errors import ConfigError
 
 # What was built before: studies have many configs that differ in other keys alone.
@@ -78,11 +80,28 @@ def _build(cfg: CfgNode, name: str) -> None:
         place = traceback.extract_tb(error.__traceback__)[-1]
         lines = str(error).strip().splitlines()
         reason = f"{type(error).__name__}: {lines[0] if lines else place.line}"
+        keys = ", ".join(_keys_of(cfg, error)) or "these keys of MODEL"
         raise ConfigError(
-            f"the detector {name} cannot be built with these keys of MODEL ({reason}): compare "
-            "them with those of a config that works, such as configs/Base_R50.yaml, "
-            "configs/jft_retinanet_R50.yaml or configs/jft_mask_rcnn_R50.yaml"
+            f"the detector {name} cannot be built with {keys} ({reason}): compare with a config "
+            "that works, such as configs/Base_R50.yaml, configs/jft_retinanet_R50.yaml or "
+            "configs/jft_mask_rcnn_R50.yaml"
         ) from None
+
+
+def _keys_of(cfg: CfgNode, error: Exception) -> list[str]:
+    """The keys of MODEL whose values an error names."""
+    named = {*(x for x in error.args if isinstance(x, int)), *re.findall(r"\w+", str(error))}
+    return [
+        key
+        for key, value in flatten(cfg.MODEL, "MODEL.")
+        if any(x in named for x in _elements(value))
+    ]
+
+
+def _elements(value: Any) -> list[str | int]:
+    """Names and numbers in a value, from which errors are made."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return [x for x in values if isinstance(x, (str, int)) and not isinstance(x, bool)]
 
 
 def _check_features(cfg: CfgNode, name: str, given: Sequence[str]) -> None:

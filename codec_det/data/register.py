@@ -29,7 +29,8 @@ def register_datasets(cfg: CfgNode) -> None:
     register_shapes()
     root = Path(cfg.DATASETS.ROOT)
     for entry in cfg.DATASETS.COCO_FORMAT:
-        if not (isinstance(entry, (list, tuple)) and len(entry) == 3):
+        is_list = isinstance(entry, (list, tuple)) and len(entry) == 3
+        if not (is_list and all(isinstance(word, str) for word in entry)):
             raise ConfigError(
                 f"DATASETS.COCO_FORMAT has the entry {entry!r}: give [name, annotation JSON, "
                 "image folder]"

@@ -201,7 +201,7 @@ def _build_chain(file: ModelFile) -> CodecDetector:
                 f"its config is of the codec '{name}', but its entropy model of a "
                 f"{file.entropy.codec}; export it again"
             )
-        check_config(cfg)
+        check_config(cfg, train=False)
     except ConfigError as error:
         raise WeightsError(f"'{file.path}' cannot be rebuilt: {error}") from None
     except (KeyError, AttributeError, AssertionError, ValueError, yaml.YAMLError) as error:
