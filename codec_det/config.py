@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,14 +144,19 @@ class _ConfigFile(CfgNode):
     def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
         # A base is named relative to its file's folder: "configs/model_zoo://...".
         _, of_zoo, name = filename.rpartition(MODEL_ZOO)
+        zoo = Path(detectron2.__file__).parent / "model_zoo/configs"
         if of_zoo:
-            zoo = Path(detectron2.__file__).parent / "model_zoo/configs"
             filename = str(zoo / name)
             if not (zoo / name).is_file():
                 raise ConfigError(
                     f"'{MODEL_ZOO}{name}' is none of detectron2's config files: see {zoo}"
                 )
-        return super().load_yaml_with_base(filename, allow_unsafe)
+        # fvcore warns of values that Python computes, and those of the zoo are detectron2's own.
+        logging.getLogger("fvcore.common.config").disabled = zoo in Path(filename).parents
+        try:
+            return super().load_yaml_with_base(filename, allow_unsafe)
+        finally:
+            logging.getLogger("fvcore.common.config").disabled = False
 
 
 def _read_file(file: str) -> dict[str, Any]:
