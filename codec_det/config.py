@@ -144,17 +144,19 @@ class _ConfigFile(CfgNode):
     def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
         # A base is named relative to its file's folder: "configs/model_zoo://...".
         _, of_zoo, name = filename.rpartition(MODEL_ZOO)
-        zoo = Path(detectron2.__file__).parent / "model_zoo/configs"
+        zoo = Path(detectron2.__file__).resolve().parent / "model_zoo/configs"
         if of_zoo:
             filename = str(zoo / name)
             if not (zoo / name).is_file():
                 raise ConfigError(
                     f"'{MODEL_ZOO}{name}' is none of detectron2's config files: see {zoo}"
                 )
-        # fvcore warns of values that Python computes, and those of the zoo are detectron2's own.
-        logging.getLogger("fvcore.common.config").disabled = zoo in Path(filename).parents
+        # Some of detectron2's own have values that Python computes, of which fvcore warns; in files
+        # of others such a value could do anything.
+        trusted = zoo in Path(filename).resolve().parents
+        logging.getLogger("fvcore.common.config").disabled = trusted
         try:
-            return super().load_yaml_with_base(filename, allow_unsafe)
+            return super().load_yaml_with_base(filename, allow_unsafe=trusted)
         finally:
             logging.getLogger("fvcore.common.config").disabled = False
 
@@ -162,8 +164,7 @@ class _ConfigFile(CfgNode):
 def _read_file(file: str) -> dict[str, Any]:
     """The keys of a YAML file and its bases."""
     try:
-        # Some of detectron2's own have values that Python computes.
-        node = _ConfigFile.load_yaml_with_base(file, allow_unsafe=True)
+        node = _ConfigFile.load_yaml_with_base(file)
     except FileNotFoundError as error:
         raise ConfigError(f"config file '{error.filename}' does not exist") from None
     except OSError as error:
@@ -173,7 +174,8 @@ def _read_file(file: str) -> dict[str, Any]:
             f"config '{file}': a _BASE_ leads back to its own file: remove one"
         ) from None
     except (AssertionError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"config '{file}': {error}") from None
+        # PyYAML draws where it is, in several lines.
+        raise ConfigError(f"config '{file}': {' '.join(str(error).split())}") from None
     except (AttributeError, TypeError):
         node = None
     if not isinstance(node, dict):

@@ -212,8 +212,8 @@ def check_devices(num_gpus: int, device: str) -> None:
     present = torch.cuda.device_count()
     if device != "cpu" and num_gpus > present:
         raise ConfigError(
-            f"--num-gpus {num_gpus}, but this machine has {present} usable GPU(s): lower it, or "
-            "add MODEL.DEVICE cpu to run that many processes on the CPU"
+            f"--num-gpus {num_gpus}, but this machine has {present} usable GPU(s) for the device "
+            f"'{device}': lower it, or add MODEL.DEVICE cpu to run that many processes on the CPU"
         )
 
 

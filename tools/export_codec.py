@@ -37,18 +37,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def export(checkpoint: dict[str, Any], part: str, half: bool) -> dict[str, torch.Tensor]:
-    """The tensors of ``part`` ("codec" or "detector"), keys as in the chain.
-
-    Raises:
-        WeightsError: if there are none.
-    """
+    """The tensors of ``part`` ("codec" or "detector"), keys as in the chain."""
     import torch
 
-    from codec_det.errors import WeightsError
-
     weights = {k: v for k, v in checkpoint.get("model", {}).items() if k.startswith(f"{part}.")}
-    if not weights:
-        raise WeightsError(f"the checkpoint holds no {part}: give one of tools/train_net.py")
     for key, value in weights.items():
         if half and value.dtype == torch.float32 and not any(name in key for name in KEPT_EXACT):
             weights[key] = value.half()
@@ -78,10 +70,17 @@ def export_part(args: argparse.Namespace) -> None:
     Raises:
         CodecDetError: if the checkpoint has no such part, or the file cannot be written.
     """
+    from codec_det.errors import WeightsError
     from codec_det.files import atomic_file
     from codec_det.training.checkpoint import read_checkpoint
 
+    if args.output.resolve() == Path(args.checkpoint).resolve():
+        raise WeightsError(f"'{args.output}' is the checkpoint itself: give another file to write")
     weights = export(read_checkpoint(args.checkpoint), args.part, args.half)
+    if not weights:
+        raise WeightsError(
+            f"'{args.checkpoint}' holds no {args.part}: give a checkpoint of tools/train_net.py"
+        )
     with atomic_file(args.output) as partial:
         save_compressed({"model": weights}, partial)
     print(f"{args.output}: {len(weights)} tensors, {args.output.stat().st_size / 1e6:.2f} MB")

@@ -13,10 +13,11 @@ beside it, each as one file named by outcome and number, and the exit status is 
 
 from __future__ import annotations
 
-from command_line import DEPLOYABLE, positive, run_command, run_program
+from command_line import DEPLOYABLE, not_negative, positive, run_command, run_program
 
 import argparse
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add(
         "--seed",
-        type=int,
+        type=not_negative,
         default=0,
         metavar="N",
         help="equal seeds give equal mutations (default: %(default)s)",
@@ -82,12 +83,23 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add(
         "--time-limit",
-        type=float,
+        type=_seconds,
         default=5.0,
         metavar="S",
         help="seconds after which reading a file is a hang (default: %(default)s)",
     )
     return parser
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{value} is no time")
+    return value
+
+
+# argparse names the type in its message: "invalid number value: 'x'".
+_seconds.__name__ = "number"
 
 
 def make_target(name: str) -> Target:

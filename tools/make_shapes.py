@@ -136,12 +136,17 @@ def make_shapes(args: argparse.Namespace) -> None:
     """
     from codec_det.data.shapes import generate
     from codec_det.errors import CodecDetError
-    from codec_det.files import atomic_file
+    from codec_det.files import atomic_file, make_folder
 
+    if args.preview:
+        make_folder(args.preview.parent, "the folder of --preview")
     try:
         json_file = generate(args.output_dir, args.count, tuple(args.size), args.seed)
     except OSError as error:
-        raise CodecDetError(str(error)) from None
+        reason = error.strerror or error
+        raise CodecDetError(
+            f"cannot write '{args.output_dir}' ({reason}): choose another place"
+        ) from None
     print(f"{args.count} pictures: {json_file.parent / 'images'}")
     print(f"annotations: {json_file}")
     if args.preview:

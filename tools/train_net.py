@@ -155,14 +155,19 @@ def read_config(args: argparse.Namespace) -> CfgNode:
 
     from codec_det.config import load_config
     from codec_det.config_checks import check_batch, check_config, check_devices
+    from codec_det.errors import ConfigError
     from codec_det.run_folder import config_as_trained, config_file_of, has_checkpoint
 
     opts = list(args.opts)
     if args.num_gpus is None and not torch.cuda.is_available() and "MODEL.DEVICE" not in opts:
-        opts += ["MODEL.DEVICE", "cpu"]
+        # In front: behind a key without its value it would be taken for one.
+        opts = ["MODEL.DEVICE", "cpu", *opts]
         print("No GPU: running on the CPU.")
     if not args.config_file and (args.eval_only or args.resume):
         args.config_file = config_file_of(opts)
+        if args.eval_only and "OUTPUT_DIR" in opts[::2] and not args.config_file:
+            folder = opts[opts.index("OUTPUT_DIR") + 1]
+            raise ConfigError(f"OUTPUT_DIR '{folder}' has no config: add --config-file")
     cfg = load_config(args.config_file, opts)
     args.num_gpus = args.num_gpus or 1
     trained = has_checkpoint(Path(cfg.OUTPUT_DIR))

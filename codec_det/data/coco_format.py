@@ -201,14 +201,15 @@ def _check_annotations(
 def _boxes(annotations: list[Record]) -> np.ndarray:
     """Boxes (N, 4) as x, y, width, height."""
     try:
-        boxes = np.array([a["bbox"] for a in annotations], dtype=float)
-        if boxes.shape == (len(annotations), 4):
-            return boxes
+        boxes = np.array([a["bbox"] for a in annotations])
+        # numpy would take words for numbers.
+        if boxes.shape == (len(annotations), 4) and boxes.dtype.kind in "iuf":
+            return boxes.astype(float)
     except (KeyError, TypeError, ValueError):
         pass  # some are odd: find out which, one by one
     bad = [a["id"] for a in annotations if not _is_box(a.get("bbox"))]
     _refuse(bad, "annotation", "have no box", "Add bbox: [x, y, width, height] in pixels.")
-    raise AssertionError("numpy refused boxes that are each four numbers")
+    return np.array([a["bbox"] for a in annotations], dtype=float)
 
 
 def _check_boxes(boxes: np.ndarray, sizes: np.ndarray, ids: Sequence[Hashable]) -> tuple[int, int]:
