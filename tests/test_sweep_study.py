@@ -165,7 +165,11 @@ CIRCLE = {
         ("grid/0/operating_points/a b", {}, "'baseline-a b' cannot name a folder"),
         ("grid/0/options", {"SOLVER.MAX_ITR": 1}, "did you mean SOLVER.MAX_ITER?"),
         ("grid/0/options", {"SOLVER.MAX_ITR": 1}, "grid[0].operating_points.low, point baseline"),
-        ("grid/0/options", {"MODEL.CODEC.NAME": "jpg"}, "MODEL.CODEC.NAME is 'jpg': choose from"),
+        (
+            "grid/0/options",
+            {"MODEL.CODEC.NAME": "jpg"},
+            "MODEL.CODEC.NAME is 'jpg': there is no codec 'jpg'",
+        ),
         ("grid/0/options", {"SEED": 3}, "grid[0]: SEED is set by the key seeds"),
         ("grid/0/operating_points/low/beta", -1, "MODEL.CODEC.BETA is -1.0"),
         ("options", {"SOLVER": {"MAX_ITER": 1}}, "options.SOLVER: {'MAX_ITER': 1} is no value"),
