@@ -4,7 +4,8 @@
 RESULTS are output folders of tools/train_net.py, folders that have such folders in them at any
 depth, and files of records (.jsonl), such as the records.jsonl that this tool writes: of each run
 the newest evaluation counts, of a file of records every one. Runs that differ by their seed alone
-are one point, its mean; a curve is a regime with a codec.
+are one point, its mean; a curve is a regime with a codec at one coding scale (MODEL.CODEC.SCALE),
+or with --hull at all of them, of which the best at every rate count.
 
 The tables are printed. With --output-dir, they are written as table.csv, bd.csv, table.md and
 table.tex, the figures as rate_<metric>.svg, .png and .pdf, and the data as points.json (what
@@ -45,6 +46,8 @@ examples:
     tools/plot_rate_accuracy.py output/shapes/baseline output/shapes/tft output/shapes/jft
   figures, tables and intervals of all runs of a sweep
     tools/plot_rate_accuracy.py output/study/shapes --output-dir output/study/shapes_curves
+  each codec and regime at its best coding scale
+    tools/plot_rate_accuracy.py output/study/bccd --hull --output-dir output/hulls
   masks, small objects and one class
     tools/plot_rate_accuracy.py output/study/shapes_mask \
         --metrics mask_AP APs "AP-striped disc" --output-dir output/curves
@@ -82,6 +85,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="resampled test sets for the intervals, 0 for none (default: 200 with --output-dir)",
     )
+    add(
+        "--hull",
+        action="store_true",
+        help="one curve for all coding scales of a regime and codec: in each metric, the points "
+        "that no other betters at its rate (their Pareto front, as in MPEG's coding for machines)",
+    )
     add("--dataset", metavar="NAME", help="take results of this test set alone")
     add("--log-rate", action="store_true", help="bits per pixel on a logarithmic axis")
     add("--markdown", action="store_true", help="print the tables as Markdown")
@@ -102,7 +111,7 @@ def make(args: argparse.Namespace) -> None:
     from codec_det.rate_accuracy.tables import bd_table, points_table
 
     results = read_results(args.results, args.dataset)
-    curves = curves_of(results)
+    curves = curves_of(results, hulls=args.hull)
     args.metrics = choose_metrics(results, args.metrics)
     anchor = find_anchor(curves, args.anchor) if any(not c.is_level for c in curves) else None
     if args.output_dir:

@@ -149,22 +149,24 @@ def _refuse_overlap(overlap: float, what: str, curves: Sequence[np.ndarray], row
 
 
 def bd(anchor: Curve, test: Curve, metric: str, seed: int | None = None) -> Deltas:
-    """BD-rate and BD-quality of a curve against an anchor.
+    """BD-rate and BD-quality of a curve against an anchor; of several coding scales, of the hulls.
 
     Args:
         metric: the quality, such as "AP" or "PSNR".
-        seed: use this seed's runs alone; None: the means over seeds.
+        seed: use this seed's runs alone, and their hull; None: the means over seeds.
     """
     refusal = _refuse_kinds(anchor, test) or _refuse_lossless((anchor, test), metric)
     if refusal:
         refused = Delta(math.nan, math.nan, refusal)
         return Deltas(refused, refused)
-    return deltas(
-        anchor.values("bpp", seed),
-        anchor.values(metric, seed),
-        test.values("bpp", seed),
-        test.values(metric, seed),
-    )
+    return deltas(*_line(anchor, metric, seed), *_line(test, metric, seed))
+
+
+def _line(curve: Curve, metric: str, seed: int | None) -> tuple[list[float], list[float]]:
+    """Rates and values of the points that count."""
+    rates, values = curve.values("bpp", seed), curve.values(metric, seed)
+    chosen = curve.choose(rates, values)
+    return [rates[i] for i in chosen], [values[i] for i in chosen]
 
 
 def _refuse_kinds(anchor: Curve, test: Curve) -> str:
@@ -192,7 +194,8 @@ def common_seeds(anchor: Curve, test: Curve) -> list[int]:
 
 def bd_by_seed(anchor: Curve, test: Curve, metric: str) -> dict[int, Deltas]:
     """As :func:`bd`, of each seed that every point of both curves has."""
-    return {seed: bd(anchor, test, metric, seed) for seed in common_seeds(anchor, test)}
+    seeds = common_seeds(anchor.hull(metric), test.hull(metric))
+    return {seed: bd(anchor, test, metric, seed) for seed in seeds}
 
 
 def bd_matrix(curves: Sequence[Curve], metric: str) -> dict[tuple[str, str], Deltas]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,14 +97,24 @@ class Resamples:
         return np.mean([run[metric] for run in runs], axis=0)
 
     def of_bd(self, anchor: Curve, test: Curve, metric: str) -> tuple[np.ndarray, np.ndarray]:
-        """BD-rate and BD-quality, (resamples,) each; nan where a resample has none."""
-        columns = [
-            np.stack([self.of_point(point, name) for point in curve.points])
-            for curve in (anchor, test)
-            for name in ("bpp", metric)
-        ]
-        both = [deltas(*(column[:, i] for column in columns)) for i in range(self.count)]
+        """BD-rate and BD-quality, (resamples,) each; nan where a resample has none.
+
+        Of curves of several coding scales, every resample has hulls of its own.
+        """
+        lines = self._lines(anchor, metric), self._lines(test, metric)
+        both = [deltas(*of_anchor, *of_test) for of_anchor, of_test in zip(*lines, strict=True)]
         return np.array([d.rate.value for d in both]), np.array([d.quality.value for d in both])
+
+    def _lines(self, curve: Curve, metric: str) -> Iterator[tuple[list[float], list[float]]]:
+        """In each resample, rates and values of the points that count: all, if any has none."""
+        rates, values = (
+            np.stack([self.of_point(point, name) for point in curve.points], axis=1)
+            for name in ("bpp", metric)
+        )
+        for bpp, quality in zip(rates.tolist(), values.tolist(), strict=True):
+            known = np.isfinite([*bpp, *quality]).all()
+            chosen = curve.choose(bpp, quality) if known else range(len(bpp))
+            yield [bpp[i] for i in chosen], [quality[i] for i in chosen]
 
 
 def resample(

@@ -51,12 +51,12 @@ def _describe_curve(
         "codec": curve.codec,
         "details": list(curve.details),
         "kind_of_rate": curve.kind_of_rate,
-        "points": [_describe_point(point, resamples, metrics) for point in curve.points],
+        "points": [_describe_point(curve, point, resamples, metrics) for point in curve.points],
     }
 
 
 def _describe_point(
-    point: Point, resamples: Resamples | None, metrics: Sequence[str]
+    curve: Curve, point: Point, resamples: Resamples | None, metrics: Sequence[str]
 ) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for metric in metrics:
@@ -77,7 +77,10 @@ def _describe_point(
         }
         for result in point.results
     ]
-    return {"name": point.name, "seeds": point.seeds, **figures, "runs": runs}
+    # The rate itself is no quality.
+    hulls = curve.hulls_with(point, metrics[:-1]) if curve.of_scales else None
+    place = {"name": point.name, "scale": point.scale, "hulls": hulls, "seeds": point.seeds}
+    return {**place, **figures, "runs": runs}
 
 
 def _describe_figure(figure: Figure) -> dict[str, Any]:
@@ -111,6 +114,8 @@ def points_csv(data: dict[str, Any]) -> str:
             "details": ", ".join(curve["details"]),
             "rate": curve["kind_of_rate"],
             "operating_point": point["name"],
+            "scale": point["scale"],
+            "hulls": " ".join(point["hulls"] or []),
             "runs": len(point["runs"]),
             "seeds": " ".join(map(str, point["seeds"])),
             **_flatten({metric: point[metric] for metric in data["units"]}),

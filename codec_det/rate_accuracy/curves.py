@@ -2,7 +2,7 @@
 
 A point is the runs that differ by nothing but their seed. A curve is the points of one regime, one
 codec and one coding scale, codec being its name and settings other than its quality, by rising
-rate.
+rate; or the points of all scales, of which those on the Pareto front, the hull, count.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..codec.table import is_conventional
 from ..errors import CodecDetError
 from ..regimes import order_of
 from .operating_points import configuration, default, name_points, operating_point
+from .pareto import pareto_front
 from .records import Result, check_comparable
 
 UNCOMPRESSED = "uncompressed"
@@ -71,6 +72,11 @@ class Point:
         return sum(result.lossless for result in self.results)
 
     @property
+    def scale(self) -> float:
+        """Coding scale of the runs."""
+        return self.results[0].scale
+
+    @property
     def is_trained(self) -> bool:
         """Whether anything was fine-tuned, so that seeds matter."""
         return self.results[0].is_trained
@@ -90,7 +96,8 @@ class Curve:
         regime: name of what was trained.
         codec: name of the codec, "identity" for uncompressed pictures.
         details: what else tells it from the others, such as settings of the codec.
-        points: at least one.
+        points: at least one; none of a :meth:`hull` in a metric that no point has.
+        of_scales: whether points are of all coding scales; :meth:`hull` says which count.
     """
 
     label: str
@@ -98,6 +105,7 @@ class Curve:
     codec: str
     details: tuple[str, ...]
     points: tuple[Point, ...]
+    of_scales: bool = False
 
     @property
     def is_level(self) -> bool:
@@ -118,18 +126,35 @@ class Curve:
         """The mean of each point; see :meth:`Point.mean`."""
         return [point.mean(metric, seed) for point in self.points]
 
+    def choose(self, rates: Sequence[float], values: Sequence[float]) -> list[int]:
+        """Places of the points that count, by figures of all of them: all, or the Pareto front."""
+        return pareto_front(rates, values) if self.of_scales else list(range(len(rates)))
+
+    def hull(self, metric: str) -> Curve:
+        """The curve in a metric: of several scales, the points that are best at their rates."""
+        chosen = self.choose(self.values("bpp"), self.values(metric))
+        return replace(self, points=tuple(self.points[i] for i in chosen))
+
+    def hulls_with(self, point: Point, metrics: Iterable[str]) -> list[str]:
+        """The metrics on whose hull one of the points is."""
+        return [key for key in metrics if any(one is point for one in self.hull(key).points)]
+
 
 def describe_scale(scale: float) -> str:
     """What curves and columns of pictures call a coding scale."""
     return f"scale {scale:g}"
 
 
-def curves_of(results: Sequence[Result]) -> list[Curve]:
+def curves_of(results: Sequence[Result], *, hulls: bool = False) -> list[Curve]:
     """Group results into curves: levels first, then by regime in the study's order, and codec.
 
     Runs of one regime and codec at the same operating point that differ in any other config key but
     the seed are of different curves, which that key tells apart. So are runs whose rates are of
     different kinds: where there are both, curves of estimated bits say so.
+
+    Args:
+        hulls: whether a curve has the points of all coding scales, rather than of one; uncompressed
+            pictures have a level for each scale.
 
     Raises:
         CodecDetError: if results are of different data sets.
@@ -142,16 +167,21 @@ def curves_of(results: Sequence[Result]) -> list[Curve]:
     for family in families.values():
         name = _name(family[0], several_codecs)
         shared = _details(family[0], [other[0] for other in families.values()])
-        scale = [describe_scale(family[0].scale)] if family[0].scale < 1 else []
         kind = [ESTIMATED] if several_kinds and family[0].kind_of_rate == "estimated" else []
         told_apart = _telling_keys(family)
-        for members in _group(family, lambda r, k=told_apart: _values(r, k)).values():
+        of_scales = hulls and family[0].is_compressed
+        groups = _group(family, lambda r, k=told_apart: _values(r, k))
+        if not of_scales:
+            groups = _group(family, lambda r, k=told_apart: (r.scale, _values(r, k)))
+        for members in groups.values():
             first = members[0]
             config = configuration(first)
+            scale = [] if of_scales or first.scale == 1 else [describe_scale(first.scale)]
             differing = (f"{key} {config.get(key, default(key))}" for key in told_apart)
             details = *scale, *kind, *shared, *differing
             label = ", ".join([name, *details])
-            curves.append(Curve(label, first.regime, first.codec, details, _points(members)))
+            points = _points(members, of_scales)
+            curves.append(Curve(label, first.regime, first.codec, details, points, of_scales))
     return sorted(curves, key=_place)
 
 
@@ -163,13 +193,12 @@ def _group(results: Iterable[Result], key: Any) -> dict[Hashable, list[Result]]:
 
 
 def _family(result: Result) -> Hashable:
-    """Regime, codec, scale and kind of rate: what runs of one curve have in common at least."""
+    """Regime, codec and kind of rate: what runs of one curve have in common at least."""
     codec = result.record["codec"]
     metric = "" if is_conventional(codec["name"]) else codec.get("metric", "mse")
     settings = json.dumps(_settings(result), sort_keys=True)
     detector = result.record.get("detector")
-    kind = result.kind_of_rate
-    return result.regime, codec["name"], metric, settings, detector, kind, result.scale
+    return result.regime, codec["name"], metric, settings, detector, result.kind_of_rate
 
 
 def _settings(result: Result) -> dict[str, Any]:
@@ -222,12 +251,20 @@ def _telling_keys(family: Sequence[Result]) -> list[str]:
     return list(keys)
 
 
-def _points(results: Sequence[Result]) -> tuple[Point, ...]:
+def _points(results: Sequence[Result], of_scales: bool) -> tuple[Point, ...]:
     def everything(result: Result) -> str:
-        return json.dumps([operating_point(result), configuration(result)], sort_keys=True)
+        whole = [operating_point(result), result.scale, configuration(result)]
+        return json.dumps(whole, sort_keys=True)
 
     groups = list(_group(results, everything).values())
-    names = name_points([operating_point(group[0]) for group in groups])
+    places = [operating_point(group[0]) for group in groups]
+    # At several scales, they are the same: each is named once.
+    distinct = [place for i, place in enumerate(places) if place not in places[:i]]
+    known = name_points(distinct)
+    names = [known[distinct.index(place)] for place in places]
+    if of_scales:
+        scales = (describe_scale(group[0].scale) for group in groups)
+        names = [f"{name}, {scale}" for name, scale in zip(names, scales, strict=True)]
     points = [
         Point(tuple(sorted(group, key=lambda r: r.seed)), name)
         for group, name in zip(groups, names, strict=True)

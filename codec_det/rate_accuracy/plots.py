@@ -30,6 +30,7 @@ FORMATS = ("svg", "png", "pdf")
 def rate_accuracy_figure(curves: Sequence[Curve], metric: str, *, log_rate: bool = False) -> Figure:
     """A metric over bits per pixel, one line per curve; uncompressed pictures are a level.
 
+    Curves of several coding scales are drawn as their hulls, whose points say their scale.
     Points are means over seeds; bars go from the least to the greatest seed, in both directions.
     Uncompressed pictures have 24 bits per pixel: drawn to scale, they would leave all codecs in one
     place.
@@ -41,6 +42,7 @@ def rate_accuracy_figure(curves: Sequence[Curve], metric: str, *, log_rate: bool
     Raises:
         CodecDetError: if no curve has a point with the metric.
     """
+    curves = [curve.hull(metric) for curve in curves]
     lines = [curve for curve in curves if not curve.is_level and _places(curve, metric)]
     levels = [curve for curve in curves if curve.is_level and _places(curve, metric)]
     if not lines:
@@ -96,6 +98,12 @@ def _draw_curve(axes: Axes, curve: Curve, metric: str, codec: int) -> None:
     for point in points:
         if len(point.results) > 1:
             _draw_bars(axes, point, metric, colour)
+        if curve.of_scales:
+            at = point.mean("bpp"), point.mean(metric)
+            said = f"{100 * point.scale:g} %"
+            axes.annotate(
+                said, at, (5, -11), textcoords="offset points", fontsize=7, color=colour, zorder=5
+            )
 
 
 def _draw_bars(axes: Axes, point: Point, metric: str, colour: str) -> None:
@@ -131,8 +139,10 @@ def _dress(axes: Axes, curves: Sequence[Curve], metric: str, log_rate: bool) -> 
     axes.spines[["top", "right"]].set_visible(False)
     counts = {len(point.results) for curve in curves for point in curve.points} - {1}
     several = " to ".join(map(str, sorted({min(counts), max(counts)}))) if counts else ""
+    notes = [f"mean of {several} seeds;\nbars: least to greatest"] if counts else []
+    notes += ["percentages: coding scale"] if any(curve.of_scales for curve in curves) else []
     legend = axes.legend(
-        title=f"mean of {several} seeds;\nbars: least to greatest" if counts else None,
+        title="\n".join(notes) or None,
         loc="upper left",
         bbox_to_anchor=(1.01, 1.0),
         borderaxespad=0,

@@ -66,14 +66,21 @@ def points_table(
 ) -> Table:
     """Every operating point: bits per pixel and their kind after accuracies, before distortions.
 
+    Of curves of several coding scales, the points that are on the hull in any of the metrics.
     Intervals are of the first metric.
     """
     shown = in_columns(metrics)
     columns = ["regime", "codec", "operating point", "seeds"]
     columns += [metric_of(key).heading for key in shown]
     place = 5 + shown.index(metrics[0])
-    points = [(curve, point) for curve in curves for point in curve.points]
+    points = [
+        (curve, point)
+        for curve in curves
+        for point in curve.points
+        if not curve.of_scales or curve.hulls_with(point, metrics)
+    ]
     with_interval = resamples is not None and bool(resamples.figures)
+    with_hulls = any(curve.of_scales for curve in curves)
     rows = []
     for curve, point in points:
         codec = UNCOMPRESSED if curve.is_level else curve.codec
@@ -85,6 +92,8 @@ def points_table(
             *(_spread(point, metric) for metric in shown),
             curve.kind_of_rate or ABSENT,
         ]
+        if with_hulls:
+            cells.append(", ".join(curve.hulls_with(point, metrics) * curve.of_scales) or ABSENT)
         if resamples is not None and with_interval:
             over_sets = interval(resamples.of_point(point, metrics[0]))
             digits = metric_of(metrics[0]).digits
@@ -92,14 +101,20 @@ def points_table(
         rows.append(tuple(cells))
     if with_interval:
         columns.insert(place, f"{metrics[0]}, {LEVEL} %")
+    columns += ["rate", *(["hull"] if with_hulls else [])]
     notes = _lossless_notes(points) if "PSNR" in shown else []
+    if with_hulls:
+        notes.append(
+            "Hull: metrics in which no other point of the curve, at any coding scale, is better at "
+            "its rate; points on none are left out."
+        )
     if any(len(point.results) > 1 for _, point in points):
         notes.append("Of several seeds: mean (least to greatest).")
     if resamples is not None and with_interval:
         notes.append(f"{_explain(resamples)} Pictures that repeat raise AP a little, in all alike.")
     what = metric_of(metrics[0]).axis(curves[0].dataset)
     title = f"{what[0].upper()}{what[1:]} and rate"
-    return Table(title, (*columns, "rate"), tuple(rows), 3, tuple(notes))
+    return Table(title, tuple(columns), tuple(rows), 3, tuple(notes))
 
 
 def in_columns(metrics: Sequence[str]) -> list[str]:
