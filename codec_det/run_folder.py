@@ -29,7 +29,10 @@ _ASIDE = ".replaced"
 
 def has_checkpoint(folder: Path) -> bool:
     """Whether a training has got as far as its first checkpoint."""
-    return (folder / CHECKPOINT_TAG).is_file()
+    try:
+        return (folder / CHECKPOINT_TAG).is_file()
+    except OSError:  # a name that is too long, a folder that may not be entered
+        return False
 
 
 def has_run(folder: Path) -> bool:

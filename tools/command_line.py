@@ -159,6 +159,7 @@ def run_program(main: Callable[[], int]) -> NoReturn:
     prepare_process()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _on_ctrl_c)
+    status = 0
     try:
         try:
             status = main()
@@ -170,7 +171,7 @@ def run_program(main: Callable[[], int]) -> NoReturn:
         # A reader such as `head` has seen enough: nothing to say, and nobody to say it to.
         status = BROKEN_PIPE
     except OSError as error:  # of the standard output, which is a file on a full disk
-        status = _refuse(error)
+        status = status or _refuse(error)
     if status == INTERRUPTED:
         sys.stderr.flush()
         os._exit(status)

@@ -15,10 +15,7 @@ from tests.bad_inputs import (
 TABLES = (runs, keys, data_sets, pictures, coded_files, sweeps, curves, checks, processes)
 # Rows that fail at present, by name, and why: to be removed with the fault.
 TODO: dict[str, str] = {
-    ">/dev/full: encode": "the error of the output is said twice",
-    ">/dev/full: train_net": "the error of the output is said twice",
     "weights: a pickle that runs a program": "detectron2 reads pickles with all they hold",
-    "output: a name too long": "a path that the system refuses is looked at before it is checked",
     "plot: a rate of 0": "rates are taken for positive numbers",
     "plot: a rate of 0 on a logarithmic axis": "rates are taken for positive numbers",
     "plot: a rate that is a word": "rates are taken for positive numbers",

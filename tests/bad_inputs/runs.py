@@ -283,6 +283,13 @@ ROWS = [
         prepare=make("locked", 0o555),
         start=Start(obeys_modes=True),
     ),
+    Row(
+        "output: a folder that may not be entered",
+        f"{TRAIN} OUTPUT_DIR locked/new",
+        "locked/new",
+        prepare=make("locked", 0),
+        start=Start(obeys_modes=True),
+    ),
     Row("output: a name too long", f"{TRAIN} OUTPUT_DIR {'x' * 300}", "OUTPUT_DIR"),
     Row(
         "output: letters beyond ASCII",
