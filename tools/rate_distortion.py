@@ -14,6 +14,12 @@ In --output-dir, existing files of the same codec and scale (CODEC_scale_0.5) ar
               compressai.utils.plot draws, and under "codec_det" all that is needed to repeat it
   CODEC.png   PSNR over bits per pixel, of two qualities or more
 
+With --borders, it is measured instead whether the codec spoils what is near the sides of pictures,
+as one does that was trained on crops padded on one side alone. Pictures are cut to sizes of many
+remainders by 64, and the outer 16 pixels of each side are compared with the same pixels coded amid
+the picture; a last line says whether a side is more than 1 dB worse. Written are CODEC_borders.csv
+and, errors by distance from each side, CODEC_borders.png.
+
 A picture that fails at one quality is left out of all, and named at the end; the exit status is
 then 1.
 """
@@ -26,16 +32,18 @@ import argparse
 import ast
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
+    from codec_det.codec.base import Codec
     from codec_det.deploy.file_batch import Failure
+    from codec_det.rate_distortion.all_pictures import Figures, Measured
     from codec_det.rate_distortion.codec_choice import CodecChoice
-    from codec_det.rate_distortion.measurement import RatePoint, RateRow
+    from codec_det.rate_distortion.measurement import RatePoint
 
 EPILOG = """
 examples:
@@ -50,6 +58,9 @@ examples:
         --weights codec_det://shapes_codec_{quality}.pth --channels 32 48 --output-dir output/rd
   both curves in one picture
     python -m compressai.utils.plot -f output/rd/hevc.json output/rd/mbt2018-mean.json -o rd.png
+  whether the codec of a run paints stripes at the sides of pictures
+    tools/rate_distortion.py pictures --borders --codec bmshj2018-hyperprior --quality 1 \\
+        --weights output/run/model_final.pth --channels 32 48 --output-dir output/borders
   times to quote: one picture at a time, on an idle machine
     tools/rate_distortion.py kodak --codec vvc --quality 32 --workers 1 --output-dir output/rd
 """
@@ -93,6 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="pictures coded at a time (default: one per usable core; 1 where rates are estimated)",
     )
+    add("--borders", action="store_true", help="compare the sides of pictures with their insides")
     add_recursive(parser)
     conventional = parser.add_argument_group("conventional codecs")
     conventional.add_argument(
@@ -197,49 +209,41 @@ def choose_codec(args: argparse.Namespace) -> CodecChoice:
 
 
 def measure(
-    args: argparse.Namespace, choice: CodecChoice, files: Sequence[Path]
-) -> tuple[list[RatePoint], list[Failure], int]:
-    """Points by rising rate, over the pictures that none of them failed on; failures; workers.
+    args: argparse.Namespace,
+    choice: CodecChoice,
+    files: Sequence[Path],
+    of_picture: Callable[[Codec, Path, str, float], Figures],
+) -> Measured[Figures]:
+    """Whatever is to be measured of each picture, at every quality.
 
     Raises:
         CodecDetError: if the codec cannot be used.
     """
-    import torch
-
-    from codec_det.deploy.cores import usable_cores
-    from codec_det.deploy.file_batch import process
+    from codec_det.conventional.process import kill_programs
     from codec_det.files import make_folder
-    from codec_det.rate_distortion.codec_choice import ESTIMATED, describe_codec, open_codec
-    from codec_det.rate_distortion.measurement import RatePoint, measure_picture
+    from codec_det.rate_distortion.all_pictures import measure_all
+    from codec_det.rate_distortion.codec_choice import open_codec
 
     device = args.device or "cpu"
     # All of them first: what cannot work is found before long work.
     codecs = {q: open_codec(choice, q, device) for q in dict.fromkeys(args.quality)}
-    described = {q: describe_codec(choice, codec) for q, codec in codecs.items()}
     make_folder(args.output_dir, "--output-dir")
-    # An estimating codec keeps the bits of its last batch in itself.
-    workers = 1 if choice.rate_is == ESTIMATED else min(args.workers or usable_cores(), len(files))
-    # Not of all cores: OMP_NUM_THREADS may say fewer.
-    threads = max(torch.get_num_threads() // workers, 1)
+    try:
+        return measure_all(
+            *(choice, codecs, files, of_picture),
+            workers=args.workers,
+            device=device,
+            announce=partial(print, file=sys.stderr),
+        )
+    except KeyboardInterrupt:
+        kill_programs()
+        raise
 
-    def work(path: Path, quality: float) -> RateRow:
-        # It counts for the calling thread alone: a new one would take all cores.
-        torch.set_num_threads(threads)
-        return measure_picture(codecs[quality], path, device, choice.scale)
 
-    measured: dict[float, dict[Path, RateRow]] = {}
-    failures: list[Failure] = []
-    left = list(files)
-    for quality in list(codecs):
-        print(f"{choice.title}, quality {quality:g}:", file=sys.stderr)
-        measured[quality], failed = process(left, partial(work, quality=quality), workers, "img")
-        failures += failed
-        left = [path for path in left if path in measured[quality]]
-        del codecs[quality]
-    if not left:
-        return [], failures, workers
-    points = [RatePoint(q, described[q], [rows[p] for p in left]) for q, rows in measured.items()]
-    return sorted(points, key=lambda point: point.mean("bpp")), failures, workers
+def result_paths(args: argparse.Namespace, *ends: str) -> list[Path]:
+    """Files of results, which end so."""
+    name = args.codec if args.scale == 1 else f"{args.codec}_scale_{args.scale:g}"
+    return [args.output_dir / f"{name}{end}" for end in ends]
 
 
 def write_results(
@@ -253,8 +257,7 @@ def write_results(
         write_rows,
     )
 
-    name = choice.name if choice.scale == 1 else f"{choice.name}_scale_{choice.scale:g}"
-    paths = [args.output_dir / f"{name}{suffix}" for suffix in (".csv", ".json", ".png")]
+    paths = result_paths(args, ".csv", ".json", ".png")
     write_rows(points, paths[0])
     record = curve_record(choice, points, conditions)
     with atomic_file(paths[1]) as unfinished:
@@ -265,33 +268,29 @@ def write_results(
     return paths
 
 
-def rate_distortion(args: argparse.Namespace, argv: Sequence[str]) -> int:
-    """Run the tool; returns the exit status.
+def report_rates(
+    args: argparse.Namespace, choice: CodecChoice, files: Sequence[Path], argv: Sequence[str]
+) -> list[Failure]:
+    """Measure, write and print rate and distortion; returns failures.
 
     Raises:
-        CodecDetError: if something is wrong with anything but a picture.
+        CodecDetError: if the codec cannot be used, or nothing can be written.
     """
-    from codec_det.conventional.process import kill_programs
-    from codec_det.data.image_io import SUFFIXES, describe_frames
-    from codec_det.deploy.file_batch import describe_failures, find_files
     from codec_det.rate_distortion.codec_choice import ESTIMATED
-    from codec_det.rate_distortion.measurement import format_table, lossless_note
+    from codec_det.rate_distortion.measurement import (
+        RatePoint,
+        format_table,
+        lossless_note,
+        measure_picture,
+    )
 
-    choice = choose_codec(args)
-    batch = find_files(args.pictures, SUFFIXES, "pictures", recursive=args.recursive)
-    files = batch.files
-    for note in (batch.describe_others(), describe_frames(files)):
-        if note:
-            print(note, file=sys.stderr)
-    try:
-        points, failures, workers = measure(args, choice, files)
-    except KeyboardInterrupt:
-        kill_programs()
-        raise
+    found = measure(args, choice, files, measure_picture)
+    points = [RatePoint(q, found.codecs[q], rows) for q, rows in found.figures.items()]
+    points.sort(key=lambda point: point.mean("bpp"))
     if points:
         conditions = {
-            "failed": [{"file": str(path), "reason": reason} for path, reason in failures],
-            "workers": workers,
+            "failed": [{"file": str(path), "reason": reason} for path, reason in found.failures],
+            "workers": found.workers,
             "device": args.device or "cpu",
             "arguments": list(argv),
         }
@@ -301,9 +300,66 @@ def rate_distortion(args: argparse.Namespace, argv: Sequence[str]) -> int:
         if note := lossless_note(points):
             print(note)
         print(f"Rates are {choice.rate_is}.")
-        if choice.rate_is != ESTIMATED and workers > 1:
-            print(f"Times are of {workers} pictures at once: to quote them, use --workers 1.")
+        if choice.rate_is != ESTIMATED and found.workers > 1:
+            print(f"Times are of {found.workers} pictures at once: to quote them, use --workers 1.")
         print("\n".join(map(str, paths)))
+    return found.failures
+
+
+def report_borders(
+    args: argparse.Namespace, choice: CodecChoice, files: Sequence[Path]
+) -> list[Failure]:
+    """Measure, write and print errors near the sides; returns failures.
+
+    Raises:
+        CodecDetError: as :func:`report_rates`.
+    """
+    from codec_det.rate_distortion.borders import (
+        BORDER,
+        add_up,
+        format_borders,
+        measure_borders,
+        plot_borders,
+        verdict,
+        write_borders,
+    )
+
+    found = measure(args, choice, files, measure_borders)
+    points = [(quality, add_up(figures)) for quality, figures in found.figures.items()]
+    if points:
+        table, picture = result_paths(args, "_borders.csv", "_borders.png")
+        write_borders(points, table)
+        plot_borders(choice.title, points, picture)
+        print(
+            f"{choice.title}, {len(files) - len(found.failures)} pictures cut to sizes of each "
+            f"remainder by 64.\nPSNR in dB inside, and of the outer {BORDER} pixels of each side "
+            "less that of the same pixels amid the picture:"
+        )
+        for quality, borders in points:
+            print(f"quality {quality:g}\n{format_borders(borders)}\n{verdict(borders)}")
+        print(f"{table}\n{picture}")
+    return found.failures
+
+
+def rate_distortion(args: argparse.Namespace, argv: Sequence[str]) -> int:
+    """Run the tool; returns the exit status.
+
+    Raises:
+        CodecDetError: if something is wrong with anything but a picture.
+    """
+    from codec_det.data.image_io import SUFFIXES, describe_frames
+    from codec_det.deploy.file_batch import describe_failures, find_files
+
+    choice = choose_codec(args)
+    batch = find_files(args.pictures, SUFFIXES, "pictures", recursive=args.recursive)
+    files = batch.files
+    for note in (batch.describe_others(), describe_frames(files)):
+        if note:
+            print(note, file=sys.stderr)
+    if args.borders:
+        failures = report_borders(args, choice, files)
+    else:
+        failures = report_rates(args, choice, files, argv)
     if failures:
         print(describe_failures(failures, len(files)), file=sys.stderr)
     return 1 if failures else 0

@@ -119,7 +119,7 @@ def measure_picture(codec: Codec, path: Path, device: str = "cpu", scale: float 
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     try:
         with torch.inference_mode():
-            original, small = (_to_codec(x, device) for x in (pixels, shrink(pixels, scale)))
+            original, small = (to_tensor(x, device) for x in (pixels, shrink(pixels, scale)))
             coded = codec([small])
             enlarged = enlarge(coded.reconstructions[0], original.shape[-2:])
             decoded = to_uint8(enlarged).float() / 255
@@ -146,8 +146,8 @@ def measure_picture(codec: Codec, path: Path, device: str = "cpu", scale: float 
     )
 
 
-def _to_codec(picture: np.ndarray, device: str) -> torch.Tensor:
-    """(H, W, 3) uint8 to (3, H, W) in [0, 1]."""
+def to_tensor(picture: np.ndarray, device: str) -> torch.Tensor:
+    """(H, W, 3) uint8 RGB to (3, H, W) in [0, 1], on a device."""
     stored = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
     return stored.to(device).float() / 255
 
