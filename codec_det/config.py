@@ -144,7 +144,7 @@ class _ConfigFile(CfgNode):
     def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
         # A base is named relative to its file's folder: "configs/model_zoo://...".
         _, of_zoo, name = filename.rpartition(MODEL_ZOO)
-        zoo = Path(detectron2.__file__).resolve().parent / "model_zoo/configs"
+        zoo = Path(detectron2.__file__).parent / "model_zoo/configs"
         if of_zoo:
             filename = str(zoo / name)
             if not (zoo / name).is_file():
@@ -153,7 +153,7 @@ class _ConfigFile(CfgNode):
                 )
         # Some of detectron2's own have values that Python computes, of which fvcore warns; in files
         # of others such a value could do anything.
-        trusted = zoo in Path(filename).resolve().parents
+        trusted = zoo in Path(filename).parents
         logging.getLogger("fvcore.common.config").disabled = trusted
         try:
             return super().load_yaml_with_base(filename, allow_unsafe=trusted)

@@ -224,7 +224,7 @@ ROWS = [
     config_file(
         "a plain detectron2 config",
         "MODEL:\n  META_ARCHITECTURE: GeneralizedRCNN\n",
-        "MODEL.CODEC.TRAINABLE",
+        "DATASETS.TRAIN",
     ),
     config_file("a group misspelt", "_BASE_: tiny.yaml\nMODELL:\n  DEVICE: cpu\n", "MODELL"),
     Row(

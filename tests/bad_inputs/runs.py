@@ -101,7 +101,7 @@ ROWS = [
         "nowhere",
     ),
     Row("evaluate: neither config nor run", "train_net --eval-only", "DATASETS.TEST"),
-    Row("train: no config", "train_net", "MODEL.CODEC.TRAINABLE"),
+    Row("train: no config", "train_net", "DATASETS.TRAIN"),
     Row(
         "evaluate: a run whose config is of another program",
         EVALUATE,
