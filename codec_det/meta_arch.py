@@ -28,6 +28,7 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from .codec.base import Codec, Coded
+from .codec.learned.kept_pictures import KeptPictures
 from .codec.table import build_codec
 from .coding_scale import shrink
 from .errors import ConfigError
@@ -82,6 +83,9 @@ class CodecDetector(nn.Module):
         self.task_weight = task_weight
         self.feature_weight = feature_weight
         self.features = FeatureDistance(detector, feature_names) if feature_weight else None
+        # What a frozen codec gives in training, on a CPU; one that has no parts costs no time.
+        self.kept = KeptPictures(codec) if codec.parts() and not regime.codec_parts else None
+        self.register_load_state_dict_post_hook(_forget_pictures)
         self.scale = scale
         self.image_format = image_format
         self.test_size = test_size
@@ -245,9 +249,11 @@ class CodecDetector(nn.Module):
     def _code(self, images: list[Tensor], batched_inputs: list[dict[str, Any]]) -> Coded:
         """Code pictures at their coded size, unless the loader has done so."""
         if any("decoded" not in x for x in batched_inputs):
-            if self.scale == 1:
-                return self.codec(images)
-            return self.codec([self._load_small(x) for x in batched_inputs])
+            if self.scale < 1:
+                images = [self._load_small(x) for x in batched_inputs]
+            if self.kept and self.training and self.device.type == "cpu":
+                return self.kept(images)
+            return self.codec(images)
         bits = torch.tensor([x["bits"] for x in batched_inputs], device=self.device)
         pictures = [self._load(x, "decoded") for x in batched_inputs]
         return Coded(pictures, bits, bits, measured=[x["measured"] for x in batched_inputs])
@@ -300,6 +306,11 @@ class CodecDetector(nn.Module):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+
+def _forget_pictures(chain: CodecDetector, _: object) -> None:
+    if chain.kept:
+        chain.kept.forget()
 
 
 def freeze(detector: nn.Module, regime: Regime) -> None:
