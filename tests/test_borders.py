@@ -155,7 +155,7 @@ def test_packaged_codecs_paint_no_stripes(packaged):
     assert min(errors.differences.min() for errors in packaged.values()) > -4
 
 
-# Latents lie at the first of their 16 pixels: right and bottom have none beyond them where a picture
+# Latents lie at the first of their 16 pixels: right and bottom have none beyond where a picture
 # needs no padding, and lose 1.3 to 3.1 dB there.
 @pytest.mark.xfail(strict=True, reason="right and bottom are more than 1 dB worse at 64k+0")
 def test_packaged_codecs_spoil_no_border(packaged):
