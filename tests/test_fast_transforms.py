@@ -57,6 +57,14 @@ def pieces(request, monkeypatch):
 # ---- Results ----
 
 
+@torch.inference_mode()
+def test_results_are_the_same_without_onednn():
+    codec, _ = make(HYPERPRIOR)
+    expected = codec.model.g_a(pictures(1))
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert torch.allclose(codec.model.g_a(pictures(1)), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", FAST)
 @pytest.mark.parametrize("count", [1, 3])
 @torch.inference_mode()

@@ -211,7 +211,8 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     # processors of AMD. PyTorch asks oneDNN for it on one thread from 16 pictures on.
     channels = x.shape[1]
     maps = x.view(16 if len(x) % 16 == 0 else 1, -1, 1, channels).permute(0, 3, 1, 2)
-    return F.conv2d(maps, weight[..., None, None], bias).permute(0, 2, 3, 1).view(-1, channels)
+    # Without oneDNN the output has its channels first, which is no view of (p, C).
+    return F.conv2d(maps, weight[..., None, None], bias).permute(0, 2, 3, 1).reshape(-1, channels)
 
 
 def _channels_last(x: Tensor) -> bool:
