@@ -16,9 +16,9 @@ from codec_det.errors import BitstreamError, CodecDetError
 # ---- The coder of docs/bitstream.md, in Python's integers ----
 
 
-def reference_encode(intervals):
+def reference_encode(intervals, checksum=0):
     """(start, frequency) of each symbol, in units of 2^-24, in the order of reading, to bytes."""
-    state, words = 1 << 24, []
+    state, words = (1 << 24) + checksum, []
     for start, frequency in reversed(intervals):
         if state >= frequency << 40:
             words.append(state & 0xFFFFFFFF)
@@ -82,8 +82,8 @@ def reference_symbols(tables, values, indexes):
     return symbols
 
 
-def reference_stream(symbols):
-    return reference_encode([(c[s], c[s + 1] - c[s]) for c, s in symbols])
+def reference_stream(symbols, checksum=0):
+    return reference_encode([(c[s], c[s + 1] - c[s]) for c, s in symbols], checksum)
 
 
 # ---- Tables to test with ----
@@ -111,16 +111,16 @@ def random_values(rng, tables, count, outside=0.1):
     return values, indexes
 
 
-def code(tables, values, indexes):
+def code(tables, values, indexes, checksum=0):
     writer = StreamWriter()
     tables.write(writer, np.asarray(values), np.asarray(indexes))
-    return writer.finish()
+    return writer.finish(checksum)
 
 
-def decode(tables, stream, indexes):
+def decode(tables, stream, indexes, checksum=0):
     reader = StreamReader(stream)
     values = tables.read(reader, np.asarray(indexes))
-    reader.finish()
+    reader.finish(checksum)
     return values
 
 
@@ -135,18 +135,23 @@ def single(frequencies, offset=0):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_streams_are_those_of_the_description(seed):
+@pytest.mark.parametrize("checksum", [0, 1, 2**24 - 1, None])
+def test_streams_are_those_of_the_description(seed, checksum):
     rng = np.random.default_rng(seed)
     tables = random_tables(rng)
     values, indexes = random_values(rng, tables, int(rng.integers(1, 400)))
+    checksum = int(rng.integers(2**24)) if checksum is None else checksum
     symbols = reference_symbols(tables, values, indexes)
-    stream = code(tables, values, indexes)
-    assert stream == reference_stream(symbols)
+    stream = code(tables, values, indexes, checksum)
+    assert stream == reference_stream(symbols, checksum)
 
     decoder = ReferenceDecoder(stream)
     assert [decoder.symbol(cumulative) for cumulative, _ in symbols] == [s for _, s in symbols]
-    assert (decoder.state, decoder.words) == (1 << 24, [])
-    assert np.array_equal(decode(tables, reference_stream(symbols), indexes), values)
+    assert (decoder.state, decoder.words) == ((1 << 24) + checksum, [])
+    assert np.array_equal(decode(tables, stream, indexes, checksum), values)
+    for other in (checksum ^ 1, checksum ^ 2**23):
+        with pytest.raises(BitstreamError, match="or not with its checksum: damaged"):
+            decode(tables, stream, indexes, other)
 
 
 def test_a_frequency_of_16_bits_becomes_256_times_as_much():
@@ -209,10 +214,11 @@ def test_information_content_is_the_length_of_the_stream():
     for _ in range(300):
         tables = random_tables(rng)
         values, indexes = random_values(rng, tables, int(rng.integers(1, 300)), outside=0.02)
-        excess.append(8 * len(code(tables, values, indexes)) - tables.bits(values, indexes))
+        stream = code(tables, values, indexes, int(rng.integers(2**24)))
+        excess.append(8 * len(stream) - tables.bits(values, indexes))
     assert min(excess) >= 24 - 1
-    assert max(excess) <= 33
-    assert np.mean(excess) == pytest.approx(STREAM_BITS, abs=0.5)
+    assert max(excess) <= 34
+    assert np.mean(excess) == pytest.approx(STREAM_BITS, abs=0.25)
 
 
 @pytest.mark.parametrize("most", [2**16 - 2, 60000, 40000, 33000])

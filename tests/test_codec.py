@@ -196,21 +196,63 @@ def test_padding_in_training_falls_on_every_side_in_any_share():
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_padding_is_to_the_models_own_factor(name):
+def test_padding_is_to_the_stride_of_the_latents(name):
     codec = make(name)
-    assert codec.stride == codec.model.downsampling_factor
-    assert codec.stride == (16 if name.startswith(FACTORIZED) else 64)
+    assert codec.stride == 16
+    for side in (1, 16, 17, 49, 64, 65):
+        (seen,) = record_likelihoods(codec, picture(side, 20))
+        latents = [likelihoods.shape[2:] for likelihoods in seen.values()]
+        rows = math.ceil(side / 16)
+        assert latents[0] == (rows, 2)
+        # None where there are no latents.
+        assert latents[1:] == [] or latents[1:] == [(math.ceil(rows / 4), 1)]
+        assert len(latents) == (1 if name.startswith(FACTORIZED) else 2)
+
+
+def record_likelihoods(codec, *images):
+    """Those of each picture, as CompressAI's model gives them."""
+    seen = []
+    hook = codec.model.register_forward_hook(lambda *args: seen.append(args[2]["likelihoods"]))
+    with torch.no_grad():
+        for image in images:
+            codec([image])
+    hook.remove()
+    return seen
+
+
+class Cropped(nn.Module):
+    """A hyper-synthesis whose output is as large as latents (h, w)."""
+
+    def __init__(self, h_s, h, w):
+        super().__init__()
+        self.h_s, self.h, self.w = h_s, h, w
+
+    def forward(self, z):
+        return self.h_s(z)[:, :, : self.h, : self.w]
+
+
+def test_hyper_syntheses_are_left_as_they_were():
+    codec = make("mbt2018-mean").eval()
+    with torch.no_grad():
+        codec([picture(50, 70)])
+        assert codec.model.h_s(torch.zeros(1, *codec.widths[:1], 2, 2)).shape[2:] == (8, 8)
+    # Also by what fails on the way.
+    with pytest.raises(RuntimeError):
+        codec.code(torch.zeros(1, 4, 16, 16))
+    assert not codec.model.h_s._forward_hooks
 
 
 @pytest.mark.parametrize("name", LEARNED)
 def test_evaluation_equals_compressais_forward(name):
     codec = make(name).eval()
-    image = picture(50, 70)
+    image = picture(82, 70)
     reference = MODELS[name](*codec.widths)
     reference.load_state_dict(codec.model.state_dict())
     reference.eval()
-    size = [math.ceil(side / codec.stride) * codec.stride for side in (50, 70)]
-    padded = F.pad(image[None], (0, size[1] - 70, 0, size[0] - 50), mode="replicate")
+    size = (96, 80)
+    if hasattr(reference, "h_s"):
+        reference.h_s = Cropped(reference.h_s, 6, 5)
+    padded = F.pad(image[None], (0, size[1] - 70, 0, size[0] - 82), mode="replicate")
     with torch.no_grad():
         expected = reference(padded)
         coded = codec([image])
@@ -220,7 +262,7 @@ def test_evaluation_equals_compressais_forward(name):
     torch.testing.assert_close(coded.rounded_bits, coded.bits)
     torch.testing.assert_close(
         coded.reconstructions[0],
-        expected["x_hat"][0, :, :50, :70].clamp(0, 1),
+        expected["x_hat"][0, :, :82, :70].clamp(0, 1),
         rtol=0,
         atol=1e-4,
     )
@@ -253,7 +295,7 @@ def test_rate_and_reconstruction_train_the_encoder(name, quantization):
         assert all(g.isfinite().all() for g in found.values())
     assert any(k.startswith("model.g_s") for k in of_pictures)
     assert not any(k.startswith("model.g_s") for k in of_bits)
-    if codec.stride == 64:
+    if hasattr(codec.model, "h_s"):
         # Side information is not seen by the synthesis transform.
         assert any(k.startswith("model.h_a") for k in of_bits)
         assert any(k.startswith("model.h_s") for k in of_bits)

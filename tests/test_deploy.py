@@ -98,7 +98,7 @@ def test_a_loaded_encoder_writes_the_same_bytes(deployed, size):
     expected = picture_encoder(deployed.codec.model, deployed.entropy).encode(picture(*size))
     assert load_encoder(deployed.encoder).encode(picture(*size)) == expected
     latents = deployed.entropy.read(expected)
-    assert (latents.height, latents.width) == size
+    assert latents.picture.size == size
     assert np.abs(latents.y).max() >= (3 if min(size) > 1 else 1)
 
 
@@ -185,9 +185,12 @@ def test_any_change_to_the_entropy_model_is_noticed(one, tmp_path):
             load_encoder(path)
 
 
-@pytest.mark.parametrize("setting", ["stride", "channels", "weight_bits", "slope", "codec"])
+@pytest.mark.parametrize(
+    "setting", ["latent_stride", "sizes", "channels", "weight_bits", "slope", "codec"]
+)
 def test_changed_settings_of_the_entropy_model_are_noticed(one, tmp_path, setting):
-    values = {"stride": 32, "channels": 8, "weight_bits": 12, "slope": [1, 1, 1], "codec": NAMES[2]}
+    values = {"latent_stride": 32, "channels": 8, "weight_bits": 12, "codec": NAMES[2]}
+    values |= {"slope": [1, 1, 1], "sizes": [[480, 640]]}
 
     def change(_, metadata):
         assert metadata["entropy"][setting] != values[setting]
@@ -226,7 +229,8 @@ def names_codec(name, *widths):
         (described(entropy={}), "damaged entropy model"),
         (described(entropy=None), "damaged entropy model"),
         (described(kind="receiver"), "is a model of kind 'receiver': give the encoder"),
-        (described(version=2), "version 2 of the layout, and this program reads 1"),
+        (described(version=3), "is for version 3 of the format, and this program knows 1 and 2"),
+        (described(version=[1]), "is for version .* of the format, and this program knows"),
         (described(codec=None), "names no codec"),
         (names_codec("bmshj2018-hyperprior", 16, 12), "do not fit the architecture"),
         (names_codec("bmshj2018-hyperprior", 0, 0), "do not fit the architecture"),
@@ -317,7 +321,7 @@ def test_onnx_files_that_were_tampered_with_are_refused(one, tmp_path):
     for changes, message in (
         ({"codec_det": None}, "it has no codec_det metadata"),
         ({"codec_det": json.dumps(described | {"kind": "receiver"})}, "kind 'receiver'"),
-        ({"codec_det": json.dumps(described | {"version": 2})}, "version 2 of the layout"),
+        ({"codec_det": json.dumps(described | {"version": 3})}, "version 3 of the format"),
         ({"entropy": None}, "damaged entropy model"),
         ({"entropy": "?"}, "damaged entropy model"),
         ({"entropy": properties["entropy"][:-400]}, "damaged entropy model"),

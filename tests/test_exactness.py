@@ -14,6 +14,7 @@ from checks.exactness import (
     all_settings,
     measure,
 )
+from codec_det.bitstream.expected import Picture
 from codec_det.codec.learned.freeze import freeze_entropy_model
 from codec_det.codec.learned.learned_codec import LearnedCodec
 from tools import check_exactness as tool
@@ -72,7 +73,7 @@ def test_a_wrong_table_is_counted(tmp_path, pictures):
     coded = FloatEntropyModel.of(entropy, codec.model, Setting())
     y = np.ones((12, 8, 8), np.int32) * np.arange(8, dtype=np.int32)
     z = np.zeros((8, 2, 2), np.int32)
-    data = coded.write(y, z, 128, 128)
+    data = coded.write(y, z, Picture((128, 128), (128, 128)))
     worker = Worker.__new__(Worker)
     worker.entropies = {"float": coded}
     worker._decoded = {}

@@ -57,7 +57,7 @@ def test_files_are_json_and_numbers(deploy):
         data = (deploy / name).read_bytes()
         length = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + length])
-        assert json.loads(header.pop("__metadata__")["codec_det"])["version"] == 1
+        assert json.loads(header.pop("__metadata__")["codec_det"])["version"] == 2
         assert {entry["dtype"] for entry in header.values()} <= {"F32", "F64", "I32", "I64"}
         ends = sorted(tuple(entry["data_offsets"]) for entry in header.values())
         # Without gaps: there is no room for anything else.

@@ -36,18 +36,20 @@ def test_coded_files_say_what_they_are(deploy, coded, capsys):
     for facts, name in zip(shown["files"], sorted(SIZES), strict=True):
         path = coded / f"{name}.cdet"
         size = path.stat().st_size
+        known = name == "third"
         assert facts == {
             "file": str(path),
-            "version": 1,
-            "codec": "bmshj2018-hyperprior",
-            "fingerprint": entropy.sha256[:8],
-            "height": SIZES[name][0],
-            "width": SIZES[name][1],
+            "version": 2,
+            "codec": None,
+            "fingerprint": entropy.sha256[:4],
+            # A size that the model expects is known to the model.
+            "height": None if known else SIZES[name][0],
+            "width": None if known else SIZES[name][1],
             "bytes": size,
-            "bpp": 8 * size / (SIZES[name][0] * SIZES[name][1]),
-            # Magic, version, codec, fingerprint, two sides of one byte, checksum.
-            "header_bytes": 4 + 1 + 1 + 4 + 2 + 4,
-            "stream_bytes": size - 16,
+            "bpp": None if known else 8 * size / (SIZES[name][0] * SIZES[name][1]),
+            # Magic, fingerprint, size, two sides of one byte.
+            "header_bytes": 5 + (0 if known else 2),
+            "stream_bytes": size - 5 - (0 if known else 2),
         }
 
 
@@ -96,7 +98,11 @@ def test_models_say_what_they_are(deploy, capsys):
         assert facts["codec"] == "bmshj2018-hyperprior"
         assert facts["widths"] == [8, 12]
         assert facts["sha256"] == entropy.sha256
-        assert facts["fingerprint"] == entropy.sha256[:8]
+        assert facts["fingerprint"] == entropy.sha256[:4]
+        assert facts["version"] == 2
+        assert facts["scale"] == 1
+        assert len(facts["sizes"]) == len(entropy.expected.sizes)
+        assert {"640x480", "480x640", "3840x2160"} <= {*facts["sizes"]}
         assert facts["bytes"] == file.path.stat().st_size
         assert facts["made"] == file.metadata["made"]
         assert facts["weight_bits"] == entropy.hyperprior.transform.weight_bits
@@ -107,7 +113,7 @@ def test_models_say_what_they_are(deploy, capsys):
     assert tool.main([str(deploy / "receiver.safetensors")]) == 0
     text = capsys.readouterr().out
     assert text.startswith(f"{deploy / 'receiver.safetensors'}: receiver, ")
-    assert f"fingerprint   {entropy.sha256[:8]} (SHA-256 {entropy.sha256})" in text
+    assert f"fingerprint   {entropy.sha256[:4]} (SHA-256 {entropy.sha256})" in text
     assert "detects       striped disc, barred disc" in text
     assert "exact below 2^53" in text
 
@@ -124,7 +130,7 @@ def test_an_onnx_encoder_is_one_more_model(tiny_set, tmp_path, coded, capsys):
     assert "exact: tables alone" in capsys.readouterr().out
     shown = as_json(capsys, coded, "--model", deploy / "encoder.onnx", status=1)
     assert len(shown["failures"]) == 3
-    assert "but the model is a bmshj2018-factorized" in shown["failures"][0]["reason"]
+    assert "coded with the entropy model" in shown["failures"][0]["reason"]
 
 
 def test_damaged_files_are_listed_as_such(deploy, coded, tmp_path, capsys):
@@ -135,11 +141,11 @@ def test_damaged_files_are_listed_as_such(deploy, coded, tmp_path, capsys):
     entropy = load_model(deploy / "encoder.safetensors", "encoder").entropy
     save_model(coded / "odd.safetensors", "receiver", entropy, {}, {"codec": 3})
     (tmp_path / "notes.txt").write_text("no picture")
-    inputs = [coded, tmp_path / "notes.txt"]
+    inputs = [coded, tmp_path / "notes.txt", "--model", deploy / "encoder.safetensors"]
     shown = as_json(capsys, *inputs, status=1)
     assert [facts["width"] for facts in shown["files"]] == [33, 64]
     reasons = {failure["file"]: failure["reason"] for failure in shown["failures"]}
-    assert "checksum" in reasons.pop(str(coded / "first.cdet"))
+    assert "damaged" in reasons.pop(str(coded / "first.cdet"))
     assert "damaged" in reasons.pop(str(coded / "cut.safetensors"))
     assert "damaged or no ONNX model" in reasons.pop(str(coded / "no.onnx"))
     assert "other metadata than" in reasons.pop(str(coded / "odd.safetensors"))
@@ -151,6 +157,21 @@ def test_damaged_files_are_listed_as_such(deploy, coded, tmp_path, capsys):
     captured = capsys.readouterr()
     assert "2 files" in captured.out
     assert "error: 5 of 7 files failed:" in captured.err
+
+
+def test_sizes_that_the_model_expects_are_unknown_without_it(deploy, coded, capsys):
+    rows = {}
+    for model in ([], ["--model", str(deploy / "encoder.safetensors")]):
+        assert tool.main([str(coded), *model]) == 0
+        _, *rows[len(model)], note = capsys.readouterr().out.splitlines()
+        assert ("known to the model alone" in note) == (not model)
+    without, known = ([row.split() for row in rows[i]] for i in (0, 2))
+    assert [row[4] for row in without[:3]] == ["64x48", "33x70", "?"]
+    assert [row[4] for row in known[:3]] == ["64x48", "33x70", "64x64"]
+    assert [row[1] for row in without[:3]] == ["?"] * 3
+    assert [row[1] for row in known[:3]] == ["bmshj2018-hyperprior"] * 3
+    assert without[2][6] == "?"
+    assert without[3][:3] == ["3", "files", "?"]
 
 
 def test_sizes_are_limited_only_where_streams_are_read(deploy, coded, capsys):

@@ -111,7 +111,8 @@ def decode_file(decoder: PictureDecoder, path: Path, picture_path: Path) -> Deco
         # Of what codecs decode, 4 makes files as small as the default 6, in a third of the time.
         Image.fromarray(picture).save(partial, format="PNG", compress_level=4)
     end = time.perf_counter()
-    pixels = latents.height * latents.width
+    height, width = latents.picture.size
+    pixels = height * width
     return DecodedFile(len(data), pixels, read - start, synthesized - read, end - synthesized)
 
 

@@ -13,21 +13,24 @@ The entropy model is frozen in integers, so that files decode to the same latent
 that its arithmetic is exact is proven from the weights and printed. Its fingerprint is in every
 file: receivers refuse files of another. A run with a fixed decoder (E-FT, ET-FT) keeps the
 fingerprint of the codec that it started from, so receivers that are out there decode what its
-encoder writes. No file holds code that runs when it is read.
+encoder writes, if it is exported with the same --sizes (tools/info.py shows those of a model). No
+file holds code that runs when it is read.
 """
 
 from __future__ import annotations
 
-from command_line import run_command, run_program
+from command_line import positive, run_command, run_program
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
     from codec_det.bitstream.entropy import EntropyModel
+    from codec_det.bitstream.expected import Expected
     from codec_det.runs import Run
 
 ENCODER, RECEIVER, ONNX_ENCODER = "encoder.safetensors", "receiver.safetensors", "encoder.onnx"
@@ -48,7 +51,24 @@ def build_parser() -> argparse.ArgumentParser:
     add("run", type=Path, metavar="RUN_FOLDER", help="OUTPUT_DIR of tools/train_net.py")
     add("--output-dir", type=Path, required=True, metavar="FOLDER", help="where the files go")
     add("--onnx", action="store_true", help=f"write {ONNX_ENCODER} as well (takes some seconds)")
+    add(
+        "--sizes",
+        type=picture_size,
+        nargs="+",
+        metavar="WIDTHxHEIGHT",
+        help="of the pictures that are expected: files of others are longer, by 4 bytes up to a "
+        "side of 16383; part of the fingerprint (default: the usual ones of cameras, upright too)",
+    )
     return parser
+
+
+def picture_size(text: str) -> tuple[int, int]:
+    """Height and width, of "640x480" for a picture of 640 columns."""
+    width, height = map(positive, text.split("x"))
+    return height, width
+
+
+picture_size.__name__ = "WIDTHxHEIGHT"
 
 
 def describe_proof(entropy: EntropyModel) -> str:
@@ -66,8 +86,26 @@ def describe_proof(entropy: EntropyModel) -> str:
     )
 
 
-def export(run: Run, folder: Path, onnx: bool) -> str:
+def expect(sizes: Sequence[tuple[int, int]] | None) -> Expected:
+    """What a model expects whose pictures have these heights and widths; None: the usual ones.
+
+    Raises:
+        ConfigError: if they are too many, too large, or one is there twice.
+    """
+    from codec_det.bitstream.expected import DEFAULT, Expected
+    from codec_det.errors import ConfigError
+
+    try:
+        return Expected(tuple(sizes)) if sizes else DEFAULT
+    except ValueError as error:
+        raise ConfigError(f"--sizes: {error}") from None
+
+
+def export(run: Run, folder: Path, onnx: bool, expected: Expected) -> str:
     """Write the files; what was written, in words.
+
+    Args:
+        expected: what files need not say of their pictures.
 
     Raises:
         CodecDetError: if something cannot be exported.
@@ -80,7 +118,7 @@ def export(run: Run, folder: Path, onnx: bool) -> str:
 
     if onnx:
         check_onnx_export()
-    chain, entropy = load_frozen(run)
+    chain, entropy = load_frozen(run, expected)
     codec: Any = chain.codec
     make_folder(folder, "--output-dir")
     save_receiver(folder / RECEIVER, chain, entropy, run.cfg, run.dataset)
@@ -95,7 +133,7 @@ def export(run: Run, folder: Path, onnx: bool) -> str:
         [
             f"{entropy.codec}, widths {widths}; {detector}",
             describe_proof(entropy),
-            f"fingerprint: {entropy.sha256[:8]}",
+            f"fingerprint: {entropy.fingerprint(entropy.version).hex()}",
             *(f"{path}: {path.stat().st_size / 1e6:.2f} MB" for path in paths),
         ]
     )
@@ -109,7 +147,8 @@ def export_run(args: argparse.Namespace) -> None:
     """
     from codec_det.deploy.frozen_run import open_deployable
 
-    print(export(open_deployable(args.run), args.output_dir, args.onnx))
+    expected = expect(args.sizes)
+    print(export(open_deployable(args.run), args.output_dir, args.onnx, expected))
 
 
 def main(argv: list[str] | None = None) -> int:

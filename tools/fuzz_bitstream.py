@@ -109,6 +109,7 @@ def make_target(name: str) -> Target:
     from torch import nn
 
     from checks.mutations import Target
+    from codec_det.bitstream.expected import Expected
     from codec_det.codec.learned.bitstream_codec import PictureDecoder, picture_encoder
     from codec_det.codec.learned.freeze import freeze_entropy_model
     from codec_det.codec.learned.learned_codec import LearnedCodec
@@ -121,12 +122,16 @@ def make_target(name: str) -> Target:
             # So that latents spread over many symbols, as those of a trained codec do.
             last.weight.data *= 30
     codec.refresh_tables()
-    entropy = freeze_entropy_model(name, codec.model)
-    encoder = picture_encoder(codec.model, entropy)
+    entropy = freeze_entropy_model(name, codec.model, Expected(levels=3))
     decoder = PictureDecoder(codec.model.g_s, entropy)
     numbers = np.random.default_rng(0)
-    files = [encoder.encode(numbers.integers(256, size=(*s, 3), dtype=np.uint8)) for s in SIZES]
-    files.append(encoder.encode(np.zeros((*SIZES[-1], 3), np.uint8)))
+    pictures = [numbers.integers(256, size=(*s, 3), dtype=np.uint8) for s in SIZES]
+    pictures.append(np.zeros((*SIZES[-1], 3), np.uint8))
+    files = [
+        picture_encoder(codec.model, entropy.of_version(version)).encode(picture)
+        for version in (1, 2)
+        for picture in pictures
+    ]
     return Target(name, entropy, lambda latents: decoder.synthesize(latents).numpy(), tuple(files))
 
 

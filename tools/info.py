@@ -2,9 +2,11 @@
 """Say what coded files and deployed models are.
 
 Of .cdet files: what wrote them, the size of the picture, and what it cost; with --model, also how
-the bits divide among latents, hyper-latents and header. Of encoder.safetensors, encoder.onnx and
-receiver.safetensors: codec, fingerprint (a file can be decoded by a model of the same), and the
-proof that its arithmetic is exact. Of a folder, all of these directly in it.
+the bits divide among latents, hyper-latents and header. Files of a size that their model expects
+have only its number in the model's list, and damage to files of version 2 is found only by reading
+them whole: both need --model. Of encoder.safetensors, encoder.onnx and receiver.safetensors: codec,
+fingerprint (a file can be decoded by a model of the same), expected sizes, and the proof that its
+arithmetic is exact. Of a folder, all of these directly in it.
 
 A file that is damaged, or not of the model given, is named at the end, and the exit status is 1.
 """
@@ -17,6 +19,7 @@ import argparse
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,26 +70,35 @@ def describe_coded(path: Path, entropy: EntropyModel | None, max_pixels: int) ->
     Raises:
         BitstreamError: if it is damaged, or not of the model.
     """
-    from codec_det.bitstream.container import VERSION, overhead_bytes, unpack
+    from codec_det.bitstream.container import overhead_bytes, unpack
+    from codec_det.bitstream.expected import LEVEL_STEPS
     from codec_det.bitstream.ids import codec_name
 
     data = path.read_bytes()
     # A header alone costs no memory, whatever it asks for.
     header, stream = unpack(data, max_pixels if entropy else sys.maxsize)
+    latents = entropy.read(data, max_pixels) if entropy else None
+    size = latents.picture.size if latents else header.size
     facts: Facts = {
         "file": str(path),
-        "version": VERSION,
-        "codec": codec_name(header.codec_id),
+        "version": header.version,
+        "codec": codec_name(header.codec_id) if header.codec_id else None,
         "fingerprint": header.fingerprint.hex(),
-        "width": header.width,
-        "height": header.height,
+        "height": None,
+        "width": None,
         "bytes": len(data),
-        "bpp": 8 * len(data) / (header.width * header.height),
+        "bpp": None,
         "header_bytes": overhead_bytes(header),
         "stream_bytes": len(stream),
     }
-    if entropy:
-        facts["bits"] = entropy.bits(entropy.read(data, max_pixels))
+    if isinstance(size, tuple):
+        facts |= {"height": size[0], "width": size[1], "bpp": 8 * len(data) / math.prod(size)}
+    if entropy and latents:
+        facts |= {"codec": entropy.codec, "bits": entropy.bits(latents)}
+        if latents.picture.coded_size != size:
+            facts["coded_height"], facts["coded_width"] = latents.picture.coded_size
+        if latents.picture.level:
+            facts["level"] = latents.picture.level / LEVEL_STEPS
     return facts
 
 
@@ -118,8 +130,11 @@ def describe_model(path: Path) -> Facts:
             "kind": metadata["kind"],
             "codec": entropy.codec,
             "widths": list(metadata["codec"]["widths"]),
-            "fingerprint": entropy.sha256[:8],
+            "version": entropy.version,
+            "fingerprint": entropy.fingerprint(entropy.version).hex(),
             "sha256": entropy.sha256,
+            "sizes": [f"{width}x{height}" for height, width in entropy.expected.sizes],
+            "scale": float(entropy.expected.scale),
             "bytes": path.stat().st_size,
             "made": dict(metadata["made"]),
         }
@@ -147,19 +162,18 @@ def format_coded(files: Sequence[Facts]) -> str:
     rows += [
         [
             f["file"],
-            f["codec"],
+            f["codec"] or "?",
             f["fingerprint"],
             str(f["version"]),
-            f"{f['width']}x{f['height']}",
+            _size(f),
             *_costs(f, parts),
         ]
         for f in files
     ]
     if len(files) > 1:
         total = _add(files, parts)
-        rows.append(
-            [f"{len(files)} files", "", "", "", f"{total['pixels']} px", *_costs(total, parts)]
-        )
+        pixels = "?" if total["pixels"] is None else f"{total['pixels']} px"
+        rows.append([f"{len(files)} files", "", "", "", pixels, *_costs(total, parts)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     # Names to the left, figures to the right.
     lines = [
@@ -170,7 +184,18 @@ def format_coded(files: Sequence[Facts]) -> str:
         for row in rows
     ]
     note = "model: fingerprint; header and stream: bytes"
-    return "\n".join([*lines, note + ("; the rest: bits, by information content" * with_bits)])
+    note += "; the rest: bits, by information content" * with_bits
+    note += "; ?: known to the model alone (--model)" * any(f["bpp"] is None for f in files)
+    return "\n".join([*lines, note])
+
+
+def _size(facts: Facts) -> str:
+    if facts["width"] is None:
+        return "?"
+    size = f"{facts['width']}x{facts['height']}"
+    if "coded_width" in facts:
+        size += f" as {facts['coded_width']}x{facts['coded_height']}"
+    return size
 
 
 def _costs(facts: Facts, parts: Sequence[str]) -> list[str]:
@@ -178,7 +203,7 @@ def _costs(facts: Facts, parts: Sequence[str]) -> list[str]:
     whole = sum(bits.values())
     return [
         str(facts["bytes"]),
-        f"{facts['bpp']:.4f}",
+        "?" if facts["bpp"] is None else f"{facts['bpp']:.4f}",
         str(facts["header_bytes"]),
         str(facts["stream_bytes"]),
         *(f"{bits[part]:.0f} ({bits[part] / whole:.1%})" for part in parts),
@@ -187,8 +212,9 @@ def _costs(facts: Facts, parts: Sequence[str]) -> list[str]:
 
 def _add(files: Sequence[Facts], parts: Sequence[str]) -> Facts:
     total: Facts = {k: sum(f[k] for f in files) for k in ("bytes", "header_bytes", "stream_bytes")}
-    total["pixels"] = sum(f["width"] * f["height"] for f in files)
-    total["bpp"] = 8 * total["bytes"] / total["pixels"]
+    known = all(f["bpp"] is not None for f in files)
+    total["pixels"] = sum(f["width"] * f["height"] for f in files) if known else None
+    total["bpp"] = 8 * total["bytes"] / total["pixels"] if known else None
     total["bits"] = {part: sum(f["bits"][part] for f in files) for part in parts}
     return total
 
@@ -199,6 +225,13 @@ def format_model(facts: Facts) -> str:
         f"{facts['file']}: {facts['kind']}, {facts['bytes'] / 1e6:.2f} MB",
         f"  codec         {facts['codec']}, widths {facts['widths']}",
         f"  fingerprint   {facts['fingerprint']} (SHA-256 {facts['sha256']})",
+        f"  files         of version {facts['version']}",
+        *textwrap.wrap(
+            ", ".join(facts["sizes"]),
+            initial_indent="  expects       ",
+            subsequent_indent=" " * 16,
+            width=100,
+        ),
     ]
     if "weight_bits" in facts:
         # Rounded up: it is a bound.

@@ -8,6 +8,15 @@ file byte by byte.
 from .container import MAX_PIXELS, Header
 from .encoder import PictureEncoder
 from .entropy import EntropyModel
+from .expected import Expected, Picture
 from .ids import CODEC_IDS
 
-__all__ = ["CODEC_IDS", "MAX_PIXELS", "EntropyModel", "Header", "PictureEncoder"]
+__all__ = [
+    "CODEC_IDS",
+    "MAX_PIXELS",
+    "EntropyModel",
+    "Expected",
+    "Header",
+    "Picture",
+    "PictureEncoder",
+]

@@ -3,14 +3,16 @@
 The coder is constriction's ``AnsCoder``: Duda, "Asymmetric numeral systems" (arXiv 1311.2540). Its
 state of 64 bits is flushed once per picture, without the leading zero bytes.
 
-It starts from 2^24, above every frequency, and not from zero as it would by default. Then every
-symbol makes the state larger: none is free, a stream that is too short is noticed as soon as it is
-used up, and one that decodes is the very one that its symbols are coded to.
+It starts from 2^24 or more, above every frequency, and not from zero as it would by default. Then
+every symbol makes the state larger: none is free, a stream that is too short is noticed as soon as
+it is used up, and one that decodes is the very one that its symbols are coded to. The start costs
+as much whatever its low bits are, so these can be a checksum.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
+from math import log
 from typing import Any
 
 import constriction
@@ -26,9 +28,9 @@ Uniform = constriction.stream.model.Uniform
 # Tables hold frequencies of 16 bits, as CompressAI's do; the coder works with 24.
 TABLE_BITS, CODER_BITS = 16, 24
 START = 1 << CODER_BITS
-# What a stream costs beyond the information of its symbols, on average: its start, and what is lost
-# to whole bytes. At most it is 33.
-STREAM_BITS = CODER_BITS + 4
+# What a stream costs beyond the information of its symbols, on average: its start, with a checksum
+# of 24 bits 2^24 to 2^25, and what is lost to whole bytes. At most it is 34.
+STREAM_BITS = CODER_BITS + 2 - 1 / log(2) + 4
 MAX_OFFSET = 2**22
 # Values outside a table are sent as its escape symbol and a distance d, in exponential Golomb code
 # (order 0): class k = ⌊log2(d + 1)⌋, of probability 2^-(k+1), and d + 1 - 2^k as one of 2^k.
@@ -45,9 +47,13 @@ class StreamWriter:
         """Append symbols (n,), each coded with ``model``."""
         self._parts.append((symbols.astype(np.int32), model))
 
-    def finish(self) -> bytes:
-        """The stream."""
-        coder = AnsCoder(np.array([START], np.uint32))
+    def finish(self, checksum: int = 0) -> bytes:
+        """The stream.
+
+        Args:
+            checksum: below 2^24, that the reader must give as well.
+        """
+        coder = AnsCoder(np.array([START + checksum], np.uint32))
         # A stack: what is put last is read first.
         for symbols, model in reversed(self._parts):
             coder.encode_reverse(symbols, model)
@@ -81,14 +87,16 @@ class StreamReader:
             raise BitstreamError("the stream ends before its picture does: damaged")
         return symbols
 
-    def finish(self) -> None:
-        """Check that nothing is left.
+    def finish(self, checksum: int = 0) -> None:
+        """Check that nothing is left, and that the writer gave the same ``checksum``.
 
         Raises:
-            BitstreamError: if something is left.
+            BitstreamError: if not.
         """
-        if self._coder.pos() != (0, START):
-            raise BitstreamError("the stream does not end where its picture ends: damaged")
+        if self._coder.pos() != (0, START + checksum):
+            raise BitstreamError(
+                "the stream does not end where its picture ends, or not with its checksum: damaged"
+            )
 
 
 def _categorical(frequencies: np.ndarray) -> Any:
@@ -162,6 +170,15 @@ class Tables:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def state(self, prefix: str) -> dict[str, np.ndarray]:
+        """The arrays, by names that begin with ``prefix``."""
+        return {f"{prefix}.{key}": getattr(self, key) for key in ("cdf", "lengths", "offsets")}
+
+    @classmethod
+    def from_state(cls, prefix: str, arrays: dict[str, np.ndarray]) -> Tables:
+        """Inverse of :meth:`state`."""
+        return cls(*(arrays[f"{prefix}.{key}"] for key in ("cdf", "lengths", "offsets")))
 
     def _split(self) -> list[np.ndarray]:
         return np.split(self.cdf, np.cumsum(self.lengths)[:-1])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .entropy import EntropyModel
+from .expected import Picture
 
 Analysis = Callable[[np.ndarray], Sequence[np.ndarray]]
 """(b, 3, H, W) float32 RGB in [0, 1], H and W multiples of the codec's stride, to whole-numbered
@@ -38,9 +39,10 @@ class PictureEncoder:
         """
         batch = np.stack([self._prepare(picture) for picture in pictures])
         y, *hyper = self.analysis(batch)
+        sizes = [(len(picture), picture.shape[1]) for picture in pictures]
         return [
-            self.entropy.write(y[i], hyper[0][i] if hyper else None, *picture.shape[:2])
-            for i, picture in enumerate(pictures)
+            self.entropy.write(y[i], hyper[0][i] if hyper else None, Picture(size, size))
+            for i, size in enumerate(sizes)
         ]
 
     def _prepare(self, picture: np.ndarray) -> np.ndarray:

@@ -5,8 +5,9 @@
     stream ─► z ─► fixed-point hyper-synthesis ─► scales ─► table of every y ─► y
              (a table per channel)           └─► means (mean-scale codecs)
 
-Shape glossary: a picture of height x width pixels has latents y (M, ⌈height / s⌉·s / d, ...) and
-hyper-latents z (N, ⌈height / s⌉, ...), s being the codec's stride and d that of y. All are
+Shape glossary: a picture coded as height x width pixels has latents y (M, h, w), h = ⌈height / d⌉,
+and hyper-latents z (N, h', w'), h' = ⌈h / u⌉, d being the pixels per latent and u the upsampling of
+the hyper-synthesis; in version 1 of the format, h' = ⌈height / (d·u)⌉ and h = h'·u. All are
 integers: what is left of the latents after taking off means or medians and rounding.
 """
 
@@ -14,6 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
+from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from math import prod
 from typing import Any, NamedTuple
@@ -21,44 +25,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import BitstreamError, CodecDetError, WeightsError
-from .ans import StreamReader, StreamWriter, Tables
-from .container import FINGERPRINT_BYTES, MAX_PIXELS, Header, overhead_bytes, pack, unpack
-from .fixed_point import EXACT, FixedPointTransform, Layer, is_whole
+from .ans import START, StreamReader, StreamWriter, Tables
+from .container import (
+    FINGERPRINT_BYTES,
+    MAX_PIXELS,
+    VERSION,
+    Header,
+    check_pixels,
+    overhead_bytes,
+    pack,
+    unpack,
+)
+from .expected import DEFAULT, Expected, Picture
+from .fixed_point import EXACT, is_whole
+from .hyperprior import Hyperprior
 from .ids import CODEC_IDS, codec_name
-
-
-class Hyperprior(NamedTuple):
-    """How hyper-latents choose the tables, and the means, of the latents.
-
-    Attributes:
-        tables: of z, one per channel.
-        medians: (N,) integers, of z, with the transform's ``activation_bits``.
-        transform: hyper-synthesis: medians + z to scales (M, ...), or scales and means (2M, ...).
-        thresholds: (T - 1,) ascending integers with ``output_bits``: a latent whose scale is above
-            i of them has table i.
-        has_means: whether the transform gives means.
-    """
-
-    tables: Tables
-    medians: np.ndarray
-    transform: FixedPointTransform
-    thresholds: np.ndarray
-    has_means: bool
-
-    @property
-    def input_range(self) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest input of the transform, (N,) each."""
-        bits = self.transform.activation_bits
-        low, high = (x.astype(np.int64) << bits for x in (self.tables.lowest, self.tables.highest))
-        return low + self.medians, high + self.medians
-
-    def out_of_range(self, z: np.ndarray) -> bool:
-        """Whether any of the hyper-latents (N, h', w') is not covered by its table.
-
-        None ever is: the bound on the transform's sums rests on it.
-        """
-        low, high = self.tables.lowest[:, None, None], self.tables.highest[:, None, None]
-        return bool(((z < low) | (z > high)).any())
 
 
 class Latents(NamedTuple):
@@ -68,27 +49,32 @@ class Latents(NamedTuple):
         y: (M, h, w) int32.
         z: (N, h', w') int32; (0, h', w') without a hyperprior.
         means: (M, h, w) or (M, 1, 1) float32, to be added to y before synthesis.
-        height, width: of the picture in pixels.
+        picture: sizes and level.
+        version: of the file's format.
     """
 
     y: np.ndarray
     z: np.ndarray
     means: np.ndarray
-    height: int
-    width: int
+    picture: Picture
+    version: int = VERSION
 
 
 class EntropyModel:
     """Integer tables and arithmetic of one trained codec; nothing in it is ever recomputed.
 
+    It reads files of all versions of the format whose fingerprint is its own there.
+
     Args:
         codec: one of :data:`codec_det.bitstream.ids.CODEC_IDS`.
-        stride: height and width of coded pictures are padded to multiples of it.
         latent_stride: pixels per latent y, in each direction.
         channels: M, of y.
         tables: of y: one per channel without a hyperprior, else one per scale.
         medians: (M,) float32, of y; zeros with a hyperprior.
         hyperprior: None for a factorized prior.
+        expected: what files need not say of their pictures.
+        version: of the format of files that are written: what receivers read that were exported
+            with the model.
 
     Raises:
         WeightsError: if the hyper-synthesis cannot be proven exact.
@@ -99,15 +85,17 @@ class EntropyModel:
         self,
         *,
         codec: str,
-        stride: int,
         latent_stride: int,
         channels: int,
         tables: Tables,
         medians: np.ndarray,
         hyperprior: Hyperprior | None,
+        expected: Expected = DEFAULT,
+        version: int = VERSION,
     ) -> None:
         self.codec = codec
-        self.stride = stride
+        self.expected = expected
+        self.version = version
         self.latent_stride = latent_stride
         self.channels = channels
         self.tables = tables
@@ -125,8 +113,8 @@ class EntropyModel:
 
     def _check_parts(self) -> None:
         """Raises ValueError if they do not fit one another."""
-        whole = all(is_whole(x, 1, 2**15) for x in (self.stride, self.latent_stride, self.channels))
-        if self.codec not in CODEC_IDS or not whole or self.stride % self.latent_stride:
+        whole = all(is_whole(x, 1, 2**15) for x in (self.latent_stride, self.channels))
+        if self.codec not in CODEC_IDS or not whole:
             raise ValueError("unknown codec, or sizes that cannot be")
         prior = self.hyperprior
         if self.medians.shape != (self.channels,) or not np.isfinite(self.medians).all():
@@ -135,49 +123,68 @@ class EntropyModel:
             if len(self.tables) != self.channels:
                 raise ValueError("the tables do not fit the channels")
             return
-        layers = prior.transform.layers
-        first, last = layers[0], layers[-1]
-        upsampling = prod(layer.upsampling for layer in layers)
-        fit = (
-            prior.medians.shape == (len(prior.tables),) == first.weight.shape[1:2],
-            len(last.weight) == self.channels * (2 if prior.has_means else 1),
-            upsampling * self.latent_stride == self.stride,
-            # Table indexes are bytes.
-            prior.thresholds.shape == (len(self.tables) - 1,),
-            len(self.tables) <= 256,
-            prior.medians.dtype == prior.thresholds.dtype == np.int64,
-            (abs(prior.medians) < 2**40).all(),
-            (np.diff(prior.thresholds) >= 0).all(),
-        )
-        if not all(fit):
+        if not prior.fits(self.channels, len(self.tables)):
             raise ValueError("the hyperprior does not fit its tables or the latents")
 
-    @cached_property
+    @property
+    def upsampling(self) -> int:
+        """Latents per hyper-latent, in each direction; 1 without a hyperprior."""
+        return self.hyperprior.upsampling if self.hyperprior else 1
+
+    @property
+    def stride(self) -> int:
+        """Multiple that height and width of pictures are padded to before they are coded."""
+        return self._strides(self.version)[0]
+
+    @property
     def sha256(self) -> str:
         """Over everything that shapes a stream, in hexadecimal."""
-        return sha256_of_state(*self.state())
+        return self._digests[self.version].hex()
 
-    def write(self, y: np.ndarray, z: np.ndarray | None, height: int, width: int) -> bytes:
+    def fingerprint(self, version: int) -> bytes:
+        """What files of a version of the format say of their model."""
+        return self._digests[version][: FINGERPRINT_BYTES[version]]
+
+    @cached_property
+    def _digests(self) -> dict[int, bytes]:
+        arrays, _ = self.state()
+        return {
+            version: bytes.fromhex(sha256_of_state(arrays, self._settings(version)))
+            for version in FINGERPRINT_BYTES
+        }
+
+    def write(
+        self, y: np.ndarray, z: np.ndarray | None, picture: Picture, version: int | None = None
+    ) -> bytes:
         """The file of a picture.
 
         Args:
             y: (M, h, w), whole numbers of any type.
             z: (N, h', w'), the same; None without a hyperprior.
-            height, width: of the picture in pixels.
+            picture: sizes and level.
+            version: of the format; None: the model's own.
 
         Raises:
             CodecDetError: if the latents are not finite, or beyond what tables can code.
+            ValueError: if latents and picture do not fit, or no file can say what the picture is.
         """
+        version = version or self.version
+        header = self._header(picture, version)
+        shape, hyper_shape = self.shapes(picture, version)
         writer = StreamWriter()
         y = _whole(y)
-        if self.hyperprior and z is not None:
-            z = _whole(z)
+        z = np.zeros(hyper_shape, np.int32) if z is None else _whole(z)
+        if (y.shape, z.shape) != (shape, hyper_shape):
+            raise ValueError(
+                f"{picture} has latents {shape} and {hyper_shape}, not {y.shape} and {z.shape}"
+            )
+        if self.hyperprior:
             if self.hyperprior.out_of_range(z):
                 raise ValueError("z must be limited to the range of its tables before")
             self.hyperprior.tables.write(writer, z.ravel(), _channel_indexes(z))
-        indexes, _ = self.tables_and_means(y.shape[1:], z)
+        indexes, _ = self.tables_and_means(shape[1:], z)
         self.tables.write(writer, y.ravel(), indexes)
-        return pack(self._header(height, width), writer.finish())
+        return pack(header, writer.finish(self.checksum(version, picture, z, y)))
 
     def read(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Latents:
         """Inverse of :meth:`write`.
@@ -187,42 +194,71 @@ class EntropyModel:
         """
         header, stream = unpack(data, max_pixels)
         self._check(header)
-        rows, columns = (-(-side // self.stride) for side in header[2:])
-        self._check_size(header, len(stream), rows * columns, max_pixels)
+        version, picture = header.version, self._picture(header)
+        check_pixels(picture.size, max_pixels)
+        self._check_size(version, picture, len(stream), max_pixels)
         reader = StreamReader(stream)
-        z = np.zeros((0, rows, columns), np.int32)
+        latents = self.read_symbols(reader, picture, version)
+        reader.finish(self.checksum(version, picture, latents.z, latents.y))
+        return latents
+
+    def read_symbols(self, reader: StreamReader, picture: Picture, version: int) -> Latents:
+        """What a stream says of a picture, wherever it ends; raises as :meth:`read`."""
+        shape, hyper_shape = self.shapes(picture, version)
+        z = np.zeros(hyper_shape, np.int32)
         if self.hyperprior:
             tables = self.hyperprior.tables
-            z = np.zeros((len(tables), rows, columns), np.int32)
             z[:] = tables.read(reader, _channel_indexes(z)).reshape(z.shape)
             if self.hyperprior.out_of_range(z):
                 raise BitstreamError("a hyper-latent is out of its range: damaged")
-        scale = self.stride // self.latent_stride
-        shape = rows * scale, columns * scale
-        indexes, means = self.tables_and_means(shape, z)
-        y = self.tables.read(reader, indexes).reshape(self.channels, *shape)
-        reader.finish()
-        return Latents(y, z, means, header.height, header.width)
+        indexes, means = self.tables_and_means(shape[1:], z)
+        y = self.tables.read(reader, indexes).reshape(shape)
+        return Latents(y, z, means, picture, version)
+
+    def of_version(self, version: int) -> EntropyModel:
+        """The same model, which writes files of another version of the format."""
+        model = copy(self)
+        model.version = version
+        return model
+
+    def _strides(self, version: int) -> tuple[int, int]:
+        """Pixels that height and width of y, and then of z, are rounded up to multiples of."""
+        hyper = self.latent_stride * self.upsampling
+        return hyper if version == 1 else self.latent_stride, hyper
+
+    def shapes(self, picture: Picture, version: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of y and z; z of a factorized prior is empty."""
+        padded, hyper = self._strides(version)
+        channels = len(self.hyperprior.tables) if self.hyperprior else 0
+        height, width = (-(-side // padded) * padded for side in picture.coded_size)
+        return (
+            (self.channels, height // self.latent_stride, width // self.latent_stride),
+            (channels, -(-height // hyper), -(-width // hyper)),
+        )
+
+    def checksum(self, version: int, picture: Picture, z: np.ndarray, y: np.ndarray) -> int:
+        """What the coder starts from beyond 2^24: of model, picture and latents, 24 bits."""
+        if version == 1:
+            return 0
+        checksum = zlib.crc32(self._digests[version])
+        numbers = np.array([*picture.size, *picture.coded_size, picture.level])
+        for values in (numbers, z, y):
+            checksum = zlib.crc32(values.astype("<i4").tobytes(), checksum)
+        return checksum & START - 1
 
     def tables_and_means(
-        self, shape: tuple[int, ...], z: np.ndarray | None
+        self, shape: Sequence[int], z: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Table of every latent (M·h·w,) and means (M, h, w) or (M, 1, 1), from hyper-latents.
 
         Args:
             shape: h, w.
         """
-        if self.hyperprior is None or z is None:
+        if self.hyperprior is None:
             indexes = np.repeat(np.arange(self.channels, dtype=np.uint16), int(np.prod(shape)))
             return indexes, self.medians[:, None, None]
-        prior = self.hyperprior
-        x = (z.astype(np.int64) << prior.transform.activation_bits) + prior.medians[:, None, None]
-        out = prior.transform(x)
-        indexes = np.searchsorted(prior.thresholds, out[: self.channels].ravel()).astype(np.uint8)
-        if not prior.has_means:
-            return indexes, self.medians[:, None, None]
-        # A power of two: exact but for the rounding to float32, which no stream depends on.
-        return indexes, (out[self.channels :] / 2.0**prior.transform.output_bits).astype(np.float32)
+        indexes, means = self.hyperprior.tables_and_means(z, shape)
+        return indexes, self.medians[:, None, None] if means is None else means
 
     def bits(self, latents: Latents) -> dict[str, float]:
         """Where the bits of a file go: "latents", "hyper-latents" and "header".
@@ -242,106 +278,99 @@ class EntropyModel:
 
     def overhead_bytes(self, latents: Latents) -> int:
         """Bytes of a file beyond its stream."""
-        return overhead_bytes(self._header(latents.height, latents.width))
+        return overhead_bytes(self._header(latents.picture, latents.version))
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and JSON-ready settings that :meth:`from_state` makes the same model of."""
-        arrays = {"medians": self.medians, **_tables_state("tables", self.tables)}
+        arrays = {"medians": self.medians, **self.tables.state("tables")}
+        if self.hyperprior:
+            arrays |= self.hyperprior.arrays()
+        # safetensors writes the memory of an array as it lies.
+        arrays = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
+        return arrays, self._settings(self.version)
+
+    def _settings(self, version: int) -> dict[str, Any]:
         settings: dict[str, Any] = {
             "codec": self.codec,
-            "stride": self.stride,
             "latent_stride": self.latent_stride,
             "channels": self.channels,
         }
-        if self.hyperprior:
-            tables, medians, transform, thresholds, has_means = self.hyperprior
-            arrays |= _tables_state("hyper.tables", tables)
-            arrays |= {"hyper.medians": medians, "hyper.thresholds": thresholds}
-            for i, layer in enumerate(transform.layers):
-                arrays |= {f"hyper.{i}.weight": layer.weight, f"hyper.{i}.bias": layer.bias}
-            settings |= {
-                "weight_bits": transform.weight_bits,
-                "activation_bits": transform.activation_bits,
-                "upsampling": [layer.upsampling for layer in transform.layers],
-                "slope": [layer.slope for layer in transform.layers],
-                "has_means": has_means,
-            }
-        # safetensors writes the memory of an array as it lies.
-        return {k: np.ascontiguousarray(v) for k, v in arrays.items()}, settings
+        settings |= {"stride": self._strides(1)[0]} if version == 1 else self.expected.settings()
+        return settings | (self.hyperprior.settings() if self.hyperprior else {})
 
     @classmethod
     def from_state(cls, arrays: dict[str, np.ndarray], settings: dict[str, Any]) -> EntropyModel:
         """Inverse of :meth:`state`.
 
         Raises:
-            KeyError, ValueError: if something is missing or no such model.
+            KeyError, TypeError, ValueError: if something is missing or no such model.
         """
-        hyperprior = None
-        if "weight_bits" in settings:
-            layers = [
-                Layer(arrays[f"hyper.{i}.weight"], arrays[f"hyper.{i}.bias"], upsampling, slope)
-                for i, (upsampling, slope) in enumerate(
-                    zip(settings["upsampling"], settings["slope"], strict=True)
-                )
-            ]
-            hyperprior = Hyperprior(
-                _tables_from_state("hyper.tables", arrays),
-                arrays["hyper.medians"],
-                FixedPointTransform(layers, settings["weight_bits"], settings["activation_bits"]),
-                arrays["hyper.thresholds"],
-                settings["has_means"],
-            )
-        return cls(
+        version = 1 if "stride" in settings else VERSION
+        with_hyperprior = "weight_bits" in settings
+        model = cls(
             codec=settings["codec"],
-            stride=settings["stride"],
             latent_stride=settings["latent_stride"],
             channels=settings["channels"],
-            tables=_tables_from_state("tables", arrays),
+            tables=Tables.from_state("tables", arrays),
             medians=arrays["medians"],
-            hyperprior=hyperprior,
+            hyperprior=Hyperprior.from_state(arrays, settings) if with_hyperprior else None,
+            expected=DEFAULT if version == 1 else Expected.from_settings(settings),
+            version=version,
         )
+        if version == 1 and model.stride != settings["stride"]:
+            raise ValueError("the strides do not fit the hyperprior")
+        return model
 
-    @cached_property
-    def _least_bits(self) -> float:
-        """What ``stride`` x ``stride`` pixels add to a stream at least."""
-        per_side = self.stride // self.latent_stride
+    def _least_bits(self, places: int, hyper_places: int) -> float:
+        """What latents and hyper-latents in so many places add to a stream at least."""
         if self.hyperprior is None:
-            return float(per_side**2 * self.tables.least_bits.sum())
-        latents = per_side**2 * self.channels * self.tables.least_bits.min()
-        return float(latents + self.hyperprior.tables.least_bits.sum())
+            return float(places * self.tables.least_bits.sum())
+        latents = places * self.channels * self.tables.least_bits.min()
+        return float(latents + hyper_places * self.hyperprior.tables.least_bits.sum())
 
-    def _check_size(self, header: Header, length: int, blocks: int, max_pixels: int) -> None:
+    def _check_size(self, version: int, picture: Picture, length: int, max_pixels: int) -> None:
         """Before any work in proportion to it, that the size is meant and the stream may hold it.
 
         Args:
             length: of the stream, in bytes.
-            blocks: of ``stride`` x ``stride`` pixels, that the padded picture has.
         """
-        size = f"{header.width}x{header.height} pixels"
+        size = "{1}x{0} pixels".format(*picture.coded_size)
+        stride, hyper_stride = self._strides(version)
+        places, hyper_places = (prod(shape[1:]) for shape in self.shapes(picture, version))
         # Never reached if both sides are as long as the stride or the picture is small.
-        if blocks * self.stride**2 > 2 * max_pixels + 4 * self.stride**2:
+        if places * self.latent_stride**2 > 2 * max_pixels + 4 * hyper_stride**2:
             raise BitstreamError(
-                f"{size}, padded to multiples of {self.stride}, are more than twice the limit of "
+                f"{size}, padded to multiples of {stride}, are more than twice the limit of "
                 f"{max_pixels}: raise it (--max-pixels) if the picture is meant to be that thin"
             )
-        if 8 * length < blocks * self._least_bits:
+        if 8 * length < self._least_bits(places, hyper_places):
             raise BitstreamError(f"{length} bytes of stream cannot hold {size}: damaged")
 
-    def _header(self, height: int, width: int) -> Header:
-        fingerprint = bytes.fromhex(self.sha256)[:FINGERPRINT_BYTES]
-        return Header(CODEC_IDS[self.codec], fingerprint, height, width)
+    def _header(self, picture: Picture, version: int) -> Header:
+        fingerprint = self.fingerprint(version)
+        if version == 1:
+            if picture.coded_size != picture.size or picture.level:
+                raise ValueError("version 1 of the format has neither coding scale nor level")
+            return Header(1, fingerprint, picture.size, codec_id=CODEC_IDS[self.codec])
+        return Header(version, fingerprint, *self.expected.fields(picture))
+
+    def _picture(self, header: Header) -> Picture:
+        if header.version == 1:
+            assert isinstance(header.size, tuple)
+            return Picture(header.size, header.size)
+        return self.expected.picture(header)
 
     def _check(self, header: Header) -> None:
-        own = self._header(header.height, header.width)
-        if header.codec_id != own.codec_id:
+        if header.version == 1 and header.codec_id != CODEC_IDS[self.codec]:
             raise BitstreamError(
                 f"coded with {codec_name(header.codec_id)}, but the model is a {self.codec}: "
                 "decode it with the model that belongs to its encoder"
             )
-        if header.fingerprint != own.fingerprint:
+        own = self.fingerprint(header.version)
+        if header.fingerprint != own:
             raise BitstreamError(
                 f"coded with the entropy model {header.fingerprint.hex()}, but the model has "
-                f"{own.fingerprint.hex()}: decode it with the model that belongs to its encoder"
+                f"{own.hex()}: decode it with the model that belongs to its encoder"
             )
 
 
@@ -368,11 +397,3 @@ def _whole(values: np.ndarray) -> np.ndarray:
 
 def _channel_indexes(z: np.ndarray) -> np.ndarray:
     return np.repeat(np.arange(len(z), dtype=np.uint16), z[0].size)
-
-
-def _tables_state(prefix: str, tables: Tables) -> dict[str, np.ndarray]:
-    return {f"{prefix}.{key}": getattr(tables, key) for key in ("cdf", "lengths", "offsets")}
-
-
-def _tables_from_state(prefix: str, arrays: dict[str, np.ndarray]) -> Tables:
-    return Tables(*(arrays[f"{prefix}.{key}"] for key in ("cdf", "lengths", "offsets")))

@@ -1,9 +1,9 @@
 """Deployed models as files: safetensors with JSON metadata, which run no code when they are read.
 
 What a file holds is said by its metadata under "codec_det": a JSON object with "kind" ("encoder" or
-"receiver"), "version" of this layout, "codec" (name and widths), "entropy" (settings, and the
-SHA-256 of the entropy model) and, for people, who made it. Arrays are named by part:
-``entropy.*``, ``analysis.*``, ``g_s.*``, ``detector.*``.
+"receiver"), "version" of the format that encoders write with it, "codec" (name and widths),
+"entropy" (settings, and the SHA-256 of the entropy model) and, for people, who made it. Arrays are
+named by part: ``entropy.*``, ``analysis.*``, ``g_s.*``, ``detector.*``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from safetensors.numpy import save
 
 from ..errors import WeightsError
 from ..files import atomic_file
+from .container import FINGERPRINT_BYTES
 from .entropy import EntropyModel, sha256_of_state
-
-VERSION = 1
 
 
 class ModelFile(NamedTuple):
@@ -60,7 +59,7 @@ def save_model(
     }
     described = {
         "kind": kind,
-        "version": VERSION,
+        "version": entropy.version,
         "entropy": {**settings, "sha256": entropy.sha256},
         **metadata,
     }
@@ -94,7 +93,7 @@ def load_model(path: Path, kind: str | None, parts: tuple[str, ...] = ()) -> Mod
 
 
 def parse_metadata(text: str | None, path: Path, kind: str | None) -> dict[str, Any]:
-    """Metadata of a model file, checked to be of this ``kind``, if any, and version.
+    """Metadata of a model file, checked to be of this ``kind``, if any, and a known version.
 
     Raises:
         WeightsError: if it is not.
@@ -108,10 +107,10 @@ def parse_metadata(text: str | None, path: Path, kind: str | None) -> dict[str, 
         ) from None
     if kind and found != kind:
         raise WeightsError(f"'{path}' is a model of kind '{found}': give the {kind}")
-    if version != VERSION:
+    if version not in (*FINGERPRINT_BYTES,):
         raise WeightsError(
-            f"'{path}' has version {version} of the layout, and this program reads {VERSION}: "
-            "export it again"
+            f"'{path}' is for version {version} of the format, and this program knows "
+            f"{' and '.join(map(str, FINGERPRINT_BYTES))}: export it again"
         )
     return dict(metadata)
 

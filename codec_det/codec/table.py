@@ -44,6 +44,8 @@ class CodecEntry:
         widths: of a learned codec: what its class is called with, channels N and then M, by
             quality.
         encoder: of a learned codec: names of the modules that only an encoder has.
+        stride: of a learned codec: pixels per latent in each direction, to multiples of which
+            pictures are padded.
         has_zoo_weights: whether CompressAI publishes weights for it.
         no_files: why its pictures cannot be written to .cdet files; "" where they can.
     """
@@ -54,6 +56,7 @@ class CodecEntry:
     architecture: Callable[[], Callable[..., Any]] | None = None
     widths: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     encoder: tuple[str, ...] = ("g_a", "h_a")
+    stride: int = 16
     has_zoo_weights: bool = False
     no_files: str = ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..bitstream.entropy import EntropyModel
+from ..bitstream.expected import DEFAULT, Expected
 from ..codec.learned.freeze import freeze_entropy_model
 from ..codec.table import find_codec, learned_codecs
 from ..data.register import register_datasets
@@ -32,8 +33,11 @@ def open_deployable(folder: Path) -> Run:
     return run
 
 
-def load_frozen(run: Run) -> tuple[CodecDetector, EntropyModel]:
+def load_frozen(run: Run, expected: Expected = DEFAULT) -> tuple[CodecDetector, EntropyModel]:
     """A run's chain, on the CPU, and the entropy model of its codec.
+
+    Args:
+        expected: what files need not say of their pictures.
 
     Raises:
         WeightsError: if the weights cannot be loaded, or make no exact entropy model.
@@ -43,4 +47,4 @@ def load_frozen(run: Run) -> tuple[CodecDetector, EntropyModel]:
     # The tables of the checkpoint are those its files were made with; only missing ones are made.
     codec.set_trainable(())
     codec.refresh_tables()
-    return chain, freeze_entropy_model(run.cfg.MODEL.CODEC.NAME, codec.model)
+    return chain, freeze_entropy_model(run.cfg.MODEL.CODEC.NAME, codec.model, expected)

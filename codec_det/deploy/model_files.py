@@ -28,7 +28,7 @@ from .. import __version__
 from ..bitstream.container import MAX_PIXELS
 from ..bitstream.encoder import PictureEncoder
 from ..bitstream.entropy import EntropyModel
-from ..bitstream.model_file import VERSION, ModelFile, load_model, save_model
+from ..bitstream.model_file import ModelFile, load_model, save_model
 from ..bitstream.onnx_encoder import load_onnx_encoder
 from ..codec.learned.bitstream_codec import PictureDecoder
 from ..codec.learned.fast_transforms import set_inner_dtype
@@ -69,7 +69,7 @@ def save_onnx_encoder(path: Path, codec: LearnedCodec, entropy: EntropyModel) ->
     state, settings = entropy.state()
     described = {
         "kind": "encoder",
-        "version": VERSION,
+        "version": entropy.version,
         "entropy": {**settings, "sha256": entropy.sha256},
         **codec_metadata(codec),
     }

@@ -5,8 +5,9 @@
     likelihoods of y (M, h, w)    ─► Σ over channels of -log2 ─► each over its 16x16 pixels ─┐
     likelihoods of z (N, h', w')  ─► Σ over channels of -log2 ─► each over its 64x64 pixels ─┴─► +
 
-A latent is shared out evenly over the pixels that its place stands for. What it tells of reaches
-further: transforms look at, and change, several such footprints around.
+A latent is shared out evenly over the pixels that its place stands for, fewer where the padded
+picture ends within a hyper-latent's 64x64. What it tells of reaches further: transforms look at,
+and change, several such footprints around.
 """
 
 from __future__ import annotations
@@ -61,8 +62,10 @@ def map_bits(codec: Codec, picture: Tensor) -> BitMap | None:
         return None
     height, width = picture.shape[-2:]
     padded = torch.zeros([-(-side // learned.stride) * learned.stride for side in (height, width)])
-    for likelihoods in _likelihoods(learned, picture):
-        padded = padded + _spread(-torch.log2(likelihoods[0].double()).sum(0), padded.shape)
+    footprints = learned.stride, learned.model.downsampling_factor
+    for likelihoods, footprint in zip(_likelihoods(learned, picture), footprints, strict=False):
+        bits = -torch.log2(likelihoods[0].double()).sum(0)
+        padded = padded + _spread(bits, footprint, padded.shape)
     below, beside = padded[height:], padded[:height, width:]
     return BitMap(padded[:height, :width].numpy(), float(below.sum() + beside.sum()))
 
@@ -81,7 +84,8 @@ def _likelihoods(codec: LearnedCodec, picture: Tensor) -> list[Tensor]:
     return [likelihoods.cpu() for likelihoods in seen]
 
 
-def _spread(bits: Tensor, size: torch.Size) -> Tensor:
-    """Bits by place (h, w) to bits per pixel of the ``size`` that the places evenly divide."""
-    down, across = (pixels // places for pixels, places in zip(size, bits.shape, strict=True))
-    return bits.repeat_interleave(down, 0).repeat_interleave(across, 1) / (down * across)
+def _spread(bits: Tensor, footprint: int, size: torch.Size) -> Tensor:
+    """Bits by place (h, w), of ``footprint`` pixels in each direction, to bits per pixel."""
+    rows, columns = (torch.arange(side) // footprint for side in size)
+    pixels = torch.outer(rows.bincount(), columns.bincount())
+    return (bits / pixels)[rows][:, columns]

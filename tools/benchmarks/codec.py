@@ -75,7 +75,7 @@ def _measure_codec(settings: BenchmarkSettings, name: str) -> BenchmarkResult:
     ours, peer = build_sides(settings, name)
     height, width = settings.codec_size
     picture, _ = render_scene(np.random.default_rng(0), height, width)
-    bottom, right = (-side % ours.stride for side in (height, width))
+    bottom, right = (-side % peer.downsampling_factor for side in (height, width))
 
     def peer_encode() -> dict[str, Any]:
         # From the same 8-bit picture: conversion and padding are part of coding it.

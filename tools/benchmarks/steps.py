@@ -117,7 +117,7 @@ def codec_step(codec: LearnedCodec, batch: list[dict[str, Any]], image_format: s
 
     def step() -> None:
         x = torch.stack([to_codec(entry["image"].to(device), image_format) for entry in batch])
-        bottom, right = (-side % codec.stride for side in x.shape[-2:])
+        bottom, right = (-side % model.downsampling_factor for side in x.shape[-2:])
         x = F.pad(x, (0, right, 0, bottom), mode="replicate")
         for optimizer in optimizers.values():
             optimizer.zero_grad()

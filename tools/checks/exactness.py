@@ -111,9 +111,9 @@ class FloatEntropyModel(EntropyModel):
         return own
 
     def tables_and_means(
-        self, shape: tuple[int, ...], z: np.ndarray | None
+        self, shape: Sequence[int], z: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        if z is None or self.hyperprior is None:
+        if self.hyperprior is None:
             return super().tables_and_means(shape, z)
         bottleneck = self.model.entropy_bottleneck
         with torch.inference_mode():
@@ -125,6 +125,7 @@ class FloatEntropyModel(EntropyModel):
             z_hat = z_hat[None].repeat(self.setting.batch, 1, 1, 1)
             layout = torch.channels_last if self.setting.channels_last else torch.contiguous_format
             scales = self.model.h_s(z_hat.contiguous(memory_format=layout))[:1]
+            scales = scales[..., : shape[0], : shape[1]]
             means = self.medians[:, None, None]
             if isinstance(self.model, MeanScaleHyperprior):
                 scales, means = scales.chunk(2, 1)

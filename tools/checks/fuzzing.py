@@ -70,10 +70,10 @@ def judge(target: Target, known: dict[bytes, Latents], data: bytes) -> str:
         if data in known:
             return "unchanged" if same_latents(latents, known[data]) else "wrong picture"
         z = latents.z if target.entropy.hyperprior else None
-        if target.entropy.write(latents.y, z, latents.height, latents.width) != data:
+        if target.entropy.write(latents.y, z, latents.picture, latents.version) != data:
             return "not canonical"
         picture = target.synthesize(latents)
-        sound = picture.shape == (3, latents.height, latents.width)
+        sound = picture.shape == (3, *latents.picture.coded_size)
         sound = sound and bool(((picture >= 0) & (picture <= 1)).all())
         return "other picture" if sound else "wrong picture"
     except BitstreamError as error:
@@ -230,7 +230,7 @@ class _Worker:
             start = time.perf_counter()
             outcome = judge(self._targets[mutated.target], known[mutated.target], mutated.data)
             if outcome == "other picture" and index % 2 == 0 and mutated.kind != "crafted":
-                # The checksum should not have let it pass; by chance it does once in 2^32.
+                # The checksum should not have let it pass; by chance it does once in 2^24.
                 outcome = "wrong picture"
             self._figures[0] = max(self._figures[0], time.perf_counter() - start)
             peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -3,7 +3,8 @@ write them.
 
 Each is a function of (targets, seed, index), so that any can be repeated alone. Of each there are
 two: index 2i is changed as a transfer might change it; index 2i + 1 has its checksum repaired, as a
-forger would, so that all that lies behind the checksum is reached.
+forger would, so that all that lies behind the checksum is reached. In version 2 of the format,
+whose checksum is in the stream, that is the file of whatever latents the changed one still gives.
 """
 
 from __future__ import annotations
@@ -16,13 +17,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from codec_det.bitstream.ans import StreamWriter, Tables
-from codec_det.bitstream.container import CHECKSUM_BYTES, MAGIC, Header, pack
+from codec_det.bitstream.ans import StreamReader, StreamWriter, Tables
+from codec_det.bitstream.container import (
+    CHECKSUM_BYTES,
+    FINGERPRINT_BYTES,
+    MAGIC,
+    MAGIC_1,
+    Header,
+    pack,
+    unpack,
+)
 from codec_det.bitstream.entropy import EntropyModel, Latents
+from codec_det.bitstream.expected import LEVEL_STEPS, Picture
 from codec_det.bitstream.ids import CODEC_IDS
+from codec_det.errors import BitstreamError
 
 # Where the size begins: after magic, version, codec and fingerprint.
-_SIZE_AT = len(MAGIC) + 6
+_SIZE_AT_1 = len(MAGIC_1) + 2 + FINGERPRINT_BYTES[1]
+_SIZE_AT = len(MAGIC) + FINGERPRINT_BYTES[2]
 
 
 class Target(NamedTuple):
@@ -62,8 +74,24 @@ def mutation(targets: Sequence[Target], seed: int, index: int) -> Mutation:
     other = rng.choice(rng.choice(targets).files)
     if not repaired:
         return Mutation(number, kind, _MUTATORS[kind](rng, data, other))
+    if data.startswith(MAGIC):
+        return Mutation(number, kind, _reseal(target.entropy, _MUTATORS[kind](rng, data, other)))
     body = _MUTATORS[kind](rng, data[:-CHECKSUM_BYTES], other[:-CHECKSUM_BYTES])
     return Mutation(number, kind, body + struct.pack("<I", zlib.crc32(body)))
+
+
+def _reseal(entropy: EntropyModel, data: bytes) -> bytes:
+    """The file of the latents that are read where only the end is wrong; else the same file."""
+    try:
+        # Not the target's own reader, which may be a faulty one that is looked for.
+        EntropyModel.read(entropy, data)
+    except BitstreamError as error:
+        if "with its checksum" not in str(error):
+            return data
+    header, stream = unpack(data)
+    picture = entropy.expected.picture(header)
+    latents = entropy.read_symbols(StreamReader(stream), picture, header.version)
+    return entropy.write(latents.y, latents.z, picture, header.version)
 
 
 def _flip_bits(rng: random.Random, data: bytes, _: bytes) -> bytes:
@@ -104,28 +132,56 @@ def _duplicate(rng: random.Random, data: bytes, _: bytes) -> bytes:
 
 
 def _edit_header(rng: random.Random, data: bytes, other: bytes) -> bytes:
-    out = bytearray(data)
+    edit = _edit_header_2 if data.startswith(MAGIC) else _edit_header_1
+    return edit(rng, bytearray(data), other)
+
+
+def _edit_header_1(rng: random.Random, out: bytearray, other: bytes) -> bytes:
+    field = rng.randrange(5)
+    if field == 0:
+        out[rng.randrange(len(MAGIC_1))] = rng.randrange(256)
+    elif field == 1:
+        out[len(MAGIC_1)] = rng.randrange(256)
+    elif field == 2:
+        out[len(MAGIC_1) + 1] = rng.choice((*CODEC_IDS.values(), rng.randrange(256)))
+    elif field == 3:
+        out[len(MAGIC_1) + 2 : _SIZE_AT_1] = rng.choice((rng.randbytes(4), other[6:_SIZE_AT_1]))
+    else:
+        end = _end_of_numbers(out, _SIZE_AT_1, 2)
+        out[_SIZE_AT_1:end] = _random_number(rng) + _random_number(rng)
+    return bytes(out)
+
+
+def _edit_header_2(rng: random.Random, out: bytearray, other: bytes) -> bytes:
     field = rng.randrange(5)
     if field == 0:
         out[rng.randrange(len(MAGIC))] = rng.randrange(256)
     elif field == 1:
-        out[len(MAGIC)] = rng.randrange(256)
+        out[len(MAGIC) : _SIZE_AT] = rng.choice((rng.randbytes(2), other[2:_SIZE_AT]))
     elif field == 2:
-        out[len(MAGIC) + 1] = rng.choice((*CODEC_IDS.values(), rng.randrange(256)))
-    elif field == 3:
-        out[len(MAGIC) + 2 : _SIZE_AT] = rng.choice((rng.randbytes(4), other[6:_SIZE_AT]))
+        out[_SIZE_AT] = rng.randrange(256)
     else:
-        end = _SIZE_AT
-        for _i in range(2):
-            while out[end] & 0x80:
-                end += 1
-            end += 1
-        out[_SIZE_AT:end] = _random_size(rng) + _random_size(rng)
+        # What is there is kept as it is, or written anew, or dropped.
+        choice = out[_SIZE_AT]
+        count = 2 * (choice & 63 == 63) + 2 * (choice >> 7) + (choice >> 6 & 1)
+        end = _end_of_numbers(out, _SIZE_AT + 1, count)
+        choice = rng.choice((63, choice & 63, rng.randrange(64))) | rng.randrange(4) << 6
+        count = 2 * (choice & 63 == 63) + 2 * (choice >> 7) + (choice >> 6 & 1)
+        numbers = b"".join(_random_number(rng) for _ in range(count))
+        out[_SIZE_AT:end] = bytes((choice,)) + numbers
     return bytes(out)
 
 
-def _random_size(rng: random.Random) -> bytes:
-    """A varint: of a likely, a large or any size, or longer than needed, or without end."""
+def _end_of_numbers(data: bytearray, start: int, count: int) -> int:
+    for _ in range(count):
+        while data[start] & 0x80:
+            start += 1
+        start += 1
+    return start
+
+
+def _random_number(rng: random.Random) -> bytes:
+    """A varint: a likely, a large or any size, or longer than needed, or without end."""
     kind = rng.randrange(8)
     if kind == 0:
         return rng.randbytes(rng.randrange(6))
@@ -147,11 +203,13 @@ def _random_size(rng: random.Random) -> bytes:
 
 def _replace_stream(rng: random.Random, data: bytes, _: bytes) -> bytes:
     """A valid header with any stream, which need not be as long as it was."""
-    return data[: _SIZE_AT + 2] + rng.randbytes(rng.choice((0, 1, 3, 4, 8, len(data), 2000)))
+    end = _SIZE_AT + 1 if data.startswith(MAGIC) else _SIZE_AT_1 + 2
+    return data[:end] + rng.randbytes(rng.choice((0, 1, 3, 4, 8, len(data), 2000)))
 
 
 def _garbage(rng: random.Random, data: bytes, _: bytes) -> bytes:
-    return rng.choice((b"", MAGIC, data[:_SIZE_AT])) + rng.randbytes(rng.randrange(200))
+    size_at = _SIZE_AT if data.startswith(MAGIC) else _SIZE_AT_1
+    return rng.choice((b"", MAGIC, MAGIC_1, data[:size_at])) + rng.randbytes(rng.randrange(200))
 
 
 def _empty(rng: random.Random, data: bytes, _: bytes) -> bytes:
@@ -184,27 +242,41 @@ KINDS = (*_MUTATORS, "crafted")
 def _craft(rng: random.Random, entropy: EntropyModel, repaired: bool) -> bytes:
     """A file of extreme values; ``repaired``: as it is, else with a bit of the stream flipped."""
     numbers = np.random.default_rng(rng.getrandbits(64))
-    height, width = rng.randrange(1, 100), rng.randrange(1, 100)
-    rows, columns = -(-height // entropy.stride), -(-width // entropy.stride)
+    version = rng.choice((1, 2))
+    picture = _random_picture(rng, entropy, version)
+    shape, hyper_shape = entropy.shapes(picture, version)
     share = rng.choice((0.0, 0.0, 0.01, 0.5))
-    writer, z = StreamWriter(), None
+    writer, z = StreamWriter(), np.zeros(hyper_shape, np.int32)
     if entropy.hyperprior:
         tables = entropy.hyperprior.tables
-        indexes = np.repeat(np.arange(len(tables)), rows * columns)
+        indexes = np.repeat(np.arange(len(tables)), z[0].size)
         values = _extremes(numbers, tables, indexes, rng.choice((0.0, 0.0, share)))
         tables.write(writer, values, indexes)
-        z = values.reshape(-1, rows, columns)
-    scale = entropy.stride // entropy.latent_stride
-    indexes, _ = entropy.tables_and_means((rows * scale, columns * scale), z)
-    entropy.tables.write(
-        writer, _extremes(numbers, entropy.tables, indexes.astype(np.int64), share), indexes
-    )
-    fingerprint = bytes.fromhex(entropy.sha256)[: _SIZE_AT - len(MAGIC) - 2]
-    header = Header(CODEC_IDS[entropy.codec], fingerprint, height, width)
-    stream = writer.finish()
+        z = values.reshape(hyper_shape)
+    indexes, _ = entropy.tables_and_means(shape[1:], z)
+    y = _extremes(numbers, entropy.tables, indexes.astype(np.int64), share)
+    entropy.tables.write(writer, y, indexes)
+    stream = writer.finish(entropy.checksum(version, picture, z, y))
     if not repaired:
         stream = _flip_bits(rng, stream, b"")
+    fingerprint = entropy.fingerprint(version)
+    if version == 1:
+        header = Header(1, fingerprint, picture.size, codec_id=CODEC_IDS[entropy.codec])
+    else:
+        header = Header(version, fingerprint, *entropy.expected.fields(picture))
     return pack(header, stream)
+
+
+def _random_picture(rng: random.Random, entropy: EntropyModel, version: int) -> Picture:
+    """Of a size that is expected or not, in version 2 at any scale and level."""
+    size = rng.randrange(1, 100), rng.randrange(1, 100)
+    if rng.randrange(4) == 0:
+        size = min(entropy.expected.sizes)
+    if version == 1 or rng.randrange(2):
+        return Picture(size, size)
+    coded_size = rng.randrange(size[0]) + 1, rng.randrange(size[1]) + 1
+    level = rng.randrange(LEVEL_STEPS * (entropy.expected.levels - 1) + 1)
+    return Picture(size, coded_size, level)
 
 
 def _extremes(

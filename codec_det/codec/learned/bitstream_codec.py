@@ -38,7 +38,7 @@ class PictureDecoder:
         self.max_pixels = max_pixels
 
     def decode(self, data: bytes) -> Tensor:
-        """The picture in a file, (3, H, W) RGB in [0, 1], on the device of ``g_s``.
+        """The picture in a file, (3, H, W) RGB in [0, 1] of the coded size, where ``g_s`` is.
 
         Raises:
             BitstreamError: if ``data`` is no intact file of this codec.
@@ -53,7 +53,8 @@ class PictureDecoder:
             BitstreamError: if they are so large that there is none.
         """
         y = latents.y.astype(np.float32) + latents.means
-        picture = synthesize(self.g_s, y[None])[0, :, : latents.height, : latents.width]
+        height, width = latents.picture.coded_size
+        picture = synthesize(self.g_s, y[None])[0, :, :height, :width]
         if picture.isnan().any():
             raise BitstreamError(
                 "the latents decode to values that are no numbers: the file was not made by an "

@@ -9,8 +9,10 @@ from compressai.models import CompressionModel, MeanScaleHyperprior, ScaleHyperp
 from torch import nn
 
 from ...bitstream.ans import Tables
-from ...bitstream.entropy import EntropyModel, Hyperprior
+from ...bitstream.entropy import EntropyModel
+from ...bitstream.expected import DEFAULT, Expected
 from ...bitstream.fixed_point import EXACT, SLOPE_BITS, FixedPointTransform, Layer
+from ...bitstream.hyperprior import Hyperprior
 from ...errors import WeightsError
 from ..table import find_codec, learned_codecs
 
@@ -21,20 +23,23 @@ PRECISIONS = ((14, 12), (12, 10), (10, 8), (8, 6))
 WEIGHT_LIMIT = 2**31 - 1
 
 
-def freeze_entropy_model(name: str, model: CompressionModel) -> EntropyModel:
+def freeze_entropy_model(
+    name: str, model: CompressionModel, expected: Expected = DEFAULT
+) -> EntropyModel:
     """Integer tables and hyper-synthesis of a CompressAI model whose tables are up to date.
 
     Args:
         name: of the codec, as in a config.
+        expected: what files need not say of their pictures.
 
     Raises:
         WeightsError: if this codec has no exact entropy model, its tables are missing, or its
             weights are not finite.
     """
-    reason = find_codec(name).no_files
-    if reason:
+    entry = find_codec(name)
+    if entry.no_files:
         raise WeightsError(
-            f"{name} cannot be written to files ({reason}): choose from "
+            f"{name} cannot be written to files ({entry.no_files}): choose from "
             f"{', '.join(learned_codecs(files=True))}"
         )
     if not all(torch.isfinite(p).all() for p in model.parameters()):
@@ -45,23 +50,23 @@ def freeze_entropy_model(name: str, model: CompressionModel) -> EntropyModel:
     if not with_hyperprior:
         return EntropyModel(
             codec=name,
-            stride=model.downsampling_factor,
-            latent_stride=model.downsampling_factor,
+            latent_stride=entry.stride,
             channels=len(medians),
             tables=_tables(bottleneck),
             medians=medians,
             hyperprior=None,
+            expected=expected,
         )
     hyperprior = _freeze_hyperprior(name, model, medians)
     channels = model.M
     return EntropyModel(
         codec=name,
-        stride=model.downsampling_factor,
-        latent_stride=16,
+        latent_stride=entry.stride,
         channels=channels,
         tables=_tables(model.gaussian_conditional),
         medians=np.zeros(channels, np.float32),
         hyperprior=hyperprior,
+        expected=expected,
     )
 
 

@@ -16,6 +16,7 @@ from .fast_transforms import speed_up
 from .gdn import set_gdn_gradients
 from .quantization import set_quantization
 from .state import adapt_state_dict
+from .transforms import cropped_hyper_synthesis
 
 
 class LearnedCodec(BatchedCodec):
@@ -54,7 +55,7 @@ class LearnedCodec(BatchedCodec):
         self.name = name
         self.widths = widths
         self.model: CompressionModel = self.entry.architecture()(*widths)
-        self.stride = self.model.downsampling_factor
+        self.stride = self.entry.stride
         self._count = set_quantization(self.model, quantization)
         self.model.g_a, self.model.g_s = speed_up(self.model.g_a), speed_up(self.model.g_s)
         set_gdn_gradients(self.model)
@@ -75,7 +76,7 @@ class LearnedCodec(BatchedCodec):
     def code(self, batch: Tensor) -> CodedBatch:
         latents: list[Tensor] = []
         look = self.model.g_s.register_forward_pre_hook(lambda _, inputs: latents.extend(inputs))
-        with look, self._count as count:
+        with look, cropped_hyper_synthesis(self.model), self._count as count:
             out = self.model(batch.contiguous(memory_format=self._layout))
             bits, rounded = count.total()
         return CodedBatch(out["x_hat"].float(), bits, rounded, latents[0])

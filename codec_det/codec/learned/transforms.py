@@ -6,6 +6,9 @@ Shape glossary: as in :mod:`codec_det.bitstream.entropy`, b pictures at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from compressai.models import CompressionModel, MeanScaleHyperprior, ScaleHyperprior
@@ -54,7 +57,7 @@ class Analysis(nn.Module):
         z = torch.round(self.h_a(y if self.signed else y.abs()) - self.medians)
         z = torch.minimum(torch.maximum(z, self.low), self.high)
         if self.h_s is not None:
-            y = y - self.h_s(z + self.medians).chunk(2, 1)[1]
+            y = y - _crop(self.h_s(z + self.medians), y.shape).chunk(2, 1)[1]
         return torch.round(y), z
 
 
@@ -88,12 +91,33 @@ def estimated_bits(model: CompressionModel, y: Tensor, z: Tensor | None) -> floa
         if z is None:
             return bits_of(bottleneck(y + medians)[1]).item()
         z_hat, z_likelihoods = bottleneck(z + medians)
-        scales, means = model.h_s(z_hat), None
+        scales, means = _crop(model.h_s(z_hat), y.shape), None
         if isinstance(model, MeanScaleHyperprior):
             scales, means = scales.chunk(2, 1)
             y = y + means
         _, y_likelihoods = model.gaussian_conditional(y, scales, means=means)
         return (bits_of(z_likelihoods) + bits_of(y_likelihoods)).item()
+
+
+@contextmanager
+def cropped_hyper_synthesis(model: CompressionModel) -> Iterator[None]:
+    """Within it, what h_s makes of hyper-latents is as large as y, where ``model`` has an h_s.
+
+    A hyper-latent stands for 4x4 latents, fewer of which may be there at the bottom and right.
+    """
+    if not hasattr(model, "h_s"):
+        yield
+        return
+    sizes: list[torch.Size] = []
+    note = model.g_a.register_forward_hook(lambda g_a, x, y: sizes.append(y.shape))
+    crop = model.h_s.register_forward_hook(lambda h_s, z, out: _crop(out, sizes[-1]))
+    with note, crop:
+        yield
+
+
+def _crop(x: Tensor, size: Sequence[int]) -> Tensor:
+    """The top left of ``x``, as high and wide as the last two of ``size`` say."""
+    return x[..., : size[-2], : size[-1]]
 
 
 def _column(values: Tensor) -> Tensor:
