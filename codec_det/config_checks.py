@@ -9,6 +9,7 @@ import torch
 from detectron2.config import CfgNode
 
 from .codec.conventional import picture_codec
+from .codec.learned import precision
 from .codec.table import METRICS, QUANTIZATIONS, find_codec, learned_codecs
 from .config import flatten
 from .config_rules import RULES, RULES_OF_TRAINING, share, whole
@@ -153,8 +154,11 @@ def _check_solver(cfg: CfgNode) -> None:
             f"SOLVER.BASE_LR is {solver.BASE_LR}: WarmupCosineLR lets it fall to "
             f"SOLVER.BASE_LR_END, {solver.BASE_LR_END}, so it must be above 0 and no less than that"
         )
-    if solver.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
-        raise ConfigError("SOLVER.AMP.ENABLED needs a GPU: set it to False or MODEL.DEVICE to cuda")
+    if solver.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu" and not precision.multiplies_bfloat16():
+        raise ConfigError(
+            "SOLVER.AMP.ENABLED trains in bfloat16, which this processor has no instructions for "
+            "(AVX512_BF16): set it to False, or MODEL.DEVICE to cuda"
+        )
 
 
 def _check_augmentation(cfg: CfgNode) -> None:

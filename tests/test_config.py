@@ -217,7 +217,7 @@ def test_defaults_pass_and_leave_detectron2s_keys_alone():
         (
             {"SOLVER.AMP.ENABLED": True, "MODEL.DEVICE": "cpu"},
             "SOLVER.AMP.ENABLED",
-            "set it to False",
+            "no instructions for (AVX512_BF16): set it to False",
         ),
         ({"MODEL.DETECTOR.META_ARCHITECTURE": "FasterRCNN"}, "'FasterRCNN'", "GeneralizedRCNN"),
         ({"MODEL.DETECTOR.META_ARCHITECTURE": "CodecDetector"}, "'CodecDetector'", "RetinaNet"),

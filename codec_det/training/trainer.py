@@ -35,6 +35,7 @@ from ..evaluation.tasks import build_evaluators
 from ..files import repair_last_line
 from ..meta_arch import CodecDetector
 from ..run_folder import check_resumable
+from .bfloat16 import train_in_bfloat16
 from .checkpoint import ChainCheckpointer, load_codec_weights
 from .console import set_up_loggers
 from .launch import EXPECTED
@@ -57,7 +58,10 @@ class Trainer(DefaultTrainer):
         on_cpu = {"device_ids": None} if cfg.MODEL.DEVICE == "cpu" else {}
         parallel = create_ddp_model(model, broadcast_buffers=False, **on_cpu)
         # The loader starts where training does, which is known only after loading.
-        if cfg.SOLVER.AMP.ENABLED:
+        if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
+            train_in_bfloat16(model)
+            self._trainer = SimpleTrainer(parallel, None, optimizer)
+        elif cfg.SOLVER.AMP.ENABLED:
             # GDN squares activations, which float16 cannot hold.
             self._trainer = AMPTrainer(parallel, None, optimizer, precision=torch.bfloat16)
         else:

@@ -21,6 +21,7 @@ from codec_det.errors import ConfigError
 from codec_det.meta_arch import CodecDetector
 from codec_det.pixels import to_codec
 from codec_det.regimes import REGIMES
+from codec_det.training.bfloat16 import train_in_bfloat16
 from codec_det.training.solver import build_optimizer
 from codec_det.training.trainer import load_chain
 
@@ -40,23 +41,27 @@ TRAINED: dict[str, tuple[tuple[str, ...], bool]] = {
 }
 """Parts of the codec that train, and whether the detector does, by regime."""
 
+BFLOAT16 = {f"{name}, bfloat16": name for name in (JFT, "C-FT", "T-FT")}
+"""The same steps with ``SOLVER.AMP.ENABLED``, on a CPU."""
+
 DETECTRON2, COMPRESSAI = "detectron2", "CompressAI"
 PEERS = (DETECTRON2, COMPRESSAI)
 
 
 def regime_config(settings: BenchmarkSettings, name: str) -> CfgNode:
-    """The config of one of :data:`TRAINED`.
+    """The config of one of :data:`TRAINED` or :data:`BFLOAT16`.
 
     Raises:
         ConfigError: if its codec is not a learned one, or the config cannot work.
     """
-    parts, detector = TRAINED[name]
-    opts = ["MODEL.CODEC.TRAINABLE", list(parts), "MODEL.DETECTOR.TRAINABLE", detector]
+    parts, detector = TRAINED[BFLOAT16.get(name, name)]
+    opts = ["SOLVER.AMP.ENABLED", name in BFLOAT16]
+    opts += ["MODEL.CODEC.TRAINABLE", list(parts), "MODEL.DETECTOR.TRAINABLE", detector]
     return settings.config(*opts, "MODEL.CODEC.CHECKPOINT_ACTIVATIONS", name == CHECKPOINTED)
 
 
 def build_step(settings: BenchmarkSettings, name: str) -> Step:
-    """A training step, by name: one of :data:`TRAINED` or :data:`PEERS`.
+    """A training step, by name: one of :data:`TRAINED`, :data:`BFLOAT16` or :data:`PEERS`.
 
     All start from the same weights, and take the same pictures. Run it within an ``EventStorage``.
 
@@ -76,6 +81,8 @@ def build_step(settings: BenchmarkSettings, name: str) -> Step:
         return detector_step(chain, cfg, batch)
     if name == COMPRESSAI:
         return codec_step(chain.codec, batch, cfg.INPUT.FORMAT)
+    if name in BFLOAT16:
+        train_in_bfloat16(chain)
     return chain_step(chain, cfg, batch)
 
 

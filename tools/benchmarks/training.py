@@ -1,14 +1,18 @@
-"""Training steps: J-FT against the peers' own steps, the other regimes against J-FT; memory."""
+"""Training steps: J-FT against the peers' own steps, other regimes against J-FT, bfloat16 against
+float32; memory.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from detectron2.utils.events import EventStorage
 
+from codec_det.codec.learned import precision
+
 from .memory import peak_memory
 from .result import BenchmarkResult, BenchmarkRow
 from .settings import BenchmarkSettings
-from .steps import CHECKPOINTED, COMPRESSAI, DETECTRON2, JFT, PEERS, TRAINED, build_step
+from .steps import BFLOAT16, CHECKPOINTED, COMPRESSAI, DETECTRON2, JFT, PEERS, TRAINED, build_step
 from .timing import compare, in_turn
 
 BOTH_PEERS = f"{DETECTRON2} + {COMPRESSAI}"
@@ -25,13 +29,18 @@ def measure(settings: BenchmarkSettings) -> BenchmarkResult:
         CodecDetError: if the config cannot work, or its weights cannot be loaded.
     """
     sides = [*TRAINED, *PEERS]
+    faster = BFLOAT16 if settings.device == "cpu" and precision.multiplies_bfloat16() else {}
     with EventStorage():
-        steps = {name: build_step(settings, name) for name in sides}
+        steps = {name: build_step(settings, name) for name in [*sides, *faster]}
         seconds = in_turn(
             steps, settings.rounds, synchronize=settings.synchronize, label="training"
         )
     del steps
-    rows = _rows(seconds, "s", 0.9, TIMES)
+    halves = [
+        BenchmarkRow(name, full, compare(seconds.pop(name), seconds[full]), "s", 0.7)
+        for name, full in faster.items()
+    ]
+    rows = _rows(seconds, "s", 0.9, TIMES) + halves
     figures = peak_memory(settings, settings.memory_of or sides)
     memory = {name: np.array([mib]) for name, mib in figures.items()}
     return BenchmarkResult([*rows, *_rows(memory, "MiB", 1.0, MEMORY)])

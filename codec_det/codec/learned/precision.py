@@ -1,7 +1,7 @@
 """What deployed transforms compute in: bfloat16 where the processor multiplies it, else float32.
 
-Only tools that code for use choose by the processor. Training and evaluation compute in float32
-everywhere, so that their figures do not depend on the machine.
+Only tools that code for use choose by the processor. Evaluation computes in float32 everywhere, and
+so does training unless its config says otherwise, so that figures do not depend on the machine.
 """
 
 from __future__ import annotations

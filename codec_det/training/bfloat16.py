@@ -1,0 +1,41 @@
+"""Training steps on a CPU in bfloat16: convolutions of backbone and codec, and no more.
+
+In bfloat16 are the detector's backbone and, of the codec's transforms, what
+:mod:`codec_det.codec.learned.fast_transforms` has in it: most of a step's arithmetic. Proposals and
+heads, entropy model, losses, weights and their updates stay in float32, and so does evaluation. No
+scaling of gradients is needed: bfloat16 has the range of float32.
+
+The backbone's maps have channels last, which its convolutions and batch norms are faster in.
+"""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..codec.learned.fast_transforms import set_training_dtype
+from ..meta_arch import CodecDetector
+
+
+def train_in_bfloat16(chain: CodecDetector) -> None:
+    """Make training steps of ``chain`` compute so on a CPU; its weights keep their names."""
+    set_training_dtype(chain.codec, torch.bfloat16)
+    backbone = getattr(chain.detector, "backbone", None)
+    if backbone is None:
+        return
+    backbone.to(memory_format=torch.channels_last)
+    for layer in backbone.modules():
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.stride == (2, 2):
+            # In that layout, oneDNN's gradient of it would write out of bounds.
+            layer.stride = (1, 1)
+            layer.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, :, ::2, ::2],))
+    backbone.forward = MethodType(_forward, backbone)
+
+
+def _forward(self: nn.Module, x: Tensor) -> Any:
+    with torch.autocast("cpu", torch.bfloat16, enabled=self.training):
+        features = type(self).forward(self, x)
+    return {name: feature.float() for name, feature in features.items()}
