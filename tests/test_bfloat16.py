@@ -1,4 +1,4 @@
-"""Training in bfloat16 on a CPU: what is in it, what stays in float32, and what training saves."""
+"""Training in bfloat16 on a CPU: the backbone is in it, all else in float32, and what is saved."""
 
 import copy
 import json
@@ -10,14 +10,15 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from codec_det.codec.learned import precision
+from codec_det.config import load_config
 from codec_det.training.bfloat16 import train_in_bfloat16
-from tests.test_gdn import gradients, make, picture
+from codec_det.training.trainer import load_chain
+from tests.conftest import CONFIGS
 from tests.test_regimes import batch
 from tests.test_train_net import command, weights
 from tools import train_net
 
 JFT = ["MODEL.CODEC.TRAINABLE", "['encoder', 'decoder']", "MODEL.DETECTOR.TRAINABLE", "True"]
-BF16 = torch.bfloat16
 
 
 @pytest.fixture
@@ -45,45 +46,39 @@ def dtypes(chain, inputs):
     return found
 
 
-@pytest.mark.parametrize("inverse", [False, True])
-def test_gdn_rounds_its_maps_alone(inverse):
-    _, ours = make(inverse, channels=32)
-    x = picture(2, 32, 24, 40).to(BF16)
-    exact = gradients(ours, x.float())
-    y, dx, dbeta, dgamma = gradients(ours, x)
-    assert (y.dtype, dx.dtype, dbeta.dtype, dgamma.dtype) == (BF16, BF16, *[torch.float32] * 2)
-    for one, other in zip(exact, (y, dx, dbeta, dgamma), strict=True):
-        assert (one - other).abs().max() < 2**-7 * one.abs().max()
-
-
-def test_inner_layers_and_backbone_alone_are_in_bfloat16(chains):
+def test_the_backbone_alone_is_in_bfloat16(chains):
     found = dtypes(chains[1], batch(size=128))
-    halves = {name for name, dtype in found.items() if dtype == BF16}
-    convolutions = {n for n in halves if n.startswith("codec") and n[-1] in "0246"}
-    assert not convolutions - {f"codec.model.{t}.{i}" for t in ("g_a", "g_s") for i in (2, 4)}
-    assert {f"codec.model.{t}.{i}" for t in ("g_a", "g_s") for i in (3,)} <= halves
-    assert found["codec.model.g_a.0"] == found["codec.model.g_s.6"] == torch.float32
-    assert found["codec.model.g_s.5"] == found["codec.model.h_a.0"] == torch.float32
-    others = {name for name in halves if not name.startswith("codec")}
-    assert others
-    assert all(name.startswith("detector.backbone.") for name in others)
+    halves = {name for name, dtype in found.items() if dtype == torch.bfloat16}
+    assert len(halves) > 50
+    assert all(name.startswith("detector.backbone.") for name in halves)
 
 
-def test_losses_and_gradients_are_near_those_of_float32(chains):
+def test_features_and_gradients_are_near_those_of_float32():
+    # Of trained weights: what random ones make of 53 layers follows from the last bit.
+    cfg = load_config(str(CONFIGS / "shapes/jft.yaml"), ["MODEL.DEVICE", "cpu"])
+    plain = load_chain(cfg).train()
+    fast = copy.deepcopy(plain)
+    train_in_bfloat16(fast)
     found = []
-    inputs = batch(size=128)
+    picture = torch.randn(2, 3, 128, 128)
+    for chain in (plain, fast):
+        features = chain.detector.backbone(picture)["p3"]
+        assert features.dtype == torch.float32
+        (features * torch.linspace(-1, 2, features.numel()).view_as(features)).sum().backward()
+        found.append((features, chain.detector.backbone.fpn_output3.weight.grad))
+    for wanted, got in zip(*found, strict=True):
+        assert not torch.equal(wanted, got)
+        assert torch.cosine_similarity(wanted.flatten(), got.flatten(), dim=0) > 0.99
+
+
+def test_the_codec_is_left_alone(chains):
+    rates = []
     for chain in chains:
         torch.manual_seed(0)
         with EventStorage():
-            losses = chain(inputs)
-        losses["loss_rate"].backward()
-        g_a = chain.codec.model.g_a[0].weight.grad
-        found.append((losses["loss_rate"].item(), losses["loss_rpn_cls"].item(), g_a))
-        assert losses["loss_aux"] == chain.codec.auxiliary_loss()
-    (rate, task, g_a), (other_rate, other_task, other_g_a) = found
-    assert other_rate == pytest.approx(rate, rel=0.01)
-    assert other_task == pytest.approx(task, rel=0.01)
-    assert torch.cosine_similarity(g_a.flatten(), other_g_a.flatten(), dim=0) > 0.99
+            losses = chain([x | {"image": torch.full((3, 64, 64), 99)} for x in batch()])
+        rates.append((losses["loss_rate"].item(), losses["loss_aux"].item()))
+    assert rates[0] == rates[1]
 
 
 def test_evaluation_is_in_float32(chains):

@@ -46,17 +46,13 @@ class FastTransform(nn.Sequential):
 
     Attributes:
         inner_dtype: of the convolutions between the first and the last: float32 or bfloat16.
-        training_dtype: the same, in training mode where gradients are kept.
     """
 
     inner_dtype = torch.float32
-    training_dtype = torch.float32
 
     def forward(self, x: Tensor) -> Tensor:
         """As the layers in turn, which it leaves to PyTorch where :meth:`applies` says no."""
         if not self.applies(x):
-            if self.training and self.training_dtype == torch.bfloat16:
-                return self._train_bfloat16(x)
             return super().forward(x)
         if self.inner_dtype == torch.bfloat16:
             return self._forward_bfloat16(x)
@@ -79,14 +75,6 @@ class FastTransform(nn.Sequential):
             last,
             torch.float32,
         )
-
-    def _train_bfloat16(self, x: Tensor) -> Tensor:
-        layers: list[Any] = list(self)
-        first, activation, *inner, last_activation, last = layers
-        x = activation(first(x)).to(torch.bfloat16)
-        for layer in inner:
-            x = _convolve(layer, x) if isinstance(layer, Convolution) else layer(x)
-        return last(last_activation(x.float()))
 
     def applies(self, x: Tensor) -> bool:
         """Whether a CPU computes in float32 with channels last, and keeps nothing for gradients."""
@@ -127,13 +115,6 @@ def set_inner_dtype(module: nn.Module, dtype: torch.dtype) -> None:
     for transform in module.modules():
         if isinstance(transform, FastTransform):
             transform.inner_dtype = dtype
-
-
-def set_training_dtype(module: nn.Module, dtype: torch.dtype) -> None:
-    """As :func:`set_inner_dtype`, for training steps."""
-    for transform in module.modules():
-        if isinstance(transform, FastTransform):
-            transform.training_dtype = dtype
 
 
 def half_size_kernel(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:

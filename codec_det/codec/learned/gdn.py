@@ -10,8 +10,6 @@ Here both passes go over them once, in pieces that stay in caches, and keep two:
     dn = -g x s³ / 2            backward, for g = dL/dy; of the inverse dn = g x / (2 s)
     dx = g s + 2 x (gammaᵀ dn),  dgamma = Σ dn x²ᵀ,  dbeta = Σ dn
 
-Maps may be in bfloat16; what is computed of them is in float32, and so is what is kept of s.
-
 Shape glossary: x (b, C, H, W) with channels last; P = b·H·W pixels.
 """
 
@@ -48,12 +46,12 @@ def set_gdn_gradients(model: nn.Module) -> None:
 
 
 def _applies(gdn: GDN, x: Tensor) -> bool:
-    """Whether a CPU computes gradients in no less than float32, with channels last."""
+    """Whether a CPU computes gradients in float32 or float64, with channels last."""
     return (
         torch.is_grad_enabled()
         and (x.requires_grad or gdn.beta.requires_grad)
         and x.device.type == "cpu"
-        and x.dtype in (gdn.beta.dtype, torch.bfloat16)
+        and x.dtype == gdn.beta.dtype
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and x.is_contiguous(memory_format=torch.channels_last)
@@ -65,11 +63,10 @@ class _Normalize(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
-        y, scale = torch.empty_like(x), torch.empty_like(x, dtype=beta.dtype)
+        y, scale = torch.empty_like(x), torch.empty_like(x)
         for x_piece, y_piece, s in pieces(x, y, scale, values=PIECE_VALUES):
-            values = x_piece.to(s.dtype)
-            torch.addmm(beta, values.square(), gamma.t(), out=s)
-            torch.mul(values, s.sqrt_() if inverse else s.rsqrt_(), out=y_piece)
+            torch.addmm(beta, x_piece.square(), gamma.t(), out=s)
+            torch.mul(x_piece, s.sqrt_() if inverse else s.rsqrt_(), out=y_piece)
         ctx.save_for_backward(x, scale, gamma)
         ctx.inverse = inverse
         return y
@@ -81,17 +78,17 @@ class _Normalize(torch.autograd.Function):
         grad = grad.contiguous(memory_format=torch.channels_last)
         dx, dbeta = torch.empty_like(x), gamma.new_zeros(len(gamma))
         dgamma = torch.zeros_like(gamma)
-        for x_piece, s, g_piece, out in pieces(x, scale, grad, dx, values=PIECE_VALUES):
-            g, values = g_piece.to(s.dtype), x_piece.to(s.dtype)
-            dn = g * values
+        for x_piece, s, g, out in pieces(x, scale, grad, dx, values=PIECE_VALUES):
+            dn = g * x_piece
             if ctx.inverse:
                 dn.div_(s).mul_(0.5)
             else:
                 dn.mul_(s).mul_(s).mul_(s).mul_(-0.5)
             if ctx.needs_input_grad[2]:
                 dbeta += dn.sum(0)
-                dgamma.addmm_(dn.t(), values.square())
-            torch.addcmul(g * s, values, dn @ gamma, value=2, out=out)
+                dgamma.addmm_(dn.t(), x_piece.square())
+            torch.mul(g, s, out=out)
+            out.addcmul_(x_piece, dn @ gamma, value=2)
         return dx, dbeta, dgamma, None
 
 
