@@ -231,7 +231,7 @@ def test_environment_is_named():
         (["--sections", "codec", "--weights", "none.pth"], "none.pth"),
         (
             ["--sections", "training", "--short", "MODEL.CODEC.NAME", "identity"],
-            "no encoder or decoder",
+            "MODEL.CODEC.NAME is 'identity', which does not train",
         ),
         (["--sections", "growth", "--short", "MODEL.CODEC.NAME", "mbt2018"], "mbt2018"),
         (["--config-file", "none.yaml", "--sections", "training"], "none.yaml"),

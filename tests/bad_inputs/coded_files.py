@@ -122,8 +122,8 @@ ROWS = [
     *one_bad_file("a file cut short", cut(CODED)),
     *one_bad_file("a file of zero bytes", write(CODED, b"")),
     *one_bad_file("a text", write(CODED, "hello")),
-    *one_bad_file("another bit", flip(CODED, 20)),
-    *one_bad_file("another model's fingerprint", flip(CODED, 7)),
+    *one_bad_file("another bit", flip(CODED, -2)),
+    *one_bad_file("another model's fingerprint", flip(CODED, 2)),
     *one_bad_file(
         "bytes behind the end",
         all_of(lambda folder: write(CODED, (folder / CODED).read_bytes() + b"more")(folder)),
