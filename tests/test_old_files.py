@@ -15,7 +15,7 @@ DATA = Path(__file__).parent / "data"
 def test_checkpoint_of_version_0_1_0_gives_the_figures_it_gave(tmp_path):
     # A codec of 4 and 6 channels, trained for three iterations on the four pictures.
     generate(tmp_path / "set", 4, (64, 64), seed=3, progress=False)
-    sets = [["tiny", str(tmp_path / "set/annotations.json"), str(tmp_path / "set/images")]]
+    sets = [["four", str(tmp_path / "set/annotations.json"), str(tmp_path / "set/images")]]
     opts = {
         "MODEL.DEVICE": "cpu",
         "MODEL.DETECTOR.META_ARCHITECTURE": "NoDetector",
@@ -23,8 +23,8 @@ def test_checkpoint_of_version_0_1_0_gives_the_figures_it_gave(tmp_path):
         "MODEL.CODEC.M": 6,
         "MODEL.WEIGHTS": DATA / "checkpoint_0.1.0.pth",
         "DATASETS.COCO_FORMAT": sets,
-        "DATASETS.TRAIN": ("tiny",),
-        "DATASETS.TEST": ("tiny",),
+        "DATASETS.TRAIN": ("four",),
+        "DATASETS.TEST": ("four",),
         "DATALOADER.NUM_WORKERS": 0,
         "OUTPUT_DIR": tmp_path / "run",
     }

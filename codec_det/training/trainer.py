@@ -9,6 +9,7 @@ import random
 import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,9 @@ class Trainer(DefaultTrainer):
         return first + registered
 
     def build_writers(self) -> list[EventWriter]:
+        # detectron2's writer imports it at the first record, amid training, where programs that
+        # end at Ctrl-C while modules load would say nothing of how to go on.
+        import_module("torch.utils.tensorboard")
         repair_last_line(Path(self.cfg.OUTPUT_DIR, "metrics.json"))
         return [*super().build_writers(), ChainMetricPrinter()]
 
