@@ -7,19 +7,23 @@ import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
+from PIL import Image
 
 from codec_det.codec import table
 from codec_det.codec.table import build_codec
 from codec_det.config import load_config
 from codec_det.config_checks import check_config
 from codec_det.conventional import build, build_picture_codec
+from codec_det.deploy.model_files import load_decoder
+from codec_det.errors import WeightsError
 from codec_det.evaluation import metrics, tasks
 from codec_det.evaluation.results import read_records
 from codec_det.rate_accuracy.curves import curves_of
 from codec_det.rate_accuracy.records import read_results
 from tests.conftest import CONFIGS, TINY
+from tests.deployed import export, make_run, random_picture
 from tests.test_train_net import command
-from tools import train_net
+from tools import decode, detect, encode, train_net
 
 PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
 
@@ -60,6 +64,25 @@ def test_learned_codec_trains_and_has_a_curve(follow, tiny_set, tmp_path):
         128,
         192,
     )
+
+
+def test_learned_codec_has_files_that_its_receiver_reads(follow, tiny_set, tmp_path):
+    follow("A learned codec")
+    keys = [*tiny_set, "MODEL.CODEC.NAME", "relu-hyperprior", "MODEL.CODEC.WEIGHTS", ""]
+    deploy = export(make_run(tmp_path / "run", *keys), tmp_path / "deploy")
+    (tmp_path / "pictures").mkdir()
+    Image.fromarray(random_picture(48, 70, 0)).save(tmp_path / "pictures" / "one.png")
+    coded, found = str(tmp_path / "coded"), str(tmp_path / "found")
+    model = ["--model", str(deploy / "encoder.safetensors"), "--output-dir", coded]
+    assert encode.main([str(tmp_path / "pictures"), *model]) == 0
+    receiver = ["--model", str(deploy / "receiver.safetensors"), "--output-dir"]
+    assert decode.main([coded, *receiver, str(tmp_path / "decoded")]) == 0
+    assert Image.open(tmp_path / "decoded" / "one.png").size == (70, 48)
+    assert detect.main([coded, *receiver, found]) == 0
+    # Elsewhere, without the package that registers it, the model says what is missing.
+    table._TABLE.pop("relu-hyperprior")
+    with pytest.raises(WeightsError, match="no codec 'relu-hyperprior'"):
+        load_decoder(deploy / "receiver.safetensors")
 
 
 def test_conventional_codec_codes_and_is_evaluated(follow, tiny_set, tmp_path):

@@ -66,7 +66,7 @@ class EntropyModel:
     It reads files of all versions of the format whose fingerprint is its own there.
 
     Args:
-        codec: one of :data:`codec_det.bitstream.ids.CODEC_IDS`.
+        codec: its name; for version 1 one of :data:`codec_det.bitstream.ids.CODEC_IDS`.
         latent_stride: pixels per latent y, in each direction.
         channels: M, of y.
         tables: of y: one per channel without a hyperprior, else one per scale.
@@ -114,7 +114,9 @@ class EntropyModel:
     def _check_parts(self) -> None:
         """Raises ValueError if they do not fit one another."""
         whole = all(is_whole(x, 1, 2**15) for x in (self.latent_stride, self.channels))
-        if self.codec not in CODEC_IDS or not whole:
+        # Files of version 2 know their codec by the model alone, so that it may be anybody's.
+        named = self.codec in CODEC_IDS if self.version == 1 else isinstance(self.codec, str)
+        if not (whole and named and self.codec):
             raise ValueError("unknown codec, or sizes that cannot be")
         prior = self.hyperprior
         if self.medians.shape != (self.channels,) or not np.isfinite(self.medians).all():
@@ -361,7 +363,7 @@ class EntropyModel:
         return self.expected.picture(header)
 
     def _check(self, header: Header) -> None:
-        if header.version == 1 and header.codec_id != CODEC_IDS[self.codec]:
+        if header.version == 1 and header.codec_id != CODEC_IDS.get(self.codec):
             raise BitstreamError(
                 f"coded with {codec_name(header.codec_id)}, but the model is a {self.codec}: "
                 "decode it with the model that belongs to its encoder"

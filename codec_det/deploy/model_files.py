@@ -34,7 +34,8 @@ from ..codec.learned.bitstream_codec import PictureDecoder
 from ..codec.learned.fast_transforms import set_inner_dtype
 from ..codec.learned.learned_codec import LearnedCodec
 from ..codec.learned.transforms import Analysis, run_analysis
-from ..errors import CodecDetError, WeightsError
+from ..codec.table import find_codec
+from ..errors import CodecDetError, ConfigError, WeightsError
 from ..files import atomic_file
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -196,9 +197,10 @@ def restore_codec(file: ModelFile) -> LearnedCodec:
         n, m = codec["widths"]
         if codec["name"] != file.entropy.codec:
             raise ValueError(f"its entropy model is of a {file.entropy.codec}")
-        return LearnedCodec(codec["name"], 1, n=n, m=m)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"'{file.path}' names no codec that is known ({error!r})") from None
+        quality = min(find_codec(codec["name"]).widths)
+        return LearnedCodec(codec["name"], quality, n=n, m=m)
+    except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
+        raise WeightsError(f"'{file.path}' names no codec that is known ({error})") from None
 
 
 def move(module: Module, device: str) -> Module:
