@@ -1,6 +1,7 @@
 """What `make demo` runs: the lines of its recipe, and the study that they begin with."""
 
 import json
+import os
 import shlex
 import subprocess
 from importlib import import_module
@@ -21,8 +22,13 @@ STUDY = CONFIGS / "study/demo.yaml"
 def recipe(monkeypatch):
     """Tool and arguments of each line, which is run in the checkout."""
     monkeypatch.chdir(ROOT)
+    # Not as a part of the make that may be running these tests.
+    outer = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}
+    environment = {key: value for key, value in os.environ.items() if key not in outer}
     dry_run = ["make", "--dry-run", "--old-file=.venv/.complete", "demo"]
-    shown = subprocess.run(dry_run, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        dry_run, env=environment, capture_output=True, text=True, check=True
+    ).stdout
     commands = [shlex.split(line) for line in shown.replace("\\\n", "").splitlines()]
     return [(Path(program).stem, arguments) for _, program, *arguments in commands]
 

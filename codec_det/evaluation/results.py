@@ -52,7 +52,7 @@ def build_record(
     """
     codec = cfg.MODEL.CODEC
     device = next(model.parameters(), torch.empty(0)).device
-    return _jsonable(
+    return jsonable(
         {
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "regime": model.regime.name,
@@ -174,14 +174,15 @@ def changed_keys(cfg: CfgNode) -> dict[str, Any]:
         key: value
         for key, value in flatten(cfg)
         # Tuples have become lists in a config that was read from a run's folder.
-        if key not in defaults or _jsonable(defaults[key]) != _jsonable(value)
+        if key not in defaults or jsonable(defaults[key]) != jsonable(value)
     }
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """As JSON has it: lists for tuples, None for figures that are infinite or none."""
     if isinstance(value, dict):
-        return {str(k): _jsonable(v) for k, v in value.items()}
+        return {str(k): jsonable(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_jsonable(v) for v in value]
+        return [jsonable(v) for v in value]
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -112,6 +112,10 @@ def _refuse_points(curves: Sequence[np.ndarray]) -> str:
             return f"{name} has {len(bpp) - known} of {len(bpp)} points without a figure"
         if known < MIN_POINTS:
             return f"{name} has {known} of the {MIN_POINTS} points that are needed: add rates"
+        if (bpp <= 0).any():
+            return (
+                f"{name} has a point at {bpp.min():g} bpp, and only rates above 0 have a logarithm"
+            )
         if (np.diff(bpp) <= 0).any():
             return f"{name} has two points at {bpp[:-1][np.diff(bpp) <= 0][0]:.4f} bpp"
     return ""

@@ -154,12 +154,29 @@ def _read(path: Path) -> list[Result]:
             for folder in folders
             for record in _newest(read_records(folder / RESULTS_FILE))
         ]
+    for result in results:
+        _check_figures(result)
     if not results:
         raise CodecDetError(
             f"'{path}' holds no complete record: evaluate again, with tools/train_net.py "
             "--eval-only --resume"
         )
     return results
+
+
+def _check_figures(result: Result) -> None:
+    """Raise :class:`CodecDetError` if what should be groups of figures is none."""
+    groups = result.record["results"]
+    sound = isinstance(groups, dict) and all(
+        isinstance(group, dict)
+        and all(value is None or isinstance(value, (int, float)) for value in group.values())
+        for group in groups.values()
+    )
+    if not sound:
+        raise CodecDetError(
+            f"the results of {describe_origin(result)} are no figures: evaluate again, or mend the "
+            "record"
+        )
 
 
 def _newest(records: Iterable[Record]) -> Iterable[Record]:

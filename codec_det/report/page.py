@@ -23,6 +23,7 @@ from plotly.offline import get_plotlyjs
 
 from .. import __version__
 from ..evaluation.metrics import metric_of
+from ..evaluation.results import jsonable
 from ..files import atomic_file
 from ..rate_accuracy.curves import Curve, rate_axis
 from ..rate_accuracy.plots import quality_axis
@@ -119,7 +120,7 @@ def _data(
         "metrics": {key: _describe(key, curves) for key in [*metrics, "bpp"]},
         "series": series_entries(curves),
         "points": point_entries(curves, root, [*metrics, "bpp"]),
-        "records": {run_name(result, root): result.record for result in results},
+        "records": {run_name(one, root): jsonable(one.record) for one in results},
         "training": {"runs": training},
         "pictures": gallery.data(),
     }

@@ -148,7 +148,6 @@ ROWS = [
     # Devices.
     refused("an unknown device", "MODEL.DEVICE abacus"),
     refused("an empty device", "MODEL.DEVICE ''"),
-    refused("mixed precision on the CPU", "SOLVER.AMP.ENABLED True"),
     # Schedule.
     refused("an empty batch", "SOLVER.IMS_PER_BATCH 0", seconds=10),
     refused("a negative batch", "SOLVER.IMS_PER_BATCH -2", seconds=10),
