@@ -42,7 +42,7 @@ def training_differences(wanted: dict[str, Any], found: dict[str, Any]) -> set[s
     return keys - same
 
 
-def some(keys: set[str], limit: int = 3) -> str:
+def some_keys(keys: set[str], limit: int = 3) -> str:
     """Names of the first keys, and how many more there are."""
     names = sorted(keys)
     more = f", ... {len(names) - limit} more" if len(names) > limit else ""

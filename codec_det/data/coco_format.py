@@ -18,7 +18,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
 from ..errors import DatasetError
-from .pictures_check import Picture, check_pictures
+from .pictures_check import PictureFile, check_pictures
 
 logger = logging.getLogger(__name__)
 
@@ -259,7 +259,7 @@ def _check_files(images: list[Record], root: Path) -> None:
         if status.st_size == 0:
             empty.append(name)
         size = image["width"], image["height"]
-        pictures.append(Picture(root / name, *size, status.st_size, status.st_mtime_ns))
+        pictures.append(PictureFile(root / name, *size, status.st_size, status.st_mtime_ns))
     _refuse(missing, "file", f"are missing from {root}", "Check the folder; unpack all images.")
     _refuse(empty, "file", f"in {root} have zero bytes", "Download or copy these images again.")
     check_pictures(pictures)

@@ -30,7 +30,7 @@ Item = TypeVar("Item")
 Found = TypeVar("Found")
 
 
-class Picture(NamedTuple):
+class PictureFile(NamedTuple):
     """A picture file, and its size as annotated.
 
     Attributes:
@@ -45,7 +45,7 @@ class Picture(NamedTuple):
     mtime: int
 
 
-def check_pictures(pictures: Iterable[Picture]) -> None:
+def check_pictures(pictures: Iterable[PictureFile]) -> None:
     """Refuse pictures that cannot be read, or whose size is not the annotated one.
 
     Raises:
@@ -114,7 +114,7 @@ def _in_parallel(look: Callable[[Item], Found], items: Iterable[Item]) -> Iterat
             pool.shutdown(cancel_futures=True)
 
 
-def _fault(picture: Picture) -> str:
+def _fault(picture: PictureFile) -> str:
     """What is wrong with a picture; "" where nothing is."""
     try:
         size: tuple[int, ...] = read_size(picture.path)

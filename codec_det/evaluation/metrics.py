@@ -121,7 +121,7 @@ def metric_of(key: str) -> Metric:
     raise CodecDetError(f"'{key}' is no metric: choose from {', '.join(METRICS)}, AP-<class>, ...")
 
 
-def in_words(results: Mapping[str, Any]) -> str:
+def figures_in_words(results: Mapping[str, Any]) -> str:
     """The headline figures of "results" and their bits per pixel, in a line."""
     shown = [m for m in METRICS.values() if (m.is_headline or m is BPP)]
     read = [(m, m.read(results)) for m in shown]

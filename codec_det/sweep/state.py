@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import flatten, load_config
-from ..config_differences import differences, some, training_differences
+from ..config_differences import differences, some_keys, training_differences
 from ..errors import CodecDetError
 from ..evaluation.results import RESULTS_FILE, SET_ASIDE, Record, changed_keys, read_records
 from ..run_folder import CHECKPOINT_TAG, CONFIG_FILE, has_run
@@ -91,9 +91,9 @@ def _own_state(point: StudyPoint) -> State:
     trained = _trained_as(point, wanted, every)
     keys = {key for record in records for key in differences(wanted, record["config"])}
     if trained and (keys or len(records) < len(set(point.cfg.DATASETS.TEST))):
-        return State(Status.TO_EVALUATE, some(keys or {"DATASETS.TEST"}), _time_of(trained))
+        return State(Status.TO_EVALUATE, some_keys(keys or {"DATASETS.TEST"}), _time_of(trained))
     if keys:
-        return State(Status.CHANGED, some(keys))
+        return State(Status.CHANGED, some_keys(keys))
     finished = all(record["iteration"] == _iterations(point) for record in records)
     if finished and len(records) == len(set(point.cfg.DATASETS.TEST)):
         if point.prepares and not (point.folder / FINAL_WEIGHTS).is_file():
@@ -133,7 +133,7 @@ def _unfinished_state(point: StudyPoint) -> State:
         return State(Status.CHANGED, f"unreadable {CONFIG_FILE}")
     keys = differences(dict(flatten(point.cfg)), dict(flatten(cfg)))
     if keys:
-        return State(Status.CHANGED, some(keys))
+        return State(Status.CHANGED, some_keys(keys))
     began = datetime.fromtimestamp(config_file.stat().st_mtime, timezone.utc)
     return State(Status.INTERRUPTED, time=began)
 

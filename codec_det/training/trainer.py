@@ -29,7 +29,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..codec.table import find_codec
 from ..data.loader import build_test_loader, build_train_loader
-from ..evaluation.metrics import in_words
+from ..evaluation.metrics import figures_in_words
 from ..evaluation.rate import RateEvaluator
 from ..evaluation.results import RESULTS_FILE, append_record, build_record
 from ..evaluation.tasks import build_evaluators
@@ -169,7 +169,7 @@ class Trainer(DefaultTrainer):
             path = Path(cfg.OUTPUT_DIR, RESULTS_FILE)
             for name, figures in by_name.items():
                 append_record(path, build_record(cfg, chain, name, figures))
-                logger.info("%s: %s; appended to %s", name, in_words(figures), path)
+                logger.info("%s: %s; appended to %s", name, figures_in_words(figures), path)
         return results
 
     def _divergence(self, error: FloatingPointError) -> str:
