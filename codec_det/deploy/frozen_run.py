@@ -19,7 +19,7 @@ def open_deployable(folder: Path) -> Run:
     """A run whose codec can be written to ``.cdet`` files, with its data sets registered.
 
     Raises:
-        CodecDetError: if it is no run, or its codec has no bitstream.
+        CodecDetError: if it is no run, its codec has no bitstream, or it codes at another scale.
     """
     run = open_run(folder)
     name = run.cfg.MODEL.CODEC.NAME
@@ -28,6 +28,12 @@ def open_deployable(folder: Path) -> Run:
         raise WeightsError(
             f"'{folder}' has the codec {name}, which cannot be deployed ({reason}): choose a run "
             f"with one of {', '.join(learned_codecs(files=True))}"
+        )
+    scale = run.cfg.MODEL.CODEC.SCALE
+    if scale < 1:
+        raise WeightsError(
+            f"'{folder}' has MODEL.CODEC.SCALE {scale:g}, and exported encoders code pictures "
+            "at the size they were taken at: choose a run of scale 1"
         )
     register_datasets(run.cfg)
     return run
