@@ -2,6 +2,7 @@
 
 import pytest
 
+from codec_det.codec.table import find_codec
 from codec_det.errors import ConfigError
 from codec_det.sweep.points import expand, read_overrides
 from codec_det.sweep.study import read_study
@@ -33,6 +34,17 @@ def test_points_and_their_order(tmp_path, study):
     assert points["codec"].prepares
     assert [name for name, p in points.items() if p.evaluates] == ["baseline-low", "baseline-high"]
     assert points["codec"].cfg.SEED == 0
+
+
+def test_an_entry_may_have_seeds_of_its_own(tmp_path, study):
+    study["grid"].append({"regimes": ["tft"], "codec": "jpeg", "qualities": [5], "seeds": [7, 1]})
+    points = points_of(write_study(tmp_path, study))
+    assert list(points) == [
+        "codec", "baseline-low",
+        "tft-low-seed_1", "jft-low-seed_1", "tft-jpeg_5-seed_7",
+        "tft-low-seed_2", "jft-low-seed_2", "tft-jpeg_5-seed_1",
+    ]  # fmt: skip
+    assert points["tft-jpeg_5-seed_7"].cfg.SEED == 7
 
 
 def test_rate_reaches_the_regimes_that_train_it_alone(tmp_path, study):
@@ -185,6 +197,7 @@ CIRCLE = {
         ("prepare/a.old-b", {"config": "CONFIGS/codec.yaml"}, "not '.old-'"),
         ("seeds", [1, 1], "seeds: [1, 1] has one twice"),
         ("seeds", [-1], "seeds[0]: -1 is no whole number"),
+        ("grid/0/seeds", [2, 2], "grid[0].seeds: [2, 2] has one twice"),
         ("num_gpus", "two", "num_gpus: 'two' is no whole number"),
         ("configs", "configs/tft.yaml", "configs: 'configs/tft.yaml' names one file"),
         ("output_dir", 3, "output_dir: 3 is no text"),
@@ -236,17 +249,17 @@ def test_overrides_that_cannot_be():
         read_overrides(["SEED", "1"])
 
 
-@pytest.mark.parametrize(("name", "count"), [("shapes", 1 + 4 + 3 * 4 * 6 + 1), ("bccd", 67)])
+@pytest.mark.parametrize(("name", "count"), [("shapes", 1 + 4 + 3 * 4 * 6 + 1), ("bccd", 79)])
 def test_published_studies(name, count, monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
     points = points_of(CONFIGS / f"study/{name}.yaml")
     assert len(points) == count
-    learned = [p for p in points.values() if p.cfg.MODEL.CODEC.NAME == "bmshj2018-hyperprior"]
+    learned = [p for p in points.values() if find_codec(p.cfg.MODEL.CODEC.NAME).is_learned]
     assert all(p.cfg.MODEL.CODEC.BITSTREAM for p in learned if not p.prepares)
     jft = points["jft-rate_1-seed_3"].cfg
     assert jft.SEED == 3
     first_beta = jft.MODEL.CODEC.BETA
-    assert first_beta == {"shapes": 1.0, "bccd": 4.0}[name]
+    assert first_beta == {"shapes": 1.0, "bccd": 20.0}[name]
 
 
 def test_published_study_of_coco(monkeypatch):

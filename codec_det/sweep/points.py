@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob
 from graphlib import CycleError, TopologicalSorter
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -85,14 +86,17 @@ def expand(study: Study, overrides: Mapping[str, str], num_gpus: int | None) -> 
     device = {"MODEL.DEVICE": "cpu"} if num_gpus == 0 else {}
     maker = _Maker(study, {**device, **overrides})
     points = maker.prepared()
-    seeded: list[StudyPoint] = []
+    seeded: list[tuple[int, StudyPoint]] = []
     for entry in study.grid:
         for operating_point in entry.operating_points:
             for regime in entry.regimes:
                 of_regime = maker.grid(entry, operating_point, regime)
-                (points if of_regime[0].evaluates else seeded).extend(of_regime)
+                if of_regime[0].evaluates:
+                    points += of_regime
+                else:
+                    seeded += enumerate(of_regime)
     # sorted() keeps the order within a seed.
-    points += sorted(seeded, key=lambda point: study.seeds.index(point.cfg.SEED))
+    points += [point for _, point in sorted(seeded, key=itemgetter(0))]
     _check_names(study, points)
     return points
 
@@ -167,7 +171,7 @@ class _Maker:
             return [point]
         return [
             self._make(operating_point, f"{name}-seed_{n}", config_file, {**options, "SEED": n})
-            for n in self._study.seeds
+            for n in entry.seeds
         ]
 
     def _config_file(self, entry: Entry, regime: str) -> str:

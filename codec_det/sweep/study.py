@@ -4,11 +4,11 @@
 output_dir         folder of the points' folders, relative to the current one
 configs            config file of a regime, with "{regime}" in it: configs/bccd/{regime}.yaml
 options            config keys of every grid point, as in {SOLVER.MAX_ITER: 100}
-seeds              seeds of every grid point that trains (default: [0])
+seeds              seeds of every grid point that trains (default: [0]); an entry may have others
 num_gpus           GPUs of each point; 0: the CPU (default: one if there is one)
 prepare            points by name, that others start from: config, target_bpp, beta, options
 grid               list of entries, each with regimes and either operating_points or codec and
-                   qualities; and scales, target_bpp, beta and options of all its operating points
+                   qualities; and scales, seeds, target_bpp, beta and options of all its points
 operating_points   by name: target_bpp, beta, options
 codec, qualities   operating points <codec>_<quality>, with MODEL.CODEC.NAME and QUALITY
 scales             each operating point at each MODEL.CODEC.SCALE, such as [1, 0.75, 0.5, 0.25];
@@ -70,11 +70,12 @@ class OperatingPoint(Settings):
 
 @dataclass(frozen=True)
 class Entry:
-    """Regimes, each at several operating points."""
+    """Regimes, each at several operating points, all with the same seeds."""
 
     key: str
     regimes: list[str]
     operating_points: list[OperatingPoint]
+    seeds: list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,6 @@ class Study:
     file: str
     output_dir: Path
     configs: str
-    seeds: list[int]
     num_gpus: int | None
     prepare: list[Preparation]
     grid: list[Entry]
@@ -137,26 +137,26 @@ def _study(file: str, node: Any) -> Study:
             f"configs: '{configs}' names one file: put {REGIME} where they differ, as in "
             f"configs/bccd/{REGIME}.yaml"
         )
+    seeds = _seeds(node.get("seeds", [0]), "seeds")
     prepare = _named(node.get("prepare", {}), "prepare")
     gpus = node.get("num_gpus")
     return Study(
         file=file,
         output_dir=Path(_text(node["output_dir"], "output_dir")),
         configs=configs,
-        seeds=_seeds(node.get("seeds", [0])),
         num_gpus=None if gpus is None else _whole(gpus, "num_gpus"),
         prepare=[_preparation(name, value) for name, value in prepare.items()],
         grid=[
-            _entry(value, f"grid[{index}]", common)
+            _entry(value, f"grid[{index}]", common, seeds)
             for index, value in enumerate(_list(node["grid"], "grid"))
         ],
     )
 
 
-def _seeds(node: Any) -> list[int]:
-    seeds = [_whole(value, f"seeds[{index}]") for index, value in enumerate(_list(node, "seeds"))]
+def _seeds(node: Any, key: str) -> list[int]:
+    seeds = [_whole(value, f"{key}[{index}]") for index, value in enumerate(_list(node, key))]
     if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"seeds: {seeds} has one twice")
+        raise ConfigError(f"{key}: {seeds} has one twice")
     return seeds
 
 
@@ -168,8 +168,8 @@ def _preparation(name: str, node: Any) -> Preparation:
     )
 
 
-def _entry(node: Any, key: str, common: dict[str, Any]) -> Entry:
-    optional = ("operating_points", "codec", "qualities", "scales", *SETTINGS)
+def _entry(node: Any, key: str, common: dict[str, Any], seeds: list[int]) -> Entry:
+    optional = ("operating_points", "codec", "qualities", "scales", "seeds", *SETTINGS)
     node = _mapping(node, key, ("regimes",), optional)
     regimes = [
         _text(value, f"{key}.regimes[{index}]")
@@ -188,7 +188,9 @@ def _entry(node: Any, key: str, common: dict[str, Any]) -> Entry:
     else:
         raise ConfigError(f"{key}: give either operating_points, or codec and qualities")
     scales = _scales(node["scales"], f"{key}.scales") if "scales" in node else [None]
-    return Entry(key, regimes, [_at_scale(point, scale) for scale in scales for point in points])
+    points = [_at_scale(point, scale) for scale in scales for point in points]
+    own_seeds = _seeds(node["seeds"], f"{key}.seeds") if "seeds" in node else seeds
+    return Entry(key, regimes, points, own_seeds)
 
 
 def _scales(node: Any, key: str) -> list[float]:
