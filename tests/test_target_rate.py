@@ -41,11 +41,25 @@ def test_training_ends_near_the_target(beta, delay, target):
     assert rate == pytest.approx(target, rel=0.05)
 
 
-def test_a_rate_above_the_target_raises_beta_at_once_and_one_below_lowers_it():
+def test_a_rate_above_the_target_raises_beta_and_one_below_lowers_it():
     for target, raised in ((0.1, True), (2.0, False)):
         plant = Plant()
-        TargetRate(plant, target, 100).after_step()
+        run(plant, TargetRate(plant, target, 100), 20)
         assert (plant.beta > 1) == raised
+
+
+@pytest.mark.parametrize("target", [0.08, 0.16])
+def test_a_far_target_is_approached_in_steps_that_a_codec_can_follow(target):
+    plant = Plant(delay=20)
+    settled = (0.5 / target) ** (1 / 0.6)
+    hook = TargetRate(plant, target, 400)
+    betas, rates = [], []
+    for _ in range(400):
+        rates.append(run(plant, hook, 1))
+        betas.append(plant.beta)
+    assert max(betas) < 3 * settled
+    assert min(rates) > 0.7 * target
+    assert sum(rates[-40:]) / 40 == pytest.approx(target, rel=0.05)
 
 
 def test_state_continues_where_it_was():
