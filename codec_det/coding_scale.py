@@ -8,20 +8,31 @@ at every rate. Needs numpy and Pillow alone, as a camera does.
 
 from __future__ import annotations
 
-import math
+from fractions import Fraction
 
 import numpy as np
 from PIL import Image
 
+MAX_DENOMINATOR = 10**6
+MIN_SCALE = 1 / MAX_DENOMINATOR
 
-def coded_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    """Height and width that a picture is coded at, in pixels; ``scale`` is in (0, 1]."""
-    # 0.1 · 30 is a little more than 3.
-    rows, columns = (math.ceil(round(side * scale, 6)) for side in (height, width))
+
+def as_ratio(scale: float | Fraction) -> Fraction:
+    """A coding scale as files have it: the ratio next to it of denominators up to a million.
+
+    0.1 is one tenth, which no float is.
+    """
+    return Fraction(scale).limit_denominator(MAX_DENOMINATOR)
+
+
+def coded_size(height: int, width: int, scale: float | Fraction) -> tuple[int, int]:
+    """Height and width that a picture is coded at, in pixels; ``scale`` is MIN_SCALE to 1."""
+    ratio = as_ratio(scale)
+    rows, columns = (-(-side * ratio // 1) for side in (height, width))
     return rows, columns
 
 
-def shrink(picture: np.ndarray, scale: float) -> np.ndarray:
+def shrink(picture: np.ndarray, scale: float | Fraction) -> np.ndarray:
     """A picture (H, W, 3) uint8 at its coded size, bilinear with antialiasing."""
     height, width = picture.shape[:2]
     size = coded_size(height, width, scale)

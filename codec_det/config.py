@@ -47,7 +47,7 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     # Operating point 1 (lowest rate) to 8 (to 6 for cheng2020-*): sets widths and zoo weights. Of
     # conventional codecs: the QP or quality that their programs take.
     cfg.MODEL.CODEC.QUALITY = 1
-    # Coding scale, above 0 and up to 1: pictures are shrunk to it before they are coded, and the
+    # Coding scale, from 0.000001 to 1: pictures are shrunk to it before they are coded, and the
     # detector takes them as they are decoded. Bits per pixel are of the original size.
     cfg.MODEL.CODEC.SCALE = 1.0
     # Settings of a conventional codec other than its defaults, as [name, value]: chroma, bit_depth,

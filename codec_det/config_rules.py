@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from .coding_scale import MIN_SCALE
+
 OPTIMIZERS = ("AdamW", "SGD")
 
 
@@ -68,7 +70,7 @@ RULES = (
         _not_negative,
         "finite and >= 0",
     ),
-    Rule("MODEL.CODEC.SCALE", lambda v: 0 < v <= 1, "above 0 and up to 1"),
+    Rule("MODEL.CODEC.SCALE", lambda v: MIN_SCALE <= v <= 1, "from 0.000001 to 1"),
     Rule("MODEL.CODEC.N MODEL.CODEC.M", _AT_LEAST_0, ">= 0: channels, or 0 for default"),
     Rule(
         "MODEL.ROI_HEADS.NUM_CLASSES MODEL.RETINANET.NUM_CLASSES TEST.DETECTIONS_PER_IMAGE "

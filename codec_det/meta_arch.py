@@ -249,11 +249,12 @@ class CodecDetector(nn.Module):
     def _code(self, images: list[Tensor], batched_inputs: list[dict[str, Any]]) -> Coded:
         """Code pictures at their coded size, unless the loader has done so."""
         if any("decoded" not in x for x in batched_inputs):
+            sizes = [image.shape[-2:] for image in images]
             if self.scale < 1:
                 images = [self._load_small(x) for x in batched_inputs]
             if self.kept and self.training and self.device.type == "cpu":
                 return self.kept(images)
-            return self.codec(images)
+            return self.codec.code_shrunk(images, sizes)
         bits = torch.tensor([x["bits"] for x in batched_inputs], device=self.device)
         pictures = [self._load(x, "decoded") for x in batched_inputs]
         return Coded(pictures, bits, bits, measured=[x["measured"] for x in batched_inputs])

@@ -1,5 +1,10 @@
 """Coding scale: small pictures are coded, figures are of the picture that was taken."""
 
+import json
+import math
+import random
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +12,9 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from PIL import Image
 
-from codec_det.coding_scale import coded_size, shrink
+from codec_det.bitstream.container import MAX_SIDE
+from codec_det.bitstream.expected import Expected
+from codec_det.coding_scale import as_ratio, coded_size, shrink
 from codec_det.config_checks import check_config
 from codec_det.conventional import build_picture_codec
 from codec_det.data.mapper import CodecDetectorMapper
@@ -38,6 +45,35 @@ def entry(tmp_path):
 )
 def test_coded_size_is_rounded_up(size, scale, coded):
     assert coded_size(*size, scale) == coded
+
+
+def test_coded_sizes_are_the_same_exact_ones_everywhere():
+    """Of what a config holds, a number as it was typed; of a model's settings; and by hand."""
+    numbers = random.Random(0)
+    typed = ["1", "0.75", "0.5", "0.25", "0.1", "0.35", "0.07", "0.000001", "0.999999"]
+    typed += [f"0.{numbers.randrange(1, 10**6):06}" for _ in range(300)]
+    typed += [repr(n / m) for m in range(2, 12) for n in range(1, m)]
+    sides = [
+        1,
+        2,
+        3,
+        7,
+        1000,
+        1920,
+        2160,
+        MAX_SIDE,
+        *(numbers.randrange(1, 5000) for _ in range(9)),
+    ]
+    for text in typed:
+        short = Fraction(text) if len(text) <= 8 else Fraction(text).limit_denominator(11)
+        scale = float(text)
+        expected = Expected(scale=as_ratio(scale))
+        again = Expected.from_settings(json.loads(json.dumps(expected.settings())))
+        for side in sides:
+            exact = math.ceil(side * short)
+            assert 1 <= exact <= side
+            assert coded_size(side, 1, scale) == (exact, 1)
+            assert expected.coded_size((1, side)) == again.coded_size((1, side)) == (1, exact)
 
 
 def test_shrinking_averages_and_whole_size_changes_nothing():
@@ -121,6 +157,7 @@ def test_rate_in_training_is_per_pixel_of_the_picture_that_was_taken(tiny_cfg, e
 
 
 def test_scale_out_of_range_is_refused(tiny_cfg):
-    for scale in ("0.0", "1.5", "-1.0"):
-        with pytest.raises(ConfigError, match=r"MODEL\.CODEC\.SCALE is .* above 0 and up to 1"):
+    check_config(tiny_cfg("MODEL.CODEC.SCALE", "0.000001"))
+    for scale in ("0.0", "9e-7", "1.5", "-1.0"):
+        with pytest.raises(ConfigError, match=r"MODEL\.CODEC\.SCALE is .* from 0\.000001 to 1"):
             check_config(tiny_cfg("MODEL.CODEC.SCALE", scale))

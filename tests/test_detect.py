@@ -59,7 +59,7 @@ def test_detections_are_the_receivers(model, coded, tmp_path, capsys):
     assert [category["id"] for category in receiver.categories] == [1, 2, 3, 4, 5, 6]
     for number, name in enumerate(sorted(SIZES), 1):
         picture = receiver.decoder.decode((coded / f"{name}.cdet").read_bytes())
-        (instances,) = receiver.detect([picture])
+        (instances,) = receiver.detect([picture], [picture.shape[1:]])
         own = [result for result in results if result["file_name"] == f"{name}.cdet"]
         assert len(own) == len(instances) > 0
         assert {result["image_id"] for result in own} == {number}
@@ -107,7 +107,7 @@ def test_pictures_show_what_was_found(model, coded, tmp_path):
     receiver = load_receiver(model)
     for name in SIZES:
         picture = receiver.decoder.decode((coded / f"{name}.cdet").read_bytes())
-        (instances,) = receiver.detect([picture])
+        (instances,) = receiver.detect([picture], [picture.shape[1:]])
         shown = to_uint8(picture).permute(1, 2, 0).numpy()
         sheet = DetectionSheet(receiver.categories, 0.0)
         expected = np.array(sheet.draw_one(shown, Objects.found(instances)))
@@ -165,7 +165,7 @@ def test_masks_are_in_the_results_and_drawings(tmp_path, tiny_set):
     assert (status, len(results)) == (0, 5)
     receiver = load_receiver(model)
     picture = receiver.decoder.decode((tmp_path / "coded" / "one.cdet").read_bytes())
-    (instances,) = receiver.detect([picture])
+    (instances,) = receiver.detect([picture], [picture.shape[1:]])
     # As pycocotools reads them.
     masks = np.stack([mask.decode(r["segmentation"]) for r in results]).astype(bool)
     assert np.array_equal(masks, instances.pred_masks.numpy())

@@ -87,13 +87,6 @@ def test_missing_onnx_libraries_are_named_before_long_work(run, tmp_path, capsys
     assert not (tmp_path / "deploy").exists()
 
 
-def test_a_coding_scale_that_an_encoder_would_not_keep_is_refused(tmp_path, capsys):
-    run = make_run(tmp_path / "run", "MODEL.CODEC.SCALE", "0.5")
-    assert export_model.main([str(run), "--output-dir", str(tmp_path / "deploy")]) == 2
-    assert f"'{run}' has MODEL.CODEC.SCALE 0.5" in capsys.readouterr().err
-    assert not (tmp_path / "deploy").exists()
-
-
 @pytest.mark.parametrize("key", ["MODEL.WEIGHTS", "MODEL.CODEC.WEIGHTS"])
 @pytest.mark.parametrize("name", ["receiver.safetensors", "encoder.safetensors"])
 def test_exported_halves_are_not_evaluated_as_weights(

@@ -48,7 +48,7 @@ def test_detections_are_those_of_the_chain(tmp_path, tiny_set, detector):
     assert receiver.has_detector
     encoder = picture_encoder(chain.codec.model, entropy)
     decoded = [receiver.decoder.decode(encoder.encode(picture)) for picture in PICTURES]
-    found = receiver.detect(decoded)
+    found = receiver.detect(decoded, [picture.shape[:2] for picture in PICTURES])
     with real_bits(chain):
         for picture, ours, instances in zip(PICTURES, decoded, found, strict=True):
             stored = torch.from_numpy(picture).permute(2, 0, 1)
@@ -56,7 +56,7 @@ def test_detections_are_those_of_the_chain(tmp_path, tiny_set, detector):
             (theirs,) = chain([{"image": stored}])
             assert torch.equal((ours * 255).round().to(torch.uint8), theirs["reconstruction"])
             # One picture at a time: in a batch they are padded, which moves the last bits.
-            (alone,) = receiver.detect([ours])
+            (alone,) = receiver.detect([ours], [picture.shape[:2]])
             assert len(alone) == len(theirs["instances"]) > 0
             assert torch.equal(alone.pred_boxes.tensor, theirs["instances"].pred_boxes.tensor)
             assert torch.equal(alone.scores, theirs["instances"].scores)
@@ -99,7 +99,7 @@ def test_a_codec_alone_makes_a_decoder(tmp_path, tiny_set):
     decoded = receiver.decoder.decode(data)
     assert decoded.shape == (3, 70, 33)
     with pytest.raises(WeightsError, match="no detector"):
-        receiver.detect([decoded])
+        receiver.detect([decoded], [(70, 33)])
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def test_every_operating_point_is_made_at_every_scale(tmp_path, study):
 @pytest.mark.parametrize(
     ("scales", "message"),
     [
-        ([1, 0], r"grid\[0\]\.scales\[1\]: 0 is no scale: give one above 0 and up to 1"),
+        ([1, 0], r"grid\[0\]\.scales\[1\]: 0 is no scale: give one from 0.000001 to 1"),
         ([1.5], r"grid\[0\]\.scales\[0\]: 1\.5 is no scale"),
         (0.5, r"grid\[0\]\.scales: 0\.5 is no list"),
         ([0.5, 0.5], r"the point baseline-low_scale_0\.5 is at .* already"),

@@ -1,6 +1,9 @@
 #!/usr/bin/env python
 """Decode files of tools/encode.py to pictures. Each becomes OUTPUT_DIR/<its name>.png, 8-bit RGB.
 
+Pictures have the size that they were taken at: those that were coded at a smaller one (coding
+scale) are enlarged, bicubic, as for the PSNR of an evaluation.
+
 The model is the receiver.safetensors that tools/export_model.py wrote with the encoder, or any with
 the same fingerprint (tools/info.py shows it); its detector is not read, and detectron2 need not be
 installed. Of a folder, the .cdet files directly in it are decoded. Existing pictures are replaced.
@@ -17,6 +20,7 @@ from __future__ import annotations
 from command_line import add_recursive, positive, run_command, run_program
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -95,14 +99,15 @@ def decode_file(decoder: PictureDecoder, path: Path, picture_path: Path) -> Deco
 
     from codec_det.errors import CodecDetError
     from codec_det.files import atomic_file
-    from codec_det.pixels import to_uint8
+    from codec_det.pixels import enlarge, to_uint8
 
     start = time.perf_counter()
     data = path.read_bytes()
     latents = decoder.entropy.read(data, decoder.max_pixels)
     read = time.perf_counter()
     try:
-        picture = to_uint8(decoder.synthesize(latents)).permute(1, 2, 0).cpu().numpy()
+        decoded = enlarge(decoder.synthesize(latents), latents.picture.size)
+        picture = to_uint8(decoded).permute(1, 2, 0).cpu().numpy()
     except RuntimeError as error:
         # PyTorch has no narrower class for memory that runs out.
         raise CodecDetError(f"PyTorch cannot decode it: {error}") from error
@@ -111,9 +116,8 @@ def decode_file(decoder: PictureDecoder, path: Path, picture_path: Path) -> Deco
         # Of what codecs decode, 4 makes files as small as the default 6, in a third of the time.
         Image.fromarray(picture).save(partial, format="PNG", compress_level=4)
     end = time.perf_counter()
-    height, width = latents.picture.size
-    pixels = height * width
-    return DecodedFile(len(data), pixels, read - start, synthesized - read, end - synthesized)
+    times = (read - start, synthesized - read, end - synthesized)
+    return DecodedFile(len(data), math.prod(latents.picture.size), *times)
 
 
 def decode_files(args: argparse.Namespace) -> int:

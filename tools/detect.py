@@ -23,6 +23,7 @@ from command_line import add_recursive, fraction, positive, run_command, run_pro
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -49,7 +50,7 @@ examples:
 
 
 class Found(NamedTuple):
-    """What a file took and gave: bytes, pixels of its picture, results in COCO's format."""
+    """What a file took and gave: bytes, pixels of its picture as it was taken, COCO's results."""
 
     size: int
     pixels: int
@@ -121,18 +122,21 @@ class Detector:
         from codec_det.errors import CodecDetError
         from codec_det.evaluation.objects import Objects
         from codec_det.pictures.visualization import save_sheet
-        from codec_det.pixels import to_uint8
+        from codec_det.pixels import enlarge, to_uint8
 
         data = path.read_bytes()
+        decoder = self.receiver.decoder
+        latents = decoder.entropy.read(data, decoder.max_pixels)
+        size = latents.picture.size
         try:
-            picture = self.receiver.decoder.decode(data)
-            (instances,) = self.receiver.detect([picture])
+            picture = decoder.synthesize(latents)
+            (instances,) = self.receiver.detect([picture], [size])
         except RuntimeError as error:
             # PyTorch has no narrower class for memory that runs out.
             raise CodecDetError(f"PyTorch cannot decode it or detect in it: {error}") from error
         instances = instances[instances.scores >= self.threshold]
         if self.drawings is not None:
-            shown = to_uint8(picture).permute(1, 2, 0).cpu().numpy()
+            shown = to_uint8(enlarge(picture, size)).permute(1, 2, 0).cpu().numpy()
             masks = instances.pred_masks.numpy() if instances.has("pred_masks") else None
             drawing = self._sheet.draw_one(shown, Objects.found(instances), masks)
             save_sheet(drawing, self.drawings / f"{name}.png")
@@ -140,7 +144,7 @@ class Detector:
             {**result, "file_name": f"{name}{path.suffix}"}
             for result in to_results(instances, image_id, self.receiver.categories)
         ]
-        return Found(len(data), picture.shape[-2] * picture.shape[-1], results)
+        return Found(len(data), math.prod(size), results)
 
 
 def detect_files(args: argparse.Namespace) -> int:

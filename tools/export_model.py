@@ -13,8 +13,10 @@ The entropy model is frozen in integers, so that files decode to the same latent
 that its arithmetic is exact is proven from the weights and printed. Its fingerprint is in every
 file: receivers refuse files of another. A run with a fixed decoder (E-FT, ET-FT) keeps the
 fingerprint of the codec that it started from, so receivers that are out there decode what its
-encoder writes, if it is exported with the same --sizes (tools/info.py shows those of a model). No
-file holds code that runs when it is read.
+encoder writes, if it has the same coding scale and is exported with the same --sizes (tools/info.py
+shows those of a model). No file holds code that runs when it is read.
+
+The encoder shrinks pictures as the run did (MODEL.CODEC.SCALE).
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from command_line import DEPLOYABLE, not_negative, positive, run_command, run_pr
 import argparse
 import json
 import math
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,14 +123,17 @@ def make_target(name: str) -> Target:
             # So that latents spread over many symbols, as those of a trained codec do.
             last.weight.data *= 30
     codec.refresh_tables()
-    entropy = freeze_entropy_model(name, codec.model, Expected(levels=3))
+    plain = freeze_entropy_model(name, codec.model)
+    expected = Expected(scale=Fraction(1, 2), levels=3)
+    entropy = freeze_entropy_model(name, codec.model, expected)
     decoder = PictureDecoder(codec.model.g_s, entropy)
     numbers = np.random.default_rng(0)
     pictures = [numbers.integers(256, size=(*s, 3), dtype=np.uint8) for s in SIZES]
     pictures.append(np.zeros((*SIZES[-1], 3), np.uint8))
     files = [
-        picture_encoder(codec.model, entropy.of_version(version)).encode(picture)
-        for version in (1, 2)
+        picture_encoder(codec.model, model).encode(picture)
+        # Version 1 has no scale, and the fingerprint of the same model without one.
+        for model in (plain.of_version(1), entropy)
         for picture in pictures
     ]
     return Target(name, entropy, lambda latents: decoder.synthesize(latents).numpy(), tuple(files))

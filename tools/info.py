@@ -233,6 +233,8 @@ def format_model(facts: Facts) -> str:
             width=100,
         ),
     ]
+    if facts["scale"] < 1:
+        lines.append(f"  coding scale  {facts['scale']:g}")
     if "weight_bits" in facts:
         # Rounded up: it is a bound.
         exponent = math.ceil(10 * facts["partial_sums_log2"]) / 10

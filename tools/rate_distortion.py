@@ -150,8 +150,9 @@ _number.__name__ = "number"
 
 def _scale(text: str) -> float:
     value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not above 0 and up to 1")
+    # MIN_SCALE, which is not imported yet.
+    if not 1e-6 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not from 0.000001 to 1")
     return value
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..coding_scale import shrink
 from .entropy import EntropyModel
-from .expected import Picture
+from .expected import Picture, Size
 
 Analysis = Callable[[np.ndarray], Sequence[np.ndarray]]
 """(b, 3, H, W) float32 RGB in [0, 1], H and W multiples of the codec's stride, to whole-numbered
@@ -15,11 +16,11 @@ latents: y (b, M, h, w) and, with a hyperprior, z (b, N, h', w') within the rang
 
 
 class PictureEncoder:
-    """Codes pictures of any size with given analysis transforms.
+    """Codes pictures of any size with given analysis transforms, at their coding scale.
 
     Args:
         analysis: the transforms.
-        entropy: the entropy model that belongs to them.
+        entropy: the entropy model that belongs to them; it expects the scale.
     """
 
     def __init__(self, analysis: Analysis, entropy: EntropyModel) -> None:
@@ -31,24 +32,36 @@ class PictureEncoder:
         return self.encode_batch([picture])[0]
 
     def encode_batch(self, pictures: Sequence[np.ndarray]) -> list[bytes]:
-        """The files of pictures whose sizes are equal when padded to the codec's stride.
+        """The files of pictures whose coded sizes are equal when padded to the codec's stride.
 
         Raises:
             ValueError: if they are not, or no (H, W, 3) uint8 arrays.
             CodecDetError: if they cannot be coded.
         """
+        for picture in pictures:
+            if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+                given = f"{picture.shape} {picture.dtype}"
+                raise ValueError(f"pictures are (H, W, 3) uint8, not {given}")
+        small = [shrink(picture, self.entropy.expected.scale) for picture in pictures]
+        return self.encode_shrunk(small, [_size(picture) for picture in pictures])
+
+    def encode_shrunk(self, pictures: Sequence[np.ndarray], sizes: Sequence[Size]) -> list[bytes]:
+        """As :meth:`encode_batch`, of pictures that were shrunk from ``sizes``."""
         batch = np.stack([self._prepare(picture) for picture in pictures])
         y, *hyper = self.analysis(batch)
-        sizes = [(len(picture), picture.shape[1]) for picture in pictures]
+        said = (Picture(s, _size(x)) for s, x in zip(sizes, pictures, strict=True))
         return [
-            self.entropy.write(y[i], hyper[0][i] if hyper else None, Picture(size, size))
-            for i, size in enumerate(sizes)
+            self.entropy.write(y[i], hyper[0][i] if hyper else None, picture)
+            for i, picture in enumerate(said)
         ]
 
     def _prepare(self, picture: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 to (3, H', W') in [0, 1], padded as in training: the edge repeated."""
-        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
-            raise ValueError(f"pictures are (H, W, 3) uint8, not {picture.shape} {picture.dtype}")
         bottom, right = (-side % self.entropy.stride for side in picture.shape[:2])
         padded = np.pad(picture, ((0, bottom), (0, right), (0, 0)), mode="edge")
         return padded.transpose(2, 0, 1).astype(np.float32) / 255
+
+
+def _size(picture: np.ndarray) -> Size:
+    height, width = picture.shape[:2]
+    return height, width

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from ..coding_scale import MAX_DENOMINATOR, coded_size
 from ..errors import BitstreamError
 from .container import MAX_SIDE, MAX_SIZES, Header
 from .fixed_point import is_whole
@@ -33,7 +34,7 @@ DEFAULT_SIZES: tuple[Size, ...] = (
 
 LEVEL_STEPS = 64
 """Levels of variable-rate models are given in steps of 1/64."""
-MAX_LEVELS, MAX_DENOMINATOR = 1024, 10**6
+MAX_LEVELS = 1024
 
 
 class Picture(NamedTuple):
@@ -56,7 +57,7 @@ class Expected:
 
     Attributes:
         sizes: of original pictures; a file has the number of its own.
-        scale: coded sides ÷ original ones, rounded up, 1 or less.
+        scale: coding scale, 1 or less, :mod:`codec_det.coding_scale`.
         levels: of a variable-rate model; between them, all steps of 1/64 can be coded.
 
     Raises:
@@ -79,8 +80,7 @@ class Expected:
 
     def coded_size(self, size: Size) -> Size:
         """To which a picture is shrunk unless its file says otherwise."""
-        height, width = (-(-side * self.scale // 1) for side in size)
-        return height, width
+        return coded_size(*size, self.scale)
 
     def fields(self, picture: Picture) -> tuple[int | Size, Size | None, int]:
         """``size``, ``coded_size`` and ``level`` of the header that says the least.

@@ -1,5 +1,5 @@
-"""The encoder in ONNX Runtime: a camera needs this package, numpy, constriction, onnxruntime and
-safetensors.
+"""The encoder in ONNX Runtime: a camera needs this package, numpy, Pillow, constriction,
+onnxruntime and safetensors.
 
 The ONNX file is complete: its graph holds the analysis transforms, its metadata the entropy model
 (under "codec_det" as in :mod:`codec_det.bitstream.model_file`, under "entropy" its arrays, as

@@ -61,6 +61,13 @@ class Codec(nn.Module, ABC):
     def forward(self, images: Sequence[Tensor]) -> Coded:
         """Code n pictures (3, h_i, w_i), RGB in [0, 1], independently of each other."""
 
+    def code_shrunk(self, images: Sequence[Tensor], sizes: Sequence[Sequence[int]]) -> Coded:
+        """As :meth:`forward`, of pictures at their coding scale, shrunk from ``sizes``.
+
+        What codecs make of them is the same, but some write those heights and widths into files.
+        """
+        return self(images)
+
     def parts(self) -> dict[str, list[nn.Module]]:
         """Trainable parts by name, out of :data:`codec_det.regimes.CODEC_PARTS`."""
         return {}

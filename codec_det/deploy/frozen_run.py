@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..bitstream.entropy import EntropyModel
 from ..bitstream.expected import DEFAULT, Expected
 from ..codec.learned.freeze import freeze_entropy_model
 from ..codec.table import find_codec, learned_codecs
+from ..coding_scale import as_ratio
 from ..data.register import register_datasets
 from ..errors import WeightsError
 from ..meta_arch import CodecDetector
@@ -19,7 +21,7 @@ def open_deployable(folder: Path) -> Run:
     """A run whose codec can be written to ``.cdet`` files, with its data sets registered.
 
     Raises:
-        CodecDetError: if it is no run, its codec has no bitstream, or it codes at another scale.
+        CodecDetError: if it is no run, or its codec has no bitstream.
     """
     run = open_run(folder)
     name = run.cfg.MODEL.CODEC.NAME
@@ -29,12 +31,6 @@ def open_deployable(folder: Path) -> Run:
             f"'{folder}' has the codec {name}, which cannot be deployed ({reason}): choose a run "
             f"with one of {', '.join(learned_codecs(files=True))}"
         )
-    scale = run.cfg.MODEL.CODEC.SCALE
-    if scale < 1:
-        raise WeightsError(
-            f"'{folder}' has MODEL.CODEC.SCALE {scale:g}, and exported encoders code pictures "
-            "at the size they were taken at: choose a run of scale 1"
-        )
     register_datasets(run.cfg)
     return run
 
@@ -43,7 +39,7 @@ def load_frozen(run: Run, expected: Expected = DEFAULT) -> tuple[CodecDetector, 
     """A run's chain, on the CPU, and the entropy model of its codec.
 
     Args:
-        expected: what files need not say of their pictures.
+        expected: what files need not say of their pictures; their scale is the run's.
 
     Raises:
         WeightsError: if the weights cannot be loaded, or make no exact entropy model.
@@ -53,4 +49,5 @@ def load_frozen(run: Run, expected: Expected = DEFAULT) -> tuple[CodecDetector, 
     # The tables of the checkpoint are those its files were made with; only missing ones are made.
     codec.set_trainable(())
     codec.refresh_tables()
+    expected = replace(expected, scale=as_ratio(run.cfg.MODEL.CODEC.SCALE))
     return chain, freeze_entropy_model(run.cfg.MODEL.CODEC.NAME, codec.model, expected)

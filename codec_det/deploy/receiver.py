@@ -3,7 +3,7 @@
 .. code-block:: none
 
     file ─► entropy decoding ─► g_s ─► resize ─► detector ─► instances
-                                 └► picture
+                                 └► picture, of coded size
 
 The detector is rebuilt from the run's config, which the file holds as YAML, by detectron2's
 registry; codec_det.deploy.model_files.load_decoder reads the decoder alone, without detectron2.
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..bitstream.container import MAX_PIXELS
 from ..bitstream.entropy import EntropyModel
+from ..bitstream.expected import Size
 from ..bitstream.model_file import ModelFile, load_model, save_model
 from ..codec.learned.bitstream_codec import PictureDecoder
 from ..codec.learned.fast_transforms import set_inner_dtype
@@ -61,11 +62,14 @@ class Receiver:
         return not isinstance(self.chain.detector, NoDetector)
 
     @torch.no_grad()
-    def detect(self, pictures: Sequence[Tensor]) -> list[Instances]:
-        """What the detector finds in decoded pictures (3, H, W), RGB in [0, 1].
+    def detect(self, pictures: Sequence[Tensor], sizes: Sequence[Size]) -> list[Instances]:
+        """What the detector finds in decoded pictures (3, h, w), RGB in [0, 1].
+
+        Args:
+            sizes: height and width that each was taken at, before it was shrunk to be coded.
 
         Returns:
-            per picture, instances in pixels of its own size, on the CPU; ``pred_classes`` count
+            per picture, instances in pixels of that size, on the CPU; ``pred_classes`` count
             :attr:`categories`.
 
         Raises:
@@ -74,7 +78,8 @@ class Receiver:
         if not self.has_detector:
             raise WeightsError("the receiver has no detector: export a run that has one")
         decoded = [picture.to(self.chain.device) for picture in pictures]
-        outputs = self.chain.detect(decoded, [{} for _ in decoded])
+        known = [{"height": height, "width": width} for height, width in sizes]
+        outputs = self.chain.detect(decoded, known)
         return [output["instances"].to("cpu") for output in outputs]
 
 

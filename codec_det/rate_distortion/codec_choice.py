@@ -132,7 +132,7 @@ def _open_learned(choice: CodecChoice, quality: float, device: str) -> Codec:
     if choice.rate_is == ESTIMATED:
         return codec
     codec.refresh_tables()
-    return BitstreamCodec(codec)  # type: ignore[arg-type]
+    return BitstreamCodec(codec, choice.scale)  # type: ignore[arg-type]
 
 
 def describe_codec(choice: CodecChoice, codec: Codec) -> dict[str, Any]:

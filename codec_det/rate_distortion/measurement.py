@@ -120,7 +120,7 @@ def measure_picture(codec: Codec, path: Path, device: str = "cpu", scale: float 
     try:
         with torch.inference_mode():
             original, small = (to_tensor(x, device) for x in (pixels, shrink(pixels, scale)))
-            coded = codec([small])
+            coded = codec.code_shrunk([small], [original.shape[-2:]])
             enlarged = enlarge(coded.reconstructions[0], original.shape[-2:])
             decoded = to_uint8(enlarged).float() / 255
             figures = distortion(original, decoded)

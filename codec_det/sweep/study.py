@@ -31,6 +31,7 @@ from typing import Any
 
 import yaml
 
+from ..coding_scale import MIN_SCALE
 from ..errors import ConfigError
 
 REGIME = "{regime}"
@@ -198,8 +199,8 @@ def _scales(node: Any, key: str) -> list[float]:
     for index, value in enumerate(_list(node, key)):
         place = f"{key}[{index}]"
         number = _number(value, place)
-        if number is None or not 0 < number <= 1:
-            raise ConfigError(f"{place}: {value!r} is no scale: give one above 0 and up to 1")
+        if number is None or not MIN_SCALE <= number <= 1:
+            raise ConfigError(f"{place}: {value!r} is no scale: give one from 0.000001 to 1")
         scales.append(float(number))
     return scales
 

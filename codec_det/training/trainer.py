@@ -209,7 +209,7 @@ def real_bits(chain: CodecDetector) -> Iterator[None]:
         # Outside training, the tables that came with the weights are the ones in use.
         deployed.set_trainable(())
     deployed.refresh_tables()
-    chain.codec = BitstreamCodec(deployed)
+    chain.codec = BitstreamCodec(deployed, chain.scale)
     try:
         yield
     finally:

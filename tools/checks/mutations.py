@@ -272,8 +272,10 @@ def _random_picture(rng: random.Random, entropy: EntropyModel, version: int) -> 
     size = rng.randrange(1, 100), rng.randrange(1, 100)
     if rng.randrange(4) == 0:
         size = min(entropy.expected.sizes)
-    if version == 1 or rng.randrange(2):
+    if version == 1:
         return Picture(size, size)
+    if rng.randrange(2):
+        return Picture(size, entropy.expected.coded_size(size))
     coded_size = rng.randrange(size[0]) + 1, rng.randrange(size[1]) + 1
     level = rng.randrange(LEVEL_STEPS * (entropy.expected.levels - 1) + 1)
     return Picture(size, coded_size, level)

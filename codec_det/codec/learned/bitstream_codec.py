@@ -15,6 +15,8 @@ from ...bitstream.ans import STREAM_BITS
 from ...bitstream.container import MAX_PIXELS
 from ...bitstream.encoder import PictureEncoder
 from ...bitstream.entropy import EntropyModel, Latents
+from ...bitstream.expected import Expected
+from ...coding_scale import as_ratio
 from ...errors import BitstreamError
 from ...pixels import to_uint8
 from ..base import Codec, Coded
@@ -78,15 +80,17 @@ class BitstreamCodec(Codec):
 
     Args:
         codec: trained, with its tables up to date; it is used as it is, not copied.
+        scale: coding scale that files need not say, as those of a model exported for it.
 
     Raises:
         WeightsError: if it cannot be written to files.
     """
 
-    def __init__(self, codec: LearnedCodec) -> None:
+    def __init__(self, codec: LearnedCodec, scale: float = 1.0) -> None:
         super().__init__()
         self.codec = codec.eval()
-        self.entropy = freeze_entropy_model(codec.name, codec.model)
+        expected = Expected(scale=as_ratio(scale))
+        self.entropy = freeze_entropy_model(codec.name, codec.model, expected)
         self.stride = codec.stride
         self.encoder = picture_encoder(codec.model, self.entropy)
         # An evaluation codes what its data set has, however large.
@@ -94,11 +98,14 @@ class BitstreamCodec(Codec):
 
     def forward(self, images: Sequence[Tensor]) -> Coded:
         """As :meth:`Codec.forward`, of pictures rounded to 8 bits, as a camera gives them."""
+        return self.code_shrunk(images, [image.shape[-2:] for image in images])
+
+    def code_shrunk(self, images: Sequence[Tensor], sizes: Sequence[Sequence[int]]) -> Coded:
         reconstructions, bits, latents, measured = [], [], [], []
-        for image in images:
+        for image, (height, width) in zip(images, sizes, strict=True):
             picture = to_uint8(image).permute(1, 2, 0).cpu().numpy()
             start = time.perf_counter()
-            data = self.encoder.encode(picture)
+            (data,) = self.encoder.encode_shrunk([picture], [(height, width)])
             middle = time.perf_counter()
             decoded = self.entropy.read(data, self.decoder.max_pixels)
             # A copy: tensors of inference mode are refused wherever gradients may be kept.
