@@ -40,6 +40,7 @@ from .bfloat16 import train_in_bfloat16
 from .checkpoint import ChainCheckpointer, load_codec_weights
 from .console import set_up_loggers
 from .launch import EXPECTED
+from .small_crops import small_crops_warning
 from .solver import build_optimizer
 from .target_rate import TargetRate
 
@@ -114,6 +115,8 @@ class Trainer(DefaultTrainer):
     def train(self) -> Any:
         """Train, evaluate, and return the results of the last evaluation on the main process."""
         logger.info(self.chain.describe())
+        if warning := small_crops_warning(self.cfg):
+            logger.warning(warning)
         try:
             super().train()
         except FloatingPointError as error:
