@@ -40,6 +40,11 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     # Name of what trains, in records and curves; "": that of codec_det/regimes.py.
     cfg.MODEL.REGIME = ""
 
+    # The bridge to the detector where MODEL.CODEC.DECODED is "latents". STAGE: the last one of the
+    # ResNet that it stands in for, with all before: res2, res3 or res4. BLOCKS: its residual ones,
+    # WIDTH: their channels.
+    cfg.MODEL.BRIDGE = CfgNode({"STAGE": "res4", "WIDTH": 256, "BLOCKS": 2})
+
     cfg.MODEL.CODEC = CfgNode()
     # One of the table in codec_det/codec/table.py: a learned codec, a conventional one (jpeg, hevc,
     # vvc, ...), or "identity", which codes nothing, at 24 bits per pixel.
@@ -78,6 +83,9 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     # through the detector as it was at the start; and the features by name, []: all it returns.
     cfg.MODEL.CODEC.FEATURE_WEIGHT = 0.0
     cfg.MODEL.CODEC.FEATURES = []
+    # What the detector is given: "picture", decoded by g_s; or "latents", through a bridge in the
+    # place of g_s and of the detector's first stages, which trains in every regime.
+    cfg.MODEL.CODEC.DECODED = "picture"
     # Stand-in for rounding while the encoder trains: "noise" or "straight_through" for rate and
     # decoder; or rounded values for the decoder, and for the rate noise ("mixed") or the bits of
     # rounded values, with a slope near rounding thresholds ("threshold").
@@ -87,6 +95,8 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     cfg.MODEL.CODEC.CHECKPOINT_ACTIVATIONS = False
     # Evaluate by real files: each picture is coded into one and back, and charged its length.
     cfg.MODEL.CODEC.BITSTREAM = False
+    # Decode pictures in evaluation also where the detector is given latents: for their PSNR.
+    cfg.TEST.DECODE_PICTURES = False
 
     # "AdamW" or "SGD" (with SOLVER.MOMENTUM and SOLVER.NESTEROV), for all parameter groups.
     cfg.SOLVER.OPTIMIZER = "AdamW"
@@ -94,6 +104,8 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     # SOLVER.BASE_LR, which is the detector's. Above 1e-4 large codecs have been seen to diverge.
     cfg.SOLVER.CODEC_LR = 1e-4
     cfg.SOLVER.QUANTILES_LR = 1e-3
+    # Learning rate of the bridge, scheduled like the others.
+    cfg.SOLVER.BRIDGE_LR = 1e-3
     # Bound on the L2 norm of the codec's whole gradient, quantiles excluded; 0: no bound.
     cfg.SOLVER.CODEC_CLIP_NORM = 1.0
 

@@ -62,6 +62,16 @@ def _check_codec(cfg: CfgNode) -> None:
             "to a file, or to '' to train from random weights"
         )
     regime = Regime.from_config(cfg)
+    if regime.bridge and not entry.is_learned:
+        raise ConfigError(
+            f"MODEL.CODEC.DECODED is 'latents', but the codec '{codec.NAME}' has none: choose a "
+            "learned codec, or 'picture'"
+        )
+    if regime.bridge and cfg.MODEL.DETECTOR.META_ARCHITECTURE == "NoDetector":
+        raise ConfigError(
+            "MODEL.CODEC.DECODED is 'latents', but with MODEL.DETECTOR.META_ARCHITECTURE "
+            "NoDetector nothing detects in them: set it to 'picture'"
+        )
     if not entry.is_learned and regime.codec_parts:
         raise ConfigError(
             f"MODEL.CODEC.TRAINABLE is {list(regime.codec_parts)}, but the codec '{codec.NAME}' "
@@ -131,8 +141,13 @@ def _check_loss(cfg: CfgNode) -> None:
             "MODEL.DETECTOR.LOSS_WEIGHT is 0, and so are MODEL.CODEC.FEATURE_WEIGHT and "
             "DISTORTION_WEIGHT: the codec would learn to send nothing; set one of them above 0"
         )
+    if regime.bridge and not (cfg.MODEL.DETECTOR.LOSS_WEIGHT or codec.FEATURE_WEIGHT):
+        raise ConfigError(
+            "MODEL.DETECTOR.LOSS_WEIGHT and MODEL.CODEC.FEATURE_WEIGHT are 0: the bridge would "
+            "learn from nothing; set one of them above 0"
+        )
     if codec.FEATURE_WEIGHT and regime.detector:
-        if not regime.codec_parts:
+        if not (regime.codec_parts or regime.bridge):
             raise ConfigError(
                 "MODEL.CODEC.FEATURE_WEIGHT is set, but MODEL.CODEC.TRAINABLE is '[]': features "
                 "of decoded pictures are the codec's to change; set it to 0"

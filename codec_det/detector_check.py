@@ -12,6 +12,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, build_backbone
 from detectron2.modeling.meta_arch import GeneralizedRCNN, RetinaNet
 
+from .bridge import build_bridge
 from .config import CHAIN, flatten
 from .errors import ConfigError
 
@@ -41,7 +42,7 @@ def check_detector(cfg: CfgNode) -> None:
     detector.defrost()
     del detector.MODEL["CODEC"]
     detector.MODEL.WEIGHTS = detector.MODEL.DEVICE = ""
-    key = f"{detector.MODEL} {detector.INPUT} {detector.TEST}"
+    key = f"{cfg.MODEL.CODEC.DECODED} {detector.MODEL} {detector.INPUT} {detector.TEST}"
     if name != "NoDetector" and key not in _sound:
         _build(cfg, name)
         _sound.add(key)
@@ -73,7 +74,7 @@ def _build(cfg: CfgNode, name: str) -> None:
     try:
         with torch.device("meta"):
             _check_features(cfg, name, list(build_backbone(cfg).output_shape()))
-            META_ARCH_REGISTRY.get(name)(cfg)
+            build_bridge(cfg, META_ARCH_REGISTRY.get(name)(cfg))
     except ConfigError:
         raise
     except Exception as error:  # noqa: BLE001 (it raises all kinds, assertions without words too)

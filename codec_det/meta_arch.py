@@ -7,6 +7,8 @@
                                   │ bits       (resize)                        │
                                   └──────────────► loss = Σ task losses + β·bpp
                                                           (+ φ·feature distance) (+ λ·255²·MSE)
+
+Where the detector is given latents, a bridge takes the place of to_detector: codec_det.bridge.
 """
 
 from __future__ import annotations
@@ -27,16 +29,20 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
+from .bridge import Bridge, DecodedLatents, build_bridge, replaced_modules, take_latents
 from .codec.base import Codec, Coded
 from .codec.learned.kept_pictures import KeptPictures
 from .codec.table import build_codec
-from .coding_scale import shrink
+from .coding_scale import coded_size, shrink
 from .errors import ConfigError
 from .feature_loss import FeatureDistance, Features
 from .pixels import enlarge, psnr, to_codec, to_detector, to_uint8
 from .regimes import Regime
 
 logger = logging.getLogger(__name__)
+
+Decoded = Tensor | DecodedLatents
+"""What a detector is given of a picture."""
 
 
 @META_ARCH_REGISTRY.register()
@@ -47,6 +53,8 @@ class CodecDetector(nn.Module):
         codec: codes RGB pictures.
         detector: an unmodified detectron2 meta-architecture.
         regime: the parts that train.
+        bridge: takes latents to the detector's features, in place of a decoded picture; None: the
+            detector is given pictures.
         beta: weight of the rate in the loss, per bit per pixel.
         distortion_weight: weight of 255^2 * MSE in the loss.
         task_weight: weight of the detector's losses; 0: none are computed, and no truth is needed.
@@ -65,6 +73,7 @@ class CodecDetector(nn.Module):
         codec: Codec,
         detector: nn.Module,
         regime: Regime,
+        bridge: Bridge | None = None,
         beta: float,
         distortion_weight: float = 0.0,
         task_weight: float = 1.0,
@@ -77,14 +86,18 @@ class CodecDetector(nn.Module):
         super().__init__()
         self.codec = codec
         self.detector = detector
+        self.bridge = bridge
         self.regime = regime
         self.beta = beta
         self.distortion_weight = distortion_weight
         self.task_weight = task_weight
         self.feature_weight = feature_weight
         self.features = FeatureDistance(detector, feature_names) if feature_weight else None
+        # Whether evaluation decodes pictures, too, where the detector is given latents.
+        self.shows_pictures = False
         # What a frozen codec gives in training, on a CPU; one that has no parts costs no time.
-        self.kept = KeptPictures(codec) if codec.parts() and not regime.codec_parts else None
+        is_frozen = codec.parts() and not regime.codec_parts
+        self.kept = KeptPictures(codec, pictures=bridge is None) if is_frozen else None
         self.register_load_state_dict_post_hook(_forget_pictures)
         self.scale = scale
         self.image_format = image_format
@@ -95,17 +108,22 @@ class CodecDetector(nn.Module):
         self.batch_rate: tuple[Tensor, int] | None = None
         codec.set_trainable(regime.codec_parts)
         freeze(detector, regime)
+        if bridge is not None:
+            take_latents(detector, bridge)
+            self._freeze_what_does_not_run(bridge)
         self.train(self.training)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, codec: Codec | None = None) -> dict[str, Any]:
         detector_cfg = cfg.clone()
         detector_cfg.defrost()
         detector_cfg.MODEL.META_ARCHITECTURE = cfg.MODEL.DETECTOR.META_ARCHITECTURE
         detector_cfg.freeze()
+        detector = META_ARCH_REGISTRY.get(cfg.MODEL.DETECTOR.META_ARCHITECTURE)(detector_cfg)
         return {
-            "codec": build_codec(cfg),
-            "detector": META_ARCH_REGISTRY.get(cfg.MODEL.DETECTOR.META_ARCHITECTURE)(detector_cfg),
+            "codec": build_codec(cfg) if codec is None else codec,
+            "detector": detector,
+            "bridge": build_bridge(cfg, detector),
             "regime": Regime.from_config(cfg),
             "beta": cfg.MODEL.CODEC.BETA,
             "distortion_weight": cfg.MODEL.CODEC.DISTORTION_WEIGHT,
@@ -127,7 +145,15 @@ class CodecDetector(nn.Module):
         """Training mode for what trains; frozen codecs round, frozen statistics stay."""
         super().train(mode)
         keep_statistics(self.detector, self.regime)
+        if self.bridge is not None:
+            for module in replaced_modules(self.detector, self.bridge).values():
+                module.eval()
         return self
+
+    @property
+    def trains_for_pictures(self) -> bool:
+        """Whether the codec trains for people, too."""
+        return bool(self.regime.codec_parts) and self.distortion_weight > 0
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict]:
         """Losses in training, detections in evaluation.
@@ -146,8 +172,9 @@ class CodecDetector(nn.Module):
         if not self.training:
             return self.inference(batched_inputs)
         images = [self._load(x) for x in batched_inputs]
+        wants_pictures = self.bridge is None or self.trains_for_pictures
         with torch.set_grad_enabled(bool(self.regime.codec_parts)):
-            coded = self._code(images, batched_inputs)
+            coded = self._code(images, batched_inputs, wants_pictures)
         losses = self._detector_losses(images, coded, batched_inputs)
         losses.update(self._codec_losses(images, coded))
         return losses
@@ -157,60 +184,65 @@ class CodecDetector(nn.Module):
         """What the detector returns for each picture, and with it
 
         - "bits": float, estimated bits of the coded picture, or those of its file;
-        - "reconstruction": (3, H, W) uint8 RGB, original size, on the model's device;
+        - "reconstruction": (3, H, W) uint8 RGB, original size, on the model's device; not where
+          the detector is given latents, unless ``shows_pictures``;
         - "codec_seconds", "detector_seconds": float, share of the batch's time;
         - "measured": dict of float, what else the codec measures.
         """
         start = self._clock()
         images = [self._load(x) for x in batched_inputs]
-        coded = self._code(images, batched_inputs)
+        coded = self._code(images, batched_inputs, self.bridge is None or self.shows_pictures)
         middle = self._clock()
         sizes = [{"height": x.shape[-2], "width": x.shape[-1]} for x in images]
         known = [size | x for size, x in zip(sizes, batched_inputs, strict=True)]
-        outputs = self.detect(coded.reconstructions, known)
+        outputs = self.detect(self._for_detector(images, coded), known)
         end = self._clock()
         measured = coded.measured or [{} for _ in images]
-        for output, image, picture, bits, figures in zip(
-            outputs, images, coded.reconstructions, coded.bits.tolist(), measured, strict=True
-        ):
+        for output, bits, figures in zip(outputs, coded.bits.tolist(), measured, strict=True):
             output["bits"] = bits
             output["measured"] = figures
-            output["reconstruction"] = to_uint8(enlarge(picture, image.shape[-2:]))
             output["codec_seconds"] = (middle - start) / len(images)
             output["detector_seconds"] = (end - middle) / len(images)
+        # None, where no picture was decoded.
+        for output, image, picture in zip(outputs, images, coded.reconstructions, strict=False):
+            output["reconstruction"] = to_uint8(enlarge(picture, image.shape[-2:]))
         return outputs
 
-    def detect(self, decoded: Sequence[Tensor], batched_inputs: Sequence[dict[str, Any]]) -> Any:
+    def detect(self, decoded: Sequence[Decoded], batched_inputs: Sequence[dict[str, Any]]) -> Any:
         """What the detector returns for decoded pictures: losses in training, else a dict each.
 
         Args:
-            decoded: pictures (3, H, W), RGB in [0, 1], on the model's device.
+            decoded: pictures (3, H, W), RGB in [0, 1], or latents, on the model's device.
             batched_inputs: as of :meth:`forward`, one per picture; their "image" is not looked at,
                 and any may be empty. "height" and "width" are of the picture as it was taken.
         """
         pairs = zip(batched_inputs, decoded, strict=True)
         return self.detector([self.detector_input(x, picture) for x, picture in pairs])
 
-    def detector_input(self, x: dict[str, Any], picture: Tensor) -> dict[str, Any]:
+    def detector_input(self, x: dict[str, Any], decoded: Decoded) -> dict[str, Any]:
         """What the detector is given for a decoded picture: the one place where the two meet.
 
         Args:
             x: entry of :meth:`forward`'s ``batched_inputs``.
-            picture: (3, H, W), RGB in [0, 1].
+            decoded: (3, H, W), RGB in [0, 1]; or latents, where there is a bridge.
 
         Returns:
             ``x`` with "image" (3, h, w) in 0-255, of "detector_size", or of ``test_size`` where it
-            has none; and with "height" and "width", in which detections are returned: those of
-            ``picture`` where it has none.
+            has none; or with "latents" and "detector_size"; and with "height" and "width", in which
+            detections are returned: those of ``decoded`` where it has none.
         """
-        height, width = x.get("height", picture.shape[-2]), x.get("width", picture.shape[-1])
-        size = x.get("detector_size") or self._detector_size(height, width)
-        image = to_detector(picture, self.image_format, tuple(size))
-        return {"height": height, "width": width, **x, "image": image}
+        given = decoded.size if isinstance(decoded, DecodedLatents) else decoded.shape[-2:]
+        height, width = x.get("height", given[0]), x.get("width", given[1])
+        size = tuple(x.get("detector_size") or self._detector_size(height, width))
+        known = {"height": height, "width": width, **x}
+        if isinstance(decoded, DecodedLatents):
+            return {**known, "latents": decoded, "detector_size": size}
+        return {**known, "image": to_detector(decoded, self.image_format, size)}
 
     def describe(self) -> str:
         """What trains, and the loss it trains for, in words."""
         trains = [f"codec {part}" for part in self.regime.codec_parts]
+        trains += ["bridge"] if self.bridge is not None else []
         if self.regime.detector:
             trains += [f"detector's {p}" for p in self.regime.detector_parts] or ["detector"]
         terms = {
@@ -223,7 +255,7 @@ class CodecDetector(nn.Module):
         counts = [
             f"{sum(p.numel() for p in m.parameters() if p.requires_grad):,} of "
             f"{sum(p.numel() for p in m.parameters()):,} {name} parameters"
-            for name, m in (("codec", self.codec), ("detector", self.detector))
+            for name, m in self.named_children()
         ]
         return (
             f"Regime {self.regime.name}: trains {', '.join(trains) or 'nothing'} "
@@ -246,25 +278,38 @@ class CodecDetector(nn.Module):
         stored = torch.from_numpy(np.ascontiguousarray(small.transpose(2, 0, 1)))
         return self._load({"small": stored}, "small")
 
-    def _code(self, images: list[Tensor], batched_inputs: list[dict[str, Any]]) -> Coded:
-        """Code pictures at their coded size, unless the loader has done so."""
+    def _code(
+        self, images: list[Tensor], batched_inputs: list[dict[str, Any]], pictures: bool
+    ) -> Coded:
+        """Code pictures at their coded size, unless the loader has done so.
+
+        Args:
+            pictures: whether they are to be decoded.
+        """
         if any("decoded" not in x for x in batched_inputs):
             sizes = [image.shape[-2:] for image in images]
             if self.scale < 1:
                 images = [self._load_small(x) for x in batched_inputs]
             if self.kept and self.training and self.device.type == "cpu":
                 return self.kept(images)
-            return self.codec.code_shrunk(images, sizes)
+            return self.codec.code_shrunk(images, sizes, pictures)
         bits = torch.tensor([x["bits"] for x in batched_inputs], device=self.device)
-        pictures = [self._load(x, "decoded") for x in batched_inputs]
-        return Coded(pictures, bits, bits, measured=[x["measured"] for x in batched_inputs])
+        decoded = [self._load(x, "decoded") for x in batched_inputs]
+        return Coded(decoded, bits, bits, measured=[x["measured"] for x in batched_inputs])
+
+    def _for_detector(self, images: list[Tensor], coded: Coded) -> Sequence[Decoded]:
+        """Decoded pictures, or latents where there is a bridge."""
+        if self.bridge is None:
+            return coded.reconstructions
+        sizes = [coded_size(x.shape[-2], x.shape[-1], self.scale) for x in images]
+        return [DecodedLatents(x, size) for x, size in zip(coded.latents, sizes, strict=True)]
 
     def _detector_losses(
         self, images: list[Tensor], coded: Coded, batched_inputs: list[dict[str, Any]]
     ) -> dict[str, Tensor]:
         """The detector's own losses, and the distance of its features."""
-        pairs = zip(batched_inputs, coded.reconstructions, strict=True)
-        inputs = [self.detector_input(x, picture) for x, picture in pairs]
+        pairs = zip(batched_inputs, self._for_detector(images, coded), strict=True)
+        inputs = [self.detector_input(x, decoded) for x, decoded in pairs]
         losses = {}
         watch: AbstractContextManager[list[Features]] = nullcontext([])
         if self.features:
@@ -274,8 +319,10 @@ class CodecDetector(nn.Module):
                 found = self.detector(inputs)
                 losses = {name: self.task_weight * loss for name, loss in found.items()}
         if self.features:
-            pairs = zip(batched_inputs, images, strict=True)
-            originals = [self.detector_input(x, picture) for x, picture in pairs]
+            originals = [
+                self.detector_input(x, picture)
+                for x, picture in zip(batched_inputs, images, strict=True)
+            ]
             losses["loss_features"] = self.feature_weight * self.features(originals, inputs, seen)
         return losses
 
@@ -283,25 +330,34 @@ class CodecDetector(nn.Module):
         """Rate, distortion and auxiliary loss, as far as something can train for them."""
         pixels = [math.prod(image.shape[-2:]) for image in images]
         bpp = (coded.bits / coded.bits.new_tensor(pixels)).mean()
-        pairs = zip(images, coded.reconstructions, strict=True)
-        mse = torch.stack([(x - enlarge(y, x.shape[-2:])).square().mean() for x, y in pairs])
+        # None, where no picture was decoded.
+        pairs = zip(images, coded.reconstructions, strict=False)
+        mse = [(x - enlarge(y, x.shape[-2:])).square().mean() for x, y in pairs]
         self.batch_rate = coded.rounded_bits.sum().detach(), sum(pixels)
         losses = {}
         if self.regime.trains_rate:
             losses["loss_rate"] = self.beta * bpp
-        if self.regime.codec_parts and self.distortion_weight > 0:
-            losses["loss_distortion"] = self.distortion_weight * 255**2 * mse.mean()
+        if self.trains_for_pictures:
+            losses["loss_distortion"] = self.distortion_weight * 255**2 * torch.stack(mse).mean()
         auxiliary = self.codec.auxiliary_loss()
         if auxiliary is not None:
             # Reaches the quantiles alone, and they get no gradient from any other term.
             losses["loss_aux"] = auxiliary
         storage = get_event_storage()
         storage.put_scalar("bpp", float(self.batch_rate[0]) / self.batch_rate[1])
-        if mse.any():
-            storage.put_scalar("psnr", psnr(mse.detach().mean()).item())
+        if any(mse):
+            storage.put_scalar("psnr", psnr(torch.stack(mse).detach().mean()).item())
         if self.regime.trains_rate:
             storage.put_scalar("beta", self.beta)
         return losses
+
+    def _freeze_what_does_not_run(self, bridge: Bridge) -> None:
+        """With a bridge. A weight that trains, and gets no gradient, would stop DDP."""
+        idle = list(replaced_modules(self.detector, bridge).values())
+        if not self.trains_for_pictures:
+            idle += self.codec.parts().get("synthesis", [])
+        for module in idle:
+            module.requires_grad_(False)
 
     def _clock(self) -> float:
         if self.device.type == "cuda":

@@ -1,8 +1,8 @@
 """Regimes: which parts of the chain train. Everything else stays bit-identical.
 
-The names are those of arXiv 2011.06409 and two more: D-FT, and C-FT by the detector's features
-alone, without labels. A regime of one's own is any set of parts of codec and detector;
-``MODEL.REGIME`` gives it a name.
+The names are those of arXiv 2011.06409 and more: D-FT; C-FT by the detector's features alone,
+without labels; and those of chains that detect in latents, whose bridge always trains. A regime of
+one's own is any set of parts of codec and detector; ``MODEL.REGIME`` gives it a name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class NamedRegime(NamedTuple):
     Attributes:
         codec_parts: out of :data:`CODEC_PARTS`.
         detector: whether the whole detector trains.
-        colour: of Okabe and Ito, whom the colour-blind can tell apart.
+        bridge: whether it detects in latents, through a bridge that trains.
+        colour: of Okabe and Ito, whom the colour-blind can tell apart; darker in latents.
         marker: of matplotlib; differs too, for print in grey.
         named: whether ``MODEL.REGIME`` alone tells it from another of the same parts.
     """
@@ -37,6 +38,7 @@ class NamedRegime(NamedTuple):
     colour: str
     marker: str
     named: bool = False
+    bridge: bool = False
 
 
 REGIMES = (
@@ -48,6 +50,10 @@ REGIMES = (
     NamedRegime("E-FT", ("encoder",), False, "#009E73", "v"),  # fixed decoder: only the camera
     NamedRegime("ET-FT", ("encoder",), True, "#CC79A7", "P"),  # fixed decoder: camera and detector
     NamedRegime("D-FT", ("synthesis",), False, "#0072B2", "X"),  # receiver only; same bitstream
+    # As T-FT, E-FT and J-FT, in latents.
+    NamedRegime("LT-FT", (), True, "#B07700", "p", bridge=True),
+    NamedRegime("LE-FT", ("encoder",), False, "#006B4F", "h", bridge=True),
+    NamedRegime("LJ-FT", ("encoder", "decoder"), True, "#8C3D00", "d", bridge=True),
 )
 """In the order in which they are listed and drawn."""
 
@@ -78,12 +84,14 @@ class Regime:
         detector_parts: modules of the detector that train, such as "roi_heads.box_head"; empty: all
             of it.
         label: a name of one's own; "": that of :data:`REGIMES`.
+        bridge: whether the detector is given latents, through a bridge, which then trains.
     """
 
     codec_parts: tuple[str, ...] = ()
     detector: bool = False
     detector_parts: tuple[str, ...] = ()
     label: str = ""
+    bridge: bool = False
 
     def __post_init__(self) -> None:
         for part in self.codec_parts:
@@ -101,18 +109,20 @@ class Regime:
             raise ConfigError(
                 f"MODEL.REGIME is '{self.label}', which trains "
                 f"{', '.join(known.codec_parts) or 'nothing'} of the codec and the detector "
-                f"{'whole' if known.detector else 'not at all'}: give other parts another name"
+                f"{'whole' if known.detector else 'not at all'}, "
+                f"{'with' if known.bridge else 'without'} a bridge: give other parts another name"
             )
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> Regime:
-        """Read ``TRAINABLE`` of codec and detector, ``TRAINABLE_PARTS`` and ``MODEL.REGIME``."""
+        """Read ``TRAINABLE`` of codec and detector, ``DECODED`` and ``MODEL.REGIME``."""
         model = cfg.MODEL
         return cls(
             tuple(model.CODEC.TRAINABLE),
             bool(model.DETECTOR.TRAINABLE),
             tuple(model.DETECTOR.TRAINABLE_PARTS),
             model.REGIME,
+            model.CODEC.DECODED == "latents",
         )
 
     @property
@@ -120,6 +130,7 @@ class Regime:
         """Its own name, or the literature's, or its parts joined by "+"."""
         parts = sorted(self._codec_parts())
         parts += self.detector_parts or (("detector",) if self.detector else ())
+        parts += ("bridge",) if self.bridge else ()
         known = [regime.name for regime in self._known() if not regime.named]
         return self.label or "".join(known) or "+".join(parts)
 
@@ -129,6 +140,11 @@ class Regime:
             not self.detector_parts
             or any(f"{parameter}.".startswith(f"{part}.") for part in self.detector_parts)
         )
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything does."""
+        return bool(self.codec_parts) or self.detector or self.bridge
 
     @property
     def trains_encoder(self) -> bool:
@@ -154,5 +170,5 @@ class Regime:
         """Those of :data:`REGIMES` that train the same parts."""
         if self.detector_parts:
             return []
-        mine = self._codec_parts(), self.detector
-        return [r for r in REGIMES if (frozenset(r.codec_parts), r.detector) == mine]
+        mine = self._codec_parts(), self.detector, self.bridge
+        return [r for r in REGIMES if (frozenset(r.codec_parts), r.detector, r.bridge) == mine]

@@ -159,7 +159,7 @@ def code_pictures(
     """
     model = load_chain(run.cfg, resume=True).eval()
     mapper = CodecDetectorMapper(run.cfg, is_train=False)
-    with as_evaluated(model, run.cfg):
+    with as_evaluated(model, run.cfg, pictures=True):
         yield from _code(model, mapper, entries, run.cfg.INPUT.FORMAT, bit_maps)
 
 

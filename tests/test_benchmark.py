@@ -7,7 +7,7 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
-from benchmarks import environment, memory, steps
+from benchmarks import environment, memory, receiver, steps
 from benchmarks.evaluation import without_codec
 from benchmarks.result import BenchmarkCurve, BenchmarkResult, BenchmarkRow, table
 from benchmarks.settings import BenchmarkSettings, training_batch
@@ -75,6 +75,23 @@ def test_training_evaluation_and_growth(tmp_path, monkeypatch):
     assert all(math.isfinite(curve["exponent"]) for curve in grown.values())
 
 
+def test_receivers_are_compared_and_told_where_their_time_goes(tmp_path):
+    options = ["--sections", "receiver", "--size", "64", "96", "--config-file", THIN, *OPTS]
+    trains = ["MODEL.CODEC.TRAINABLE", "['encoder']", "MODEL.DETECTOR.TRAINABLE", "True"]
+    section = run(tmp_path, *options, "MODEL.BRIDGE.WIDTH", "8", *trains)["receiver"]
+    (row,) = section["comparisons"]
+    assert (row["what"], row["target"]) == (receiver.LATENTS, 0.5)
+    parts = {name: section["notes"][f"ms, {name}"] for name in (receiver.LATENTS, receiver.PICTURE)}
+    common = {"entropy decoding", "res5", "FPN", "proposal_generator", "roi_heads", "rest", "total"}
+    early = {"stem", "res2", "res3", "res4"}
+    assert common | {"bridge"} <= set(parts[receiver.LATENTS])
+    assert not ({"g_s"} | early) & set(parts[receiver.LATENTS])
+    assert common | {"g_s"} | early <= set(parts[receiver.PICTURE])
+    for found in parts.values():
+        total = found.pop("total")
+        assert sum(found.values()) == pytest.approx(total, abs=0.5)
+
+
 @pytest.mark.slow
 def test_two_processes_against_one(tmp_path):
     options = ["--sections", "parallel", "--size", "64", "96", "--batch-size", "1"]
@@ -109,11 +126,13 @@ def test_box_ap_is_that_of_detectron2(tmp_path, monkeypatch):
 def test_a_step_changes_exactly_what_it_trains(settings, name, monkeypatch):
     chains = []
 
-    def load(cfg):
-        chains.append(load_chain(cfg))
+    load = steps.load_start
+
+    def note(cfg):
+        chains.append(load(cfg))
         return chains[-1]
 
-    monkeypatch.setattr(steps, "load_chain", load)
+    monkeypatch.setattr(steps, "load_start", note)
     step = steps.build_step(settings, name)
     (chain,) = chains
     before = {k: v.clone() for k, v in chain.named_parameters()}
@@ -125,11 +144,13 @@ def test_a_step_changes_exactly_what_it_trains(settings, name, monkeypatch):
         if not torch.equal(value, before[key])
     }
     parts = {key.split(".")[0] for key in changed}
-    codec_parts, detector = steps.TRAINED.get(name, ((), name == steps.DETECTRON2))
+    codec_parts, detector, latents = steps.TRAINED.get(name, ((), name == steps.DETECTRON2, False))
     assert ("detector" in parts) == detector
+    assert ("bridge" in parts) == latents
     assert ("codec.model.g_a" in changed) == ("encoder" in codec_parts)
     assert ("codec.model.h_s" in changed) == ("decoder" in codec_parts)
-    assert ("codec.model.g_s" in changed) == bool({"decoder", "synthesis"} & {*codec_parts})
+    synthesis = bool({"decoder", "synthesis"} & {*codec_parts}) and not latents
+    assert ("codec.model.g_s" in changed) == synthesis
 
 
 def test_compressai_trains_a_model_of_its_own(settings):

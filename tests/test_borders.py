@@ -30,7 +30,7 @@ class Painter(Codec):
         super().__init__()
         self.columns, self.steps = columns, steps
 
-    def forward(self, images):
+    def forward(self, images, pictures=True):
         decoded = [(x * self.steps).round() / self.steps for x in images]
         for x in decoded:
             if self.columns and x.shape[-1] % 64 == 0:

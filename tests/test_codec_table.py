@@ -99,7 +99,7 @@ def test_own_codec_is_built_checked_and_codes(own_codec):
 class _Halver(BatchedCodec):
     """Not learned, not a program: keeps every other bit."""
 
-    def code(self, batch):
+    def code(self, batch, pictures=True):
         bits = batch.new_full((len(batch),), 12.0 * batch[0, 0].numel())
         return CodedBatch((batch * 15).round() / 15, bits, bits)
 

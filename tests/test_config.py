@@ -21,6 +21,11 @@ REGIMES = {
     "eft": "E-FT",
     "etft": "ET-FT",
     "dft": "D-FT",
+    "bridge": "bridge",
+    "latents": "bridge",
+    "ltft": "LT-FT",
+    "left": "LE-FT",
+    "ljft": "LJ-FT",
     "codec": "C-FT",
     "detector": "T-FT",
 }

@@ -249,7 +249,10 @@ def test_overrides_that_cannot_be():
         read_overrides(["SEED", "1"])
 
 
-@pytest.mark.parametrize(("name", "count"), [("shapes", 1 + 4 + 3 * 4 * 6 + 1), ("bccd", 79)])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("shapes", 1 + 4 + 3 * 4 * 6 + 1), ("bccd", 79), ("shapes_latents", 3 + 3 * 3 * 5)],
+)
 def test_published_studies(name, count, monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
     points = points_of(CONFIGS / f"study/{name}.yaml")
@@ -259,7 +262,7 @@ def test_published_studies(name, count, monkeypatch):
     jft = points["jft-rate_1-seed_3"].cfg
     assert jft.SEED == 3
     first_beta = jft.MODEL.CODEC.BETA
-    assert first_beta == {"shapes": 1.0, "bccd": 20.0}[name]
+    assert first_beta == (20.0 if name == "bccd" else 1.0)
 
 
 def test_published_study_of_coco(monkeypatch):

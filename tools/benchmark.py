@@ -5,6 +5,7 @@ Sections:
   codec       encoding and decoding pictures, against CompressAI's compress and decompress
   training    a J-FT step against detectron2's step plus CompressAI's step on the same pictures; the
               other regimes against J-FT; the memory of each
+  receiver    from a file to instances, by a detector in latents against one in pictures
   evaluation  with real bits, with estimated bits, and of the detector alone
   growth      of coding and training with pixels, and of evaluation with pictures
   parallel    training by two processes against one
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from benchmarks.settings import BenchmarkSettings
 
 # Modules of benchmarks; each has measure(settings).
-SECTIONS = ("codec", "training", "evaluation", "growth", "parallel", "box_ap", "startup")
+SECTIONS = (
+    *("codec", "training", "receiver", "evaluation", "growth", "parallel", "box_ap", "startup"),
+)
 
 CONFIG = str(Path(__file__).parent.parent / "configs" / "shapes" / "jft.yaml")
 

@@ -2,9 +2,10 @@
 """Detect objects in files of tools/encode.py: from what was sent to OUTPUT_DIR/detections.json.
 
 The model is the receiver.safetensors that tools/export_model.py made from a run with a detector; it
-decodes the files, too. detections.json is a list of results in the format of COCO, with the file
-that each is from: {"image_id", "category_id", "bbox": [x, y, width, height] in pixels of the
-picture that was sent, "score", "file_name"}; loadRes of pycocotools takes it.
+decodes the files, too, or detects in their latents without decoding a picture. detections.json is a
+list of results in the format of COCO, with the file that each is from: {"image_id", "category_id",
+"bbox": [x, y, width, height] in pixels of the picture that was sent, "score", "file_name"}; loadRes
+of pycocotools takes it.
 
 Image ids are, with --annotations, those of the pictures there whose names are, but for the suffix,
 those of the files; else the numbers in the files' names, if every name is a number as in COCO; else
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
+    from codec_det.codec.learned.bitstream_codec import PictureDecoder
     from codec_det.deploy.receiver import Receiver
 
 DETECTIONS = "detections.json"
@@ -72,6 +74,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="write <name>.png for each file: the decoded picture with what was found in it",
     )
     add(
+        "--decoder",
+        type=Path,
+        metavar="FILE",
+        help="decoder.safetensors: what decodes pictures to draw in, where the model detects in "
+        "latents and cannot",
+    )
+    add(
         "--score-threshold",
         type=fraction,
         metavar="S",
@@ -97,13 +106,21 @@ class Detector:
     Args:
         receiver: with a detector.
         threshold: leave out detections of lower scores; None: none.
-        drawings: folder for pictures of what was found; None: draw nothing.
+        painter: decodes pictures to draw in; None: draw nothing.
+        drawings: folder for them.
     """
 
-    def __init__(self, receiver: Receiver, threshold: float | None, drawings: Path | None) -> None:
+    def __init__(
+        self,
+        receiver: Receiver,
+        threshold: float | None,
+        painter: PictureDecoder | None,
+        drawings: Path,
+    ) -> None:
         from codec_det.deploy.detections import DetectionSheet
 
         self.receiver = receiver
+        self.painter = painter
         self.threshold = threshold or 0.0
         self.drawings = drawings
         drawn_from = DRAWN_FROM if threshold is None else threshold
@@ -118,6 +135,7 @@ class Detector:
         Raises:
             CodecDetError: if it cannot be decoded, or nothing can be written.
         """
+        from codec_det.bridge import DecodedLatents
         from codec_det.deploy.detections import to_results
         from codec_det.errors import CodecDetError
         from codec_det.evaluation.objects import Objects
@@ -129,14 +147,16 @@ class Detector:
         latents = decoder.entropy.read(data, decoder.max_pixels)
         size = latents.picture.size
         try:
-            picture = decoder.synthesize(latents)
-            (instances,) = self.receiver.detect([picture], [size])
+            decoded = decoder.synthesize(latents)
+            (instances,) = self.receiver.detect([decoded], [size])
         except RuntimeError as error:
             # PyTorch has no narrower class for memory that runs out.
             raise CodecDetError(f"PyTorch cannot decode it or detect in it: {error}") from error
         instances = instances[instances.scores >= self.threshold]
-        if self.drawings is not None:
-            shown = to_uint8(enlarge(picture, size)).permute(1, 2, 0).cpu().numpy()
+        if self.painter is not None:
+            if isinstance(decoded, DecodedLatents):
+                decoded = self.painter.decode(data)
+            shown = to_uint8(enlarge(decoded, size)).permute(1, 2, 0).cpu().numpy()
             masks = instances.pred_masks.numpy() if instances.has("pred_masks") else None
             drawing = self._sheet.draw_one(shown, Objects.found(instances), masks)
             save_sheet(drawing, self.drawings / f"{name}.png")
@@ -178,8 +198,9 @@ def detect_files(args: argparse.Namespace) -> int:
             f"'{args.model}' has no detector, only a decoder: export a run that has one, or use "
             "tools/decode.py"
         )
+    painter = choose_painter(args, receiver) if args.draw else None
     make_folder(args.output_dir, "--output-dir")
-    detector = Detector(receiver, args.score_threshold, args.output_dir if args.draw else None)
+    detector = Detector(receiver, args.score_threshold, painter, args.output_dir)
     start = time.perf_counter()
     found, failures = process(
         batch.files, lambda p: detector.work(p, batch.names[p], image_ids[p]), 1, "img"
@@ -198,6 +219,27 @@ def detect_files(args: argparse.Namespace) -> int:
     if failures:
         print(describe_failures(failures, len(batch.files)), file=sys.stderr)
     return 1 if failures else 0
+
+
+def choose_painter(args: argparse.Namespace, receiver: Receiver) -> PictureDecoder:
+    """What decodes the pictures to draw in: the receiver's own decoder, or that of --decoder.
+
+    Raises:
+        WeightsError: if there is neither.
+    """
+    from codec_det.codec.learned.bitstream_codec import PictureDecoder
+    from codec_det.deploy.model_files import load_decoder
+    from codec_det.errors import WeightsError
+
+    own = receiver.decoder
+    if args.decoder:
+        return load_decoder(args.decoder, args.device, own.max_pixels)
+    if isinstance(own, PictureDecoder):
+        return own
+    raise WeightsError(
+        f"'{args.model}' detects in latents and decodes no picture to draw in: give --decoder, the "
+        "decoder.safetensors that was exported with it, or leave out --draw"
+    )
 
 
 def describe(found: Sequence[Found], seconds: float) -> str:

@@ -7,6 +7,8 @@ the weights of its config), come
   encoder.safetensors   analysis transforms and entropy model; tools/encode.py runs it in PyTorch
   receiver.safetensors  entropy model, synthesis transform and detector; tools/decode.py,
                         tools/detect.py
+  decoder.safetensors   of a run that detects in latents (MODEL.CODEC.DECODED): the synthesis
+                        transform, which its receiver does not have, for tools/decode.py
   encoder.onnx          with --onnx: the encoder for ONNX Runtime, which needs no PyTorch
 
 The entropy model is frozen in integers, so that files decode to the same latents on any machine;
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
     from codec_det.bitstream.expected import Expected
     from codec_det.runs import Run
 
-ENCODER, RECEIVER, ONNX_ENCODER = "encoder.safetensors", "receiver.safetensors", "encoder.onnx"
+ENCODER, RECEIVER, DECODER = "encoder.safetensors", "receiver.safetensors", "decoder.safetensors"
+ONNX_ENCODER = "encoder.onnx"
 EPILOG = """
 examples:
   tools/export_model.py output/jft_R50 --output-dir deploy --onnx
@@ -114,7 +117,7 @@ def export(run: Run, folder: Path, onnx: bool, expected: Expected) -> str:
     """
     from codec_det.deploy.frozen_run import load_frozen
     from codec_det.deploy.model_files import check_onnx_export, save_encoder, save_onnx_encoder
-    from codec_det.deploy.receiver import save_receiver
+    from codec_det.deploy.receiver import save_decoder, save_receiver
     from codec_det.files import make_folder
     from codec_det.meta_arch import NoDetector
 
@@ -125,9 +128,14 @@ def export(run: Run, folder: Path, onnx: bool, expected: Expected) -> str:
     make_folder(folder, "--output-dir")
     save_receiver(folder / RECEIVER, chain, entropy, run.cfg, run.dataset)
     save_encoder(folder / ENCODER, codec, entropy)
+    names = [ENCODER, RECEIVER]
+    if chain.bridge is not None:
+        save_decoder(folder / DECODER, chain, entropy, run.cfg)
+        names.append(DECODER)
     if onnx:
         save_onnx_encoder(folder / ONNX_ENCODER, codec, entropy)
-    paths = [folder / name for name in (ENCODER, RECEIVER, *([ONNX_ENCODER] if onnx else []))]
+        names.append(ONNX_ENCODER)
+    paths = [folder / name for name in names]
     widths = ", ".join(map(str, codec.widths))
     alone = isinstance(chain.detector, NoDetector)
     detector = "no detector" if alone else run.cfg.MODEL.DETECTOR.META_ARCHITECTURE

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 EPILOG = """
-The regime is part of the config: configs/{baseline,tft,cft,jft,eft,etft,dft}_R50.yaml.
+The regime is part of the config: configs/{baseline,tft,cft,jft,eft,etft,dft}_R50.yaml; of detectors
+in latents, configs/{bridge,ltft,left,ljft}_R50.yaml.
 
 examples:
   fine-tune codec and detector together on COCO, on 8 GPUs
@@ -204,7 +205,7 @@ def check_evaluation(cfg: CfgNode, *, named: bool) -> None:
     regime = Regime.from_config(cfg)
     if not cfg.DATASETS.TEST:
         raise ConfigError("DATASETS.TEST is empty: there is nothing to evaluate on")
-    if not named and (regime.codec_parts or regime.detector):
+    if not named and regime.trains:
         raise ConfigError(
             f"OUTPUT_DIR '{cfg.OUTPUT_DIR}' has no checkpoint of {regime.name} to evaluate: train "
             "first, or name the weights by MODEL.WEIGHTS"

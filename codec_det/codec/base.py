@@ -20,7 +20,7 @@ class Coded(NamedTuple):
     """What comes out of a codec for n pictures.
 
     Attributes:
-        reconstructions: n tensors (3, h_i, w_i), RGB in [0, 1].
+        reconstructions: n tensors (3, h_i, w_i), RGB in [0, 1]; empty where none was wanted.
         bits: (n,), bits spent on each picture: estimated, in training by a differentiable proxy; or
             real, of a coded file.
         rounded_bits: (n,), the same for rounded latents, as spent after training; no gradient.
@@ -40,12 +40,12 @@ class CodedBatch(NamedTuple):
     """What comes out of a codec for a batch of pictures of one size.
 
     Attributes:
-        pictures: (b, 3, H, W), RGB, limited to no range.
+        pictures: (b, 3, H, W), RGB, limited to no range; None where none was wanted.
         bits, rounded_bits: (b,), as of :class:`Coded`.
         latents: (b, M, H / stride, W / stride); None where the codec has none.
     """
 
-    pictures: Tensor
+    pictures: Tensor | None
     bits: Tensor
     rounded_bits: Tensor
     latents: Tensor | None = None
@@ -58,15 +58,22 @@ class Codec(nn.Module, ABC):
     stride: int = 1
 
     @abstractmethod
-    def forward(self, images: Sequence[Tensor]) -> Coded:
-        """Code n pictures (3, h_i, w_i), RGB in [0, 1], independently of each other."""
+    def forward(self, images: Sequence[Tensor], pictures: bool = True) -> Coded:
+        """Code n pictures (3, h_i, w_i), RGB in [0, 1], independently of each other.
 
-    def code_shrunk(self, images: Sequence[Tensor], sizes: Sequence[Sequence[int]]) -> Coded:
+        Args:
+            pictures: whether they are decoded. If not, a codec that has latents gives these alone,
+                and its synthesis transform does not run.
+        """
+
+    def code_shrunk(
+        self, images: Sequence[Tensor], sizes: Sequence[Sequence[int]], pictures: bool = True
+    ) -> Coded:
         """As :meth:`forward`, of pictures at their coding scale, shrunk from ``sizes``.
 
         What codecs make of them is the same, but some write those heights and widths into files.
         """
-        return self(images)
+        return self(images, pictures)
 
     def parts(self) -> dict[str, list[nn.Module]]:
         """Trainable parts by name, out of :data:`codec_det.regimes.CODEC_PARTS`."""
@@ -106,38 +113,45 @@ class BatchedCodec(Codec):
 
     Padding is at the bottom right, except in training, where it falls on either side in any share:
     no loss reaches padding, so a codec that always had it on the same side would never learn that
-    border, and would spoil pictures that need none there.
+    border, and would spoil pictures that need none there. Where no picture is decoded there is no
+    such border, and latents lie where the picture begins.
     """
 
     @abstractmethod
-    def code(self, batch: Tensor) -> CodedBatch:
-        """Code (b, 3, H, W), RGB in [0, 1]; H and W are multiples of the stride."""
+    def code(self, batch: Tensor, pictures: bool = True) -> CodedBatch:
+        """Code (b, 3, H, W), RGB in [0, 1]; H and W are multiples of the stride.
 
-    def forward(self, images: Sequence[Tensor]) -> Coded:
+        Args:
+            pictures: as of :meth:`forward`.
+        """
+
+    def forward(self, images: Sequence[Tensor], pictures: bool = True) -> Coded:
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, image in enumerate(images):
             height, width = image.shape[-2:]
             groups[_up(height, self.stride), _up(width, self.stride)].append(index)
 
-        reconstructions: list[Tensor] = [images[0]] * len(images)
+        reconstructions: dict[int, Tensor] = {}
         latents: dict[int, Tensor] = {}
         order: list[int] = []
         batches = []
         for size, indices in groups.items():
-            corners = [_corner(images[i].shape[-2:], size, self.training) for i in indices]
+            vary = self.training and pictures
+            corners = [_corner(images[i].shape[-2:], size, vary) for i in indices]
             padded = [_pad(images[i], size, at) for i, at in zip(indices, corners, strict=True)]
-            batch = self.code(torch.stack(padded))
-            pictures = clamp_01(batch.pictures)
+            batch = self.code(torch.stack(padded), pictures)
+            decoded = None if batch.pictures is None else clamp_01(batch.pictures)
             for k, (i, (top, left)) in enumerate(zip(indices, corners, strict=True)):
                 height, width = images[i].shape[-2:]
-                reconstructions[i] = pictures[k, :, top : top + height, left : left + width]
+                if decoded is not None:
+                    reconstructions[i] = decoded[k, :, top : top + height, left : left + width]
                 if batch.latents is not None:
                     latents[i] = batch.latents[k]
             order += indices
             batches.append(batch)
         back = torch.argsort(torch.tensor(order)).to(batches[0].bits.device)
         return Coded(
-            reconstructions,
+            [reconstructions[i] for i in sorted(reconstructions)],
             torch.cat([b.bits for b in batches])[back],
             torch.cat([b.rounded_bits for b in batches])[back],
             [latents[i] for i in sorted(latents)],

@@ -90,16 +90,16 @@ class ConventionalCodec(Codec):
         super().__init__()
         self.codec = codec
 
-    def forward(self, images: Sequence[Tensor]) -> Coded:
+    def forward(self, images: Sequence[Tensor], pictures: bool = True) -> Coded:
         """As :meth:`Codec.forward`, of pictures rounded to 8 bits; no gradient passes."""
         precoder = Precoder(self.codec, None)
         coded = [precoder(to_uint8(x).permute(1, 2, 0).cpu().numpy()) for x in images]
         bits = torch.tensor([c.bits for c in coded], device=images[0].device)
-        pictures = [
+        decoded = [
             torch.from_numpy(c.picture).to(x.device).permute(2, 0, 1).float() / 255
             for c, x in zip(coded, images, strict=True)
         ]
-        return Coded(pictures, bits, bits, measured=[c.measured for c in coded])
+        return Coded(decoded, bits, bits, measured=[c.measured for c in coded])
 
 
 def picture_codec(cfg: CfgNode) -> PictureCodec:

@@ -65,6 +65,15 @@ class CodecEntry:
         """Whether it has weights."""
         return self.architecture is not None
 
+    def widths_at(self, quality: int, n: int = 0, m: int = 0) -> tuple[int, ...]:
+        """What the class of a learned codec is called with, latents' channels last.
+
+        Args:
+            n, m: instead of those of ``quality``; 0: keep.
+        """
+        # Some have a single width.
+        return tuple(own or usual for own, usual in zip((n, m), self.widths[quality], strict=False))
+
     @property
     def has_latent_width(self) -> bool:
         """Whether the latents have a width M of their own."""

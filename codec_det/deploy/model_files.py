@@ -145,6 +145,11 @@ def load_decoder(
         CodecDetError: if the device cannot be used.
     """
     file = load_model(path, "receiver", ("g_s",))
+    if not file.part("g_s"):
+        raise WeightsError(
+            f"'{path}' detects in latents, and has no synthesis transform to decode pictures with: "
+            "give the decoder.safetensors that was exported with it, or another of its fingerprint"
+        )
     g_s = restore_codec(file).model.g_s
     load_arrays(g_s, file, "g_s")
     set_inner_dtype(g_s, dtype)

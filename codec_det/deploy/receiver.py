@@ -3,7 +3,12 @@
 .. code-block:: none
 
     file ─► entropy decoding ─► g_s ─► resize ─► detector ─► instances
-                                 └► picture, of coded size
+                   │             └► picture,        │
+                   │                of coded size   │
+                   └────────────► bridge ───────────┘
+
+One that detects in latents has a bridge in place of the synthesis transform, and nothing of what
+the bridge stands in for; a decoder alone, beside it, is for people.
 
 The detector is rebuilt from the run's config, which the file holds as YAML, by detectron2's
 registry; codec_det.deploy.model_files.load_decoder reads the decoder alone, without detectron2.
@@ -24,22 +29,49 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from ..bitstream.container import MAX_PIXELS
-from ..bitstream.entropy import EntropyModel
+from ..bitstream.entropy import EntropyModel, Latents
 from ..bitstream.expected import Size
 from ..bitstream.model_file import ModelFile, load_model, save_model
-from ..codec.learned.bitstream_codec import PictureDecoder
+from ..bridge import DecodedLatents, drop_replaced, replaced_modules
+from ..codec.identity import IdentityCodec
+from ..codec.learned.bitstream_codec import PictureDecoder, decoded_values
 from ..codec.learned.fast_transforms import set_inner_dtype
 from ..codec.learned.learned_codec import LearnedCodec
 from ..config import get_codec_det_cfg
 from ..config_checks import check_config
 from ..errors import ConfigError, DatasetError, WeightsError
-from ..meta_arch import CodecDetector, NoDetector
+from ..meta_arch import CodecDetector, Decoded, NoDetector
 from .model_files import codec_metadata, load_arrays, move, to_arrays
 
 # What of a config makes the detector, its input and its output; the rest is training, and paths of
 # the machine that trained.
 _DEPLOYED = ("MODEL", "INPUT", "TEST")
-_DEPLOYED_OF_CODEC = ("NAME", "QUALITY", "N", "M")
+_DEPLOYED_OF_CODEC = ("NAME", "QUALITY", "N", "M", "DECODED")
+
+
+class LatentDecoder:
+    """Files to latents, for a detector that has a bridge.
+
+    Args:
+        entropy: the entropy model of the codec.
+        max_pixels: limit on the pictures whose latents it is willing to decode.
+    """
+
+    def __init__(self, entropy: EntropyModel, max_pixels: int = MAX_PIXELS) -> None:
+        self.entropy = entropy
+        self.max_pixels = max_pixels
+
+    def decode(self, data: bytes) -> DecodedLatents:
+        """What the detector is given of the picture in a file, on the CPU.
+
+        Raises:
+            BitstreamError: if ``data`` is no intact file of this codec.
+        """
+        return self.synthesize(self.entropy.read(data, self.max_pixels))
+
+    def synthesize(self, latents: Latents) -> DecodedLatents:
+        """What stands for the picture of decoded latents, as :meth:`decode` returns it."""
+        return DecodedLatents(torch.from_numpy(decoded_values(latents)), latents.picture.coded_size)
 
 
 @dataclass(frozen=True)
@@ -47,12 +79,12 @@ class Receiver:
     """Decodes files and detects in what they show.
 
     Attributes:
-        decoder: files to pictures.
+        decoder: files to pictures, or to latents where the detector takes them.
         categories: {"id": the data set's, "name"} by contiguous class; empty without a detector.
         chain: the detector, and how pictures become its input.
     """
 
-    decoder: PictureDecoder
+    decoder: PictureDecoder | LatentDecoder
     categories: list[dict[str, Any]]
     chain: CodecDetector
 
@@ -62,8 +94,8 @@ class Receiver:
         return not isinstance(self.chain.detector, NoDetector)
 
     @torch.no_grad()
-    def detect(self, pictures: Sequence[Tensor], sizes: Sequence[Size]) -> list[Instances]:
-        """What the detector finds in decoded pictures (3, h, w), RGB in [0, 1].
+    def detect(self, decoded: Sequence[Decoded], sizes: Sequence[Size]) -> list[Instances]:
+        """What the detector finds in what :attr:`decoder` gives.
 
         Args:
             sizes: height and width that each was taken at, before it was shrunk to be coded.
@@ -77,16 +109,24 @@ class Receiver:
         """
         if not self.has_detector:
             raise WeightsError("the receiver has no detector: export a run that has one")
-        decoded = [picture.to(self.chain.device) for picture in pictures]
+        there = [_move(each, self.chain.device) for each in decoded]
         known = [{"height": height, "width": width} for height, width in sizes]
-        outputs = self.chain.detect(decoded, known)
+        outputs = self.chain.detect(there, known)
         return [output["instances"].to("cpu") for output in outputs]
+
+
+def _move(decoded: Decoded, device: torch.device) -> Decoded:
+    if isinstance(decoded, Tensor):
+        return decoded.to(device)
+    return decoded._replace(values=decoded.values.to(device))
 
 
 def save_receiver(
     path: Path, chain: CodecDetector, entropy: EntropyModel, cfg: CfgNode, dataset: str
 ) -> None:
     """Write what decodes the chain's files and, unless it is ``NoDetector``, its detector.
+
+    Of a chain that detects in latents, the bridge and what runs behind it.
 
     Args:
         entropy: the frozen entropy model of the chain's codec.
@@ -97,13 +137,34 @@ def save_receiver(
         DatasetError: if its categories are not known, or not as many as the detector's classes.
     """
     codec: Any = chain.codec
-    parts = {"g_s": to_arrays(codec.model.g_s)}
     metadata = {**codec_metadata(codec), "config": _deployed_config(cfg), "categories": []}
+    idle: tuple[str, ...] = ()
+    if chain.bridge is None:
+        parts = {"g_s": to_arrays(codec.model.g_s)}
+    else:
+        parts = {"bridge": to_arrays(chain.bridge)}
+        idle = tuple(f"{name}." for name in replaced_modules(chain.detector, chain.bridge))
     if not isinstance(chain.detector, NoDetector):
-        parts["detector"] = to_arrays(chain.detector)
+        weights = to_arrays(chain.detector)
+        parts["detector"] = {k: v for k, v in weights.items() if not k.startswith(idle or "\0")}
         metadata["categories"] = dataset_categories(dataset)
         _check_classes(chain.detector, dataset, metadata["categories"])
     save_model(path, "receiver", entropy, parts, metadata)
+
+
+def save_decoder(path: Path, chain: CodecDetector, entropy: EntropyModel, cfg: CfgNode) -> None:
+    """Write a receiver that decodes the chain's files to pictures, and has no detector.
+
+    Args:
+        entropy, cfg: as of :func:`save_receiver`.
+    """
+    codec: Any = chain.codec
+    alone = cfg.clone()
+    alone.defrost()
+    alone.MODEL.DETECTOR.META_ARCHITECTURE = "NoDetector"
+    alone.MODEL.CODEC.DECODED = "picture"
+    metadata = {**codec_metadata(codec), "config": _deployed_config(alone), "categories": []}
+    save_model(path, "receiver", entropy, {"g_s": to_arrays(codec.model.g_s)}, metadata)
 
 
 def load_receiver(
@@ -116,25 +177,32 @@ def load_receiver(
 
     Args:
         max_pixels: limit on the pictures it is willing to decode.
-        dtype: of the decoder's inner convolutions (:mod:`codec_det.codec.learned.precision`).
+        dtype: of the synthesis transform's inner convolutions
+            (:mod:`codec_det.codec.learned.precision`).
 
     Raises:
         WeightsError: if the file is missing, damaged or no receiver, or needs a detector that this
             program does not know.
         CodecDetError: if the device cannot be used.
     """
-    file = load_model(path, "receiver", ("g_s", "detector"))
+    file = load_model(path, "receiver", ("g_s", "bridge", "detector"))
     try:
         categories = [{"id": c["id"], "name": c["name"]} for c in file.metadata["categories"]]
     except (KeyError, TypeError):
         raise WeightsError(f"'{path}' does not say what its detector's classes are") from None
     chain = _build_chain(file)
-    codec: LearnedCodec = chain.codec  # type: ignore[assignment]
-    load_arrays(codec.model.g_s, file, "g_s")
-    set_inner_dtype(codec.model.g_s, dtype)
+    decoder: PictureDecoder | LatentDecoder
+    if chain.bridge is None:
+        codec: LearnedCodec = chain.codec  # type: ignore[assignment]
+        load_arrays(codec.model.g_s, file, "g_s")
+        set_inner_dtype(codec.model.g_s, dtype)
+        decoder = PictureDecoder(codec.model.g_s, file.entropy, max_pixels)
+    else:
+        load_arrays(chain.bridge, file, "bridge")
+        decoder = LatentDecoder(file.entropy, max_pixels)
     load_arrays(chain.detector, file, "detector")
-    move(chain, device)
-    return Receiver(PictureDecoder(codec.model.g_s, file.entropy, max_pixels), categories, chain)
+    move(chain, device).requires_grad_(False)
+    return Receiver(decoder, categories, chain)
 
 
 def dataset_categories(dataset: str) -> list[dict[str, Any]]:
@@ -214,4 +282,9 @@ def _build_chain(file: ModelFile) -> CodecDetector:
             f"'{file.path}' has a config that does not fit this version ({error}): export it again"
         ) from None
     cfg.freeze()
-    return CodecDetector(cfg)
+    if cfg.MODEL.CODEC.DECODED == "picture":
+        return CodecDetector(cfg)
+    # No transform of the codec is needed, nor built.
+    chain = CodecDetector(cfg, codec=IdentityCodec())
+    drop_replaced(chain.detector, chain.bridge)
+    return chain

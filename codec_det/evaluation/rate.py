@@ -32,7 +32,8 @@ class RateEvaluator(DatasetEvaluator):
     Bits per pixel are of the original picture. The headline "bpp" is Σ bits / Σ pixels; "bpp_mean",
     "psnr" and "ms_ssim" are means over pictures, of the reconstruction rounded to 8 bits. PSNR is
     infinite where nothing is lost: "psnr" is the mean over the other pictures, "lossless" says how
-    many it leaves out, and "psnr_of_mse", from the mean squared error of all, leaves out none.
+    many it leaves out, and "psnr_of_mse", from the mean squared error of all, leaves out none. All
+    are nan where the detector was given latents and no picture was decoded.
 
     Where pictures are coded into files, "bits" and "bpp" are those of the files, and "encoded" is
     how many were not found in a cache. With a learned codec, "bpp_estimated" is beside them, and
@@ -53,9 +54,7 @@ class RateEvaluator(DatasetEvaluator):
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
         for entry, output in zip(inputs, outputs, strict=True):
-            decoded = output["reconstruction"]
-            original = to_codec(entry["image"].to(decoded.device), self._image_format)
-            height, width = decoded.shape[-2:]
+            height, width = entry["image"].shape[-2:]
             self._rows.append(
                 {
                     "image_id": entry["image_id"],
@@ -64,12 +63,19 @@ class RateEvaluator(DatasetEvaluator):
                     "width": width,
                     "bits": output["bits"],
                     "bpp": output["bits"] / (height * width),
-                    **distortion(original, decoded.float() / 255),
+                    **self._distortion(entry, output),
                     "codec_seconds": output["codec_seconds"],
                     "detector_seconds": output["detector_seconds"],
                     **output.get("measured", {}),
                 }
             )
+
+    def _distortion(self, entry: dict[str, Any], output: dict[str, Any]) -> dict[str, float]:
+        decoded = output.get("reconstruction")
+        if decoded is None:
+            return {"psnr": math.nan, "ms_ssim": math.nan}
+        original = to_codec(entry["image"].to(decoded.device), self._image_format)
+        return distortion(original, decoded.float() / 255)
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         """Summary over all processes' pictures, on the main process only."""

@@ -207,8 +207,7 @@ class _Maker:
         own["OUTPUT_DIR"] = str(folder)
         with _at(f"{place}, point {name}"):
             cfg = load_config(config_file, as_words(own))
-            regime = Regime.from_config(cfg)
-            evaluates = not regime.codec_parts and not regime.detector
+            evaluates = not Regime.from_config(cfg).trains
             check_config(cfg, train=not evaluates)
             _check_for_sweep(cfg)
         return StudyPoint(

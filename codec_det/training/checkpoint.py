@@ -198,7 +198,7 @@ class ChainCheckpointer(DetectionCheckpointer):
         missing = [
             k
             for k in keys.missing_keys
-            if k.startswith("detector.")
+            if k.startswith(("detector.", "bridge."))
             and not k.endswith(("pixel_mean", "pixel_std"))
             and k not in misfit
         ]
@@ -220,7 +220,8 @@ class ChainCheckpointer(DetectionCheckpointer):
             raise MisfitError(
                 f"the weights lack {len(missing)} tensors of the model and {len(misfit)} differ in "
                 f"shape ({_some(missing + misfit)}): evaluating and going on need them all; check "
-                "MODEL.WEIGHTS and the keys of the detector, MODEL.ROI_HEADS.NUM_CLASSES first"
+                "MODEL.WEIGHTS and the keys of the detector, MODEL.ROI_HEADS.NUM_CLASSES first (of "
+                "a bridge: MODEL.CODEC.DECODED and MODEL.BRIDGE)"
             )
 
 

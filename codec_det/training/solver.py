@@ -15,7 +15,7 @@ from ..meta_arch import CodecDetector
 
 
 def parameter_groups(cfg: CfgNode, model: CodecDetector) -> list[dict[str, Any]]:
-    """Groups of trainable parameters: detector, codec (no weight decay), quantiles.
+    """Groups of trainable parameters: detector, bridge, codec (no weight decay), quantiles.
 
     CompressAI's own ``net_aux`` optimizers assert that every parameter trains, which no regime that
     freezes something meets.
@@ -35,7 +35,12 @@ def parameter_groups(cfg: CfgNode, model: CodecDetector) -> list[dict[str, Any]]
         weight_decay=0.0,
         overrides={"quantiles": {"lr": solver.QUANTILES_LR}},
     )
-    return detector + codec
+    bridge = []
+    if model.bridge is not None:
+        bridge = get_default_optimizer_params(
+            model.bridge, base_lr=solver.BRIDGE_LR, weight_decay=solver.WEIGHT_DECAY
+        )
+    return detector + bridge + codec
 
 
 def build_optimizer(cfg: CfgNode, model: CodecDetector) -> torch.optim.Optimizer:
@@ -79,7 +84,8 @@ class _GradientGuard:
             for name, p in model.codec.named_parameters()
             if p.requires_grad and not name.endswith("quantiles")
         ]
-        self._detector = [p for p in model.detector.parameters() if p.requires_grad]
+        own = (model.detector, *([] if model.bridge is None else [model.bridge]))
+        self._detector = [p for m in own for p in m.parameters() if p.requires_grad]
         self._max_norm = max_norm or float("inf")
 
     def __call__(self) -> None:

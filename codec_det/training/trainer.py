@@ -8,7 +8,7 @@ import math
 import random
 import weakref
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -190,11 +190,22 @@ class Trainer(DefaultTrainer):
         ).rstrip()
 
 
-def as_evaluated(chain: CodecDetector, cfg: CfgNode) -> AbstractContextManager[None]:
-    """Within it, the chain codes pictures into files if ``MODEL.CODEC.BITSTREAM`` says so."""
+@contextmanager
+def as_evaluated(chain: CodecDetector, cfg: CfgNode, *, pictures: bool = False) -> Iterator[None]:
+    """Within it, the chain codes pictures into files if ``MODEL.CODEC.BITSTREAM`` says so.
+
+    Args:
+        pictures: decode them even if the detector needs none and ``TEST.DECODE_PICTURES`` is False.
+    """
     # Conventional codecs make files anyway.
     by_files = cfg.MODEL.CODEC.BITSTREAM and find_codec(cfg.MODEL.CODEC.NAME).is_learned
-    return real_bits(chain) if by_files else nullcontext()
+    before = chain.shows_pictures
+    chain.shows_pictures = pictures or cfg.TEST.DECODE_PICTURES
+    try:
+        with real_bits(chain) if by_files else nullcontext():
+            yield
+    finally:
+        chain.shows_pictures = before
 
 
 @contextmanager

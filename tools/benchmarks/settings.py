@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,11 @@ class BenchmarkSettings:
         )
         check_config(cfg)
         return cfg
+
+    def clock(self) -> float:
+        """Seconds, when the work of a GPU is done."""
+        self.synchronize()
+        return time.perf_counter()
 
     def synchronize(self) -> None:
         """Wait for the work of a GPU."""

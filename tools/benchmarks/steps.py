@@ -31,15 +31,15 @@ Step = Callable[[], None]
 
 JFT = "J-FT"
 CHECKPOINTED = "J-FT, checkpointed"
-TRAINED: dict[str, tuple[tuple[str, ...], bool]] = {
+TRAINED: dict[str, tuple[tuple[str, ...], bool, bool]] = {
     **{
-        r.name: (r.codec_parts, r.detector)
+        r.name: (r.codec_parts, r.detector, r.bridge)
         for r in REGIMES
         if (r.codec_parts or r.detector) and not r.named
     },
-    CHECKPOINTED: (("encoder", "decoder"), True),
+    CHECKPOINTED: (("encoder", "decoder"), True, False),
 }
-"""Parts of the codec that train, and whether the detector does, by regime."""
+"""Parts of the codec that train, whether the detector does, and whether in latents, by regime."""
 
 BFLOAT16 = {f"{name}, bfloat16": name for name in (JFT, "C-FT", "T-FT")}
 """The same steps with ``SOLVER.AMP.ENABLED``, on a CPU."""
@@ -54,8 +54,9 @@ def regime_config(settings: BenchmarkSettings, name: str) -> CfgNode:
     Raises:
         ConfigError: if its codec is not a learned one, or the config cannot work.
     """
-    parts, detector = TRAINED[BFLOAT16.get(name, name)]
+    parts, detector, latents = TRAINED[BFLOAT16.get(name, name)]
     opts = ["SOLVER.AMP.ENABLED", name in BFLOAT16]
+    opts += ["MODEL.CODEC.DECODED", "latents" if latents else "picture"]
     opts += ["MODEL.CODEC.TRAINABLE", list(parts), "MODEL.DETECTOR.TRAINABLE", detector]
     return settings.config(*opts, "MODEL.CODEC.CHECKPOINT_ACTIVATIONS", name == CHECKPOINTED)
 
@@ -71,7 +72,7 @@ def build_step(settings: BenchmarkSettings, name: str) -> Step:
     cfg = regime_config(settings, JFT if name in PEERS else name)
     batch = training_batch(cfg, settings.batch_size, settings.size)
     torch.manual_seed(0)
-    chain = load_chain(cfg)
+    chain = load_start(cfg)
     if not isinstance(chain.codec, LearnedCodec):
         raise ConfigError(
             f"MODEL.CODEC.NAME is '{cfg.MODEL.CODEC.NAME}', which does not train: choose a learned "
@@ -84,6 +85,18 @@ def build_step(settings: BenchmarkSettings, name: str) -> Step:
     if name in BFLOAT16:
         train_in_bfloat16(chain)
     return chain_step(chain, cfg, batch)
+
+
+def load_start(cfg: CfgNode) -> CodecDetector:
+    """The chain of a config, a bridge having random weights."""
+    if cfg.MODEL.CODEC.DECODED == "picture":
+        return load_chain(cfg)
+    pictures = cfg.clone()
+    pictures.defrost()
+    pictures.MODEL.CODEC.DECODED = "picture"
+    chain = CodecDetector(cfg).to(cfg.MODEL.DEVICE)
+    chain.load_state_dict(load_chain(pictures).state_dict(), strict=False)
+    return chain
 
 
 def chain_step(chain: CodecDetector, cfg: CfgNode, batch: list[dict[str, Any]]) -> Step:

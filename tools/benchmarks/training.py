@@ -18,7 +18,7 @@ from .timing import compare, in_turn
 BOTH_PEERS = f"{DETECTRON2} + {COMPRESSAI}"
 
 # Largest ratios to aim at, of seconds and of memory.
-TIMES = {"T-FT": 0.7, "C-FT": 1.0, "E-FT": 1.0, CHECKPOINTED: 1.3}
+TIMES = {"T-FT": 0.7, "C-FT": 1.0, "E-FT": 1.0, "LJ-FT": 0.6, CHECKPOINTED: 1.3}
 MEMORY = {CHECKPOINTED: 0.6}
 
 

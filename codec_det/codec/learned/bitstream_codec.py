@@ -54,7 +54,7 @@ class PictureDecoder:
         Raises:
             BitstreamError: if they are so large that there is none.
         """
-        y = latents.y.astype(np.float32) + latents.means
+        y = decoded_values(latents)
         height, width = latents.picture.coded_size
         picture = synthesize(self.g_s, y[None])[0, :, :height, :width]
         if picture.isnan().any():
@@ -63,6 +63,11 @@ class PictureDecoder:
                 "encoder, or the model's weights have diverged"
             )
         return picture
+
+
+def decoded_values(latents: Latents) -> np.ndarray:
+    """ŷ (M, h, w), float32: what a synthesis transform or a bridge takes."""
+    return latents.y.astype(np.float32) + latents.means
 
 
 def picture_encoder(model: CompressionModel, entropy: EntropyModel) -> PictureEncoder:
@@ -96,11 +101,13 @@ class BitstreamCodec(Codec):
         # An evaluation codes what its data set has, however large.
         self.decoder = PictureDecoder(codec.model.g_s, self.entropy, max_pixels=2**62)
 
-    def forward(self, images: Sequence[Tensor]) -> Coded:
+    def forward(self, images: Sequence[Tensor], pictures: bool = True) -> Coded:
         """As :meth:`Codec.forward`, of pictures rounded to 8 bits, as a camera gives them."""
-        return self.code_shrunk(images, [image.shape[-2:] for image in images])
+        return self.code_shrunk(images, [image.shape[-2:] for image in images], pictures)
 
-    def code_shrunk(self, images: Sequence[Tensor], sizes: Sequence[Sequence[int]]) -> Coded:
+    def code_shrunk(
+        self, images: Sequence[Tensor], sizes: Sequence[Sequence[int]], pictures: bool = True
+    ) -> Coded:
         reconstructions, bits, latents, measured = [], [], [], []
         for image, (height, width) in zip(images, sizes, strict=True):
             picture = to_uint8(image).permute(1, 2, 0).cpu().numpy()
@@ -108,13 +115,14 @@ class BitstreamCodec(Codec):
             (data,) = self.encoder.encode_shrunk([picture], [(height, width)])
             middle = time.perf_counter()
             decoded = self.entropy.read(data, self.decoder.max_pixels)
-            # A copy: tensors of inference mode are refused wherever gradients may be kept.
-            reconstructions.append(self.decoder.synthesize(decoded).clone())
+            if pictures:
+                # A copy: tensors of inference mode are refused wherever gradients may be kept.
+                reconstructions.append(self.decoder.synthesize(decoded).clone())
             if image.is_cuda:
                 torch.cuda.synchronize(image.device)
             end = time.perf_counter()
             bits.append(8.0 * len(data))
-            latents.append(torch.from_numpy(decoded.y + decoded.means).to(image))
+            latents.append(torch.from_numpy(decoded_values(decoded)).to(image))
             measured.append(
                 {
                     "estimated_bits": self._estimate(decoded, image.device),

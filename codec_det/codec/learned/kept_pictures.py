@@ -1,9 +1,10 @@
 """Decoded pictures of a codec that does not train, kept in memory instead of coded in every epoch.
 
-They are rounded to 8 bits, as those of conventional codecs are, and found by a hash of the picture
-that was coded: a picture and its mirror image are coded each. Pictures are coded one by one, so
-that what comes out does not depend on what was kept before. Those that come first are kept, as far
-as there is room: all come equally often.
+They are rounded to 8 bits, as those of conventional codecs are; where no picture is decoded, the
+latents are kept as they are. They are found by a hash of the picture that was coded: a picture and
+its mirror image are coded each. Pictures are coded one by one, so that what comes out does not
+depend on what was kept before. Those that come first are kept, as far as there is room: all come
+equally often.
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ MAX_BYTES = 2**30
 class KeptPictures:
     """Codes pictures with a frozen codec on a CPU, each once.
 
+    Args:
+        pictures: whether they are decoded; else latents are kept.
+
     Attributes:
         room: bytes that may still be kept.
     """
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: Codec, pictures: bool = True) -> None:
         self._codec = codec
+        self._pictures = pictures
         self._kept: dict[bytes, tuple[Tensor, Tensor]] = {}
         self.room = MAX_BYTES
 
@@ -41,18 +46,22 @@ class KeptPictures:
         """As :meth:`Codec.forward`, of pictures that had 8 bits; no gradient passes."""
         coded = [self._find(image) for image in images]
         bits = torch.stack([b for _, b in coded])
-        return Coded([picture.float() / 255 for picture, _ in coded], bits, bits)
+        found = [kept for kept, _ in coded]
+        if self._pictures:
+            return Coded([picture.float() / 255 for picture in found], bits, bits)
+        return Coded([], bits, bits, found)
 
     @torch.no_grad()
     def _find(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The decoded picture (3, H, W) uint8, and its bits."""
+        """The decoded picture (3, H, W) uint8, or its latents, and its bits."""
         stored = to_uint8(image)
         digest = hashlib.sha256(str(tuple(stored.shape)).encode())
         digest.update(stored.contiguous().numpy().data)
         key = digest.digest()
         if key not in self._kept:
-            out = self._codec([image])
-            found = to_uint8(out.reconstructions[0]), out.bits[0]
+            out = self._codec([image], self._pictures)
+            kept = to_uint8(out.reconstructions[0]) if self._pictures else out.latents[0].clone()
+            found = kept, out.bits[0]
             if found[0].nbytes > self.room:
                 return found
             self.room -= found[0].nbytes

@@ -16,7 +16,7 @@ from .fast_transforms import speed_up
 from .gdn import set_gdn_gradients
 from .quantization import set_quantization
 from .state import adapt_state_dict
-from .transforms import cropped_hyper_synthesis
+from .transforms import cropped_hyper_synthesis, decoded_latents
 
 
 class LearnedCodec(BatchedCodec):
@@ -49,12 +49,9 @@ class LearnedCodec(BatchedCodec):
         super().__init__()
         self.entry = find_codec(name)
         assert self.entry.architecture is not None, f"{name} is no learned codec"
-        # Some have a single width.
-        usual = self.entry.widths[quality]
-        widths = tuple(own or zoo for own, zoo in zip((n, m), usual, strict=False))
         self.name = name
-        self.widths = widths
-        self.model: CompressionModel = self.entry.architecture()(*widths)
+        self.widths = self.entry.widths_at(quality, n, m)
+        self.model: CompressionModel = self.entry.architecture()(*self.widths)
         self.stride = self.entry.stride
         self._count = set_quantization(self.model, quantization)
         self.model.g_a, self.model.g_s = speed_up(self.model.g_a), speed_up(self.model.g_s)
@@ -73,13 +70,12 @@ class LearnedCodec(BatchedCodec):
             lambda codec, weights, prefix, *_: codec.adapt_state_dict(weights, prefix)
         )
 
-    def code(self, batch: Tensor) -> CodedBatch:
-        latents: list[Tensor] = []
-        look = self.model.g_s.register_forward_pre_hook(lambda _, inputs: latents.extend(inputs))
-        with look, cropped_hyper_synthesis(self.model), self._count as count:
-            out = self.model(batch.contiguous(memory_format=self._layout))
+    def code(self, batch: Tensor, pictures: bool = True) -> CodedBatch:
+        with decoded_latents(self.model, pictures) as latents, self._count as count:
+            with cropped_hyper_synthesis(self.model):
+                out = self.model(batch.contiguous(memory_format=self._layout))
             bits, rounded = count.total()
-        return CodedBatch(out["x_hat"].float(), bits, rounded, latents[0])
+        return CodedBatch(out["x_hat"].float() if pictures else None, bits, rounded, latents[0])
 
     def parts(self) -> dict[str, list[nn.Module]]:
         children = dict(self.model.named_children())

@@ -115,6 +115,24 @@ def cropped_hyper_synthesis(model: CompressionModel) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def decoded_latents(model: CompressionModel, synthesis: bool) -> Iterator[list[Tensor]]:
+    """Within it, what ``model`` gives its synthesis transform is gathered.
+
+    Args:
+        synthesis: whether the transform runs, too; if not, the model returns what it was given.
+    """
+    latents: list[Tensor] = []
+    g_s = model.g_s
+    if not synthesis:
+        model.g_s = nn.Identity()
+    with model.g_s.register_forward_pre_hook(lambda _, inputs: latents.extend(inputs)):
+        try:
+            yield latents
+        finally:
+            model.g_s = g_s
+
+
 def _crop(x: Tensor, size: Sequence[int]) -> Tensor:
     """The top left of ``x``, as high and wide as the last two of ``size`` say."""
     return x[..., : size[-2], : size[-1]]
