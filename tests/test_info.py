@@ -6,6 +6,7 @@ import math
 import pytest
 
 from codec_det.bitstream.model_file import load_model, save_model
+from codec_det.codec.learned.learned_codec import LearnedCodec
 from tests.deployed import SIZES, encode, export, make_run
 from tools import info as tool
 
@@ -116,6 +117,18 @@ def test_models_say_what_they_are(deploy, capsys):
     assert f"fingerprint   {entropy.sha256[:4]} (SHA-256 {entropy.sha256})" in text
     assert "detects       striped disc, barred disc" in text
     assert "exact below 2^53" in text
+    (line,) = (line for line in text.splitlines() if "costs" in line)
+    for model in shown["models"]:
+        costs = model["kmac_per_pixel"]
+        assert [*costs] == (["g_a", "h_a", "h_s"] if model["kind"] == "encoder" else ["h_s", "g_s"])
+        # N=8, M=12: products of each layer's kernel and channels, by its pixels.
+        layers = 3 * 8 * 25 / 4 + 8 * 8 * 25 * (1 / 16 + 1 / 64) + 8 * 12 * 25 / 256
+        layers += 8 * 8 * (1 / 4 + 1 / 16 + 1 / 64)
+        assert costs.get("g_a", costs.get("g_s")) == pytest.approx(layers / 1000)
+    assert f"{sum(costs.values()):.1f} kMAC per pixel (h_s " in line
+    model = LearnedCodec("bmshj2018-hyperprior", 1, n=8, m=12).model
+    parameters = sum(p.numel() for part in (model.g_s, model.h_s) for p in part.parameters())
+    assert shown["models"][1]["parameters"] == parameters
 
 
 @pytest.mark.slow  # imports and runs PyTorch's ONNX exporter

@@ -63,6 +63,12 @@ def test_record_says_what_reproduces_the_point(record):
     assert record["regime"] == "E-FT"
     assert record["dataset"] == "shapes_val"
     assert "estimated" in record["rate_is"]
+    costs = record["codec"].pop("complexity")
+    assert [*costs] == ["g_a", "h_a", "h_s", "g_s"]
+    # 3x3 and twice 5x5, of 12, 8 and 8 channels, at a 256th, 1024th and 4096th of the pixels.
+    products = 12 * 8 * 9 / 256 + 8 * 8 * 25 * (1 / 1024 + 1 / 4096)
+    parameters = 12 * 8 * 9 + 2 * 8 * 8 * 25 + 3 * 8
+    assert costs["h_a"] == {"kmac_per_pixel": products / 1000, "parameters": parameters}
     assert record["codec"] == {
         "name": "bmshj2018-hyperprior",
         "quality": 1,

@@ -106,8 +106,11 @@ def decode_file(decoder: PictureDecoder, path: Path, picture_path: Path) -> Deco
     latents = decoder.entropy.read(data, decoder.max_pixels)
     read = time.perf_counter()
     try:
-        decoded = enlarge(decoder.synthesize(latents), latents.picture.size)
-        picture = to_uint8(decoded).permute(1, 2, 0).cpu().numpy()
+        if latents.picture.coded_size == latents.picture.size:
+            decoded = decoder.synthesize(latents, to_uint8)
+        else:
+            decoded = to_uint8(enlarge(decoder.synthesize(latents), latents.picture.size))
+        picture = decoded.permute(1, 2, 0).cpu().numpy()
     except RuntimeError as error:
         # PyTorch has no narrower class for memory that runs out.
         raise CodecDetError(f"PyTorch cannot decode it: {error}") from error

@@ -5,8 +5,9 @@ Of .cdet files: what wrote them, the size of the picture, and what it cost; with
 the bits divide among latents, hyper-latents and header. Files of a size that their model expects
 have only its number in the model's list, and damage to files of version 2 is found only by reading
 them whole: both need --model. Of encoder.safetensors, encoder.onnx and receiver.safetensors: codec,
-fingerprint (a file can be decoded by a model of the same), expected sizes, and the proof that its
-arithmetic is exact. Of a folder, all of these directly in it.
+fingerprint (a file can be decoded by a model of the same), expected sizes, the proof that its
+arithmetic is exact, and what its transforms cost: thousands of multiply-accumulate operations per
+pixel, those of GDN included, and parameters. Of a folder, all of these directly in it.
 
 A file that is damaged, or not of the model given, is named at the end, and the exit status is 1.
 """
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 Facts = dict[str, Any]
 
+# Transforms that either side of a codec computes.
+PARTS = {"encoder": ("g_a", "h_a", "h_s"), "receiver": ("h_s", "g_s")}
 CODED, MODELS = ".cdet", (".safetensors", ".onnx")
 EPILOG = """
 examples:
@@ -138,6 +141,13 @@ def describe_model(path: Path) -> Facts:
             "bytes": path.stat().st_size,
             "made": dict(metadata["made"]),
         }
+        # Files of earlier versions do not say it.
+        parts = {
+            k: v for k, v in metadata.get("complexity", {}).items() if k in PARTS[facts["kind"]]
+        }
+        if parts:
+            facts["kmac_per_pixel"] = {k: float(v["kmac_per_pixel"]) for k, v in parts.items()}
+            facts["parameters"] = sum(int(v["parameters"]) for v in parts.values())
         if metadata["kind"] == "receiver":
             facts["classes"] = [str(category["name"]) for category in metadata["categories"]]
     except (KeyError, TypeError, ValueError) as error:
@@ -245,6 +255,13 @@ def format_model(facts: Facts) -> str:
         ]
     else:
         lines.append("  precision     exact: tables alone, no arithmetic")
+    if "kmac_per_pixel" in facts:
+        costs = facts["kmac_per_pixel"]
+        lines.append(
+            f"  costs         {sum(costs.values()):.1f} kMAC per pixel ("
+            + ", ".join(f"{part} {cost:.2f}" for part, cost in costs.items())
+            + f"), {facts['parameters'] / 1e6:.2f} million parameters"
+        )
     if "classes" in facts:
         lines.append(f"  detects       {', '.join(facts['classes']) or 'nothing: a decoder alone'}")
     made = ", ".join(f"{key} {value}" for key, value in facts["made"].items())

@@ -11,6 +11,7 @@ as much whatever its low bits are, so these can be a checksum.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from math import log
 from typing import Any
@@ -35,6 +36,8 @@ MAX_OFFSET = 2**22
 # Values outside a table are sent as its escape symbol and a distance d, in exponential Golomb code
 # (order 0): class k = ⌊log2(d + 1)⌋, of probability 2^-(k+1), and d + 1 - 2^k as one of 2^k.
 DISTANCE_CLASSES = 16
+# Values that are ordered by table at a time: few enough to stay in caches.
+PIECE = 2**18
 
 
 class StreamWriter:
@@ -45,7 +48,7 @@ class StreamWriter:
 
     def put(self, symbols: np.ndarray, model: Any) -> None:
         """Append symbols (n,), each coded with ``model``."""
-        self._parts.append((symbols.astype(np.int32), model))
+        self._parts.append((symbols.astype(np.int32, copy=False), model))
 
     def finish(self, checksum: int = 0) -> bytes:
         """The stream.
@@ -137,6 +140,29 @@ def _read_distances(reader: StreamReader, count: int) -> np.ndarray:
     return distances
 
 
+def _by_table(
+    indexes: np.ndarray, counts: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Where values go that are ordered by table, and among equals as they are, piece by piece.
+
+    Args:
+        indexes: (n,) tables.
+        counts: (T,) how often each is there.
+
+    Yields:
+        a piece of the values, their order within it, and their places, so ordered, among all.
+    """
+    starts = np.cumsum(counts) - counts
+    for begin in range(0, len(indexes), PIECE):
+        piece = slice(begin, begin + PIECE)
+        order = np.argsort(indexes[piece], kind="stable")
+        here = np.bincount(indexes[piece], minlength=len(counts))
+        places = np.repeat(starts - (np.cumsum(here) - here), here)
+        places += np.arange(len(order))
+        yield piece, order, places
+        starts += here
+
+
 class Tables:
     """Frequency tables over consecutive integers, as CompressAI's entropy models hold them.
 
@@ -215,44 +241,57 @@ class Tables:
         Raises:
             CodecDetError: if a value lies more than 2^15 above its table, or as much below it.
         """
-        order = np.argsort(indexes, kind="stable")
-        table = indexes[order]
-        symbols = values[order].astype(np.int64) - self.offsets[table]
-        escape = self.lengths[table] - 2
-        outside = (symbols < 0) | (symbols >= escape)
-        distance, top = symbols[outside], escape[outside]
-        distance = np.where(distance < 0, -2 * distance - 1, 2 * (distance - top))
+        counts = np.bincount(indexes, minlength=len(self))
+        ordered = np.empty(len(values), np.int32)
+        for piece, order, places in _by_table(indexes, counts):
+            ordered[places] = values[piece][order]
+        distances = [np.zeros(0, np.int64)]
+        for t, part in enumerate(np.split(ordered, np.cumsum(counts)[:-1])):
+            if not len(part):
+                continue
+            symbols = part.astype(np.int64) - self.offsets[t]
+            escape = self.lengths[t] - 2
+            outside = (symbols < 0) | (symbols >= escape)
+            distance = symbols[outside]
+            distances.append(np.where(distance < 0, -2 * distance - 1, 2 * (distance - escape)))
+            symbols[outside] = escape
+            part[:] = symbols
+            writer.put(part, self._models[t])
+        distance = np.concatenate(distances)
         if distance.max(initial=0) + 1 >= 1 << DISTANCE_CLASSES:
             raise CodecDetError(
                 "the codec's latents are too large to code: its weights have diverged, or do not "
                 "belong to its tables"
             )
-        symbols[outside] = top
-        ends = np.cumsum(np.bincount(indexes, minlength=len(self)))
-        for model, part in zip(self._models, np.split(symbols, ends[:-1]), strict=True):
-            if len(part):
-                writer.put(part, model)
         _write_distances(writer, distance)
 
     def read(self, reader: StreamReader, indexes: np.ndarray) -> np.ndarray:
         """Inverse of :meth:`write`: (n,) int32 values."""
-        order = np.argsort(indexes, kind="stable")
-        table = indexes[order]
         counts = np.bincount(indexes, minlength=len(self))
-        symbols = np.concatenate(
-            [reader.get(model, int(n)) for model, n in zip(self._models, counts, strict=True) if n]
-        )
-        escape = self.lengths[table] - 2
-        outside = symbols == escape
-        distance = _read_distances(reader, int(outside.sum()))
-        below = (distance & 1).astype(bool)
-        symbols[outside] = np.where(below, -(distance + 1) // 2, escape[outside] + distance // 2)
-        values = np.empty_like(symbols)
-        values[order] = symbols + self.offsets[table]
+        ordered = np.empty(len(indexes), np.int32)
+        parts = np.split(ordered, np.cumsum(counts)[:-1])
+        outside = []
+        for t, part in enumerate(parts):
+            if len(part):
+                part[:] = reader.get(self._models[t], len(part))
+            outside.append(np.flatnonzero(part == self.lengths[t] - 2))
+        distances = _read_distances(reader, sum(map(len, outside)))
+        ends = np.cumsum([len(places) for places in outside])
+        for t, distance in enumerate(np.split(distances, ends[:-1])):
+            above = self.lengths[t] - 2 + distance // 2
+            parts[t][outside[t]] = np.where(distance & 1, -(distance + 1) // 2, above)
+            parts[t] += self.offsets[t]
+        values = np.empty_like(ordered)
+        for piece, order, places in _by_table(indexes, counts):
+            values[piece][order] = ordered[places]
         return values
 
     def bits(self, values: np.ndarray, indexes: np.ndarray) -> float:
         """Information content of ``values`` in bits, as coded by :meth:`write`."""
+        pieces = (slice(i, i + PIECE) for i in range(0, len(values), PIECE))
+        return float(sum(self._bits(values[piece], indexes[piece]) for piece in pieces))
+
+    def _bits(self, values: np.ndarray, indexes: np.ndarray) -> float:
         symbols = values.astype(np.int64) - self.offsets[indexes]
         escape = self.lengths[indexes] - 2
         outside = (symbols < 0) | (symbols >= escape)

@@ -174,8 +174,8 @@ class EntropyModel:
         header = self._header(picture, version)
         shape, hyper_shape = self.shapes(picture, version)
         writer = StreamWriter()
-        y = _whole(y)
-        z = np.zeros(hyper_shape, np.int32) if z is None else _whole(z)
+        y = as_integers(y)
+        z = np.zeros(hyper_shape, np.int32) if z is None else as_integers(z)
         if (y.shape, z.shape) != (shape, hyper_shape):
             raise ValueError(
                 f"{picture} has latents {shape} and {hyper_shape}, not {y.shape} and {z.shape}"
@@ -184,7 +184,8 @@ class EntropyModel:
             if self.hyperprior.out_of_range(z):
                 raise ValueError("z must be limited to the range of its tables before")
             self.hyperprior.tables.write(writer, z.ravel(), _channel_indexes(z))
-        indexes, _ = self.tables_and_means(shape[1:], z)
+        # Means, which are as large as latents, are not kept.
+        indexes = self.tables_and_means(shape[1:], z)[0]
         self.tables.write(writer, y.ravel(), indexes)
         return pack(header, writer.finish(self.checksum(version, picture, z, y)))
 
@@ -245,7 +246,7 @@ class EntropyModel:
         checksum = zlib.crc32(self._digests[version])
         numbers = np.array([*picture.size, *picture.coded_size, picture.level])
         for values in (numbers, z, y):
-            checksum = zlib.crc32(values.astype("<i4").tobytes(), checksum)
+            checksum = zlib.crc32(np.ascontiguousarray(values, "<i4").data, checksum)
         return checksum & START - 1
 
     def tables_and_means(
@@ -387,14 +388,18 @@ def sha256_of_state(arrays: dict[str, np.ndarray], settings: dict[str, Any]) -> 
     return digest.hexdigest()
 
 
-def _whole(values: np.ndarray) -> np.ndarray:
-    """Whole numbers of any type as int32."""
+def as_integers(values: np.ndarray) -> np.ndarray:
+    """Whole numbers of any type as int32.
+
+    Raises:
+        CodecDetError: if they are not finite.
+    """
     if np.issubdtype(values.dtype, np.floating) and not (abs(values) < 2**31).all():
         raise CodecDetError(
             "the codec's latents are not finite: its weights have diverged; go back to an earlier "
             "checkpoint"
         )
-    return values.astype(np.int32)
+    return values.astype(np.int32, copy=False)
 
 
 def _channel_indexes(z: np.ndarray) -> np.ndarray:

@@ -75,6 +75,16 @@ class FixedPointTransform:
         """Fractional bits of the output."""
         return self.weight_bits + self.activation_bits
 
+    @property
+    def margin(self) -> int:
+        """Input samples to each side of its own that an output depends on."""
+        # In samples of the output, of which a kernel reaches k // 2 where its layer is the last.
+        scale, reach = 1, 0
+        for layer in reversed(self.layers):
+            reach += layer.weight.shape[2] // 2 * scale
+            scale *= layer.upsampling
+        return -(-reach // scale)
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Integers (in, h, w) with ``activation_bits`` to int64 (out, H, W) with ``output_bits``.
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from .ans import Tables
 from .fixed_point import FixedPointTransform, Layer
+from .tiles import Tiling, by_tiles
 
 
 class Hyperprior(NamedTuple):
@@ -63,14 +64,22 @@ class Hyperprior(NamedTuple):
             shape: h, w.
         """
         x = (z.astype(np.int64) << self.transform.activation_bits) + self.medians[:, None, None]
-        # Hyper-latents stand for more latents than there are at the bottom and on the right.
-        out = self.transform(x)[:, : shape[0], : shape[1]]
-        scales, means = np.split(out, 2) if self.has_means else (out, None)
+        tiling = Tiling(1, (self.upsampling,) * (1 + self.has_means), self.transform.margin)
+        # Sums have 8 bytes. Hyper-latents stand for more latents than there are at the bottom and
+        # on the right.
+        indexes, *means = (
+            out[:, : shape[0], : shape[1]] for out in by_tiles(self._choose, x, tiling, share=4)
+        )
+        return indexes.ravel(), means[0] if means else None
+
+    def _choose(self, x: np.ndarray) -> list[np.ndarray]:
+        """Tables and, if there are any, means: (M, H, W) each, from the transform's input."""
+        out = self.transform(x)
+        scales, *means = np.split(out, 2) if self.has_means else (out,)
         indexes = np.searchsorted(self.thresholds, scales.ravel()).astype(np.uint8)
-        if means is None:
-            return indexes, None
         # A power of two: exact but for the rounding to float32, which no stream depends on.
-        return indexes, (means / 2.0**self.transform.output_bits).astype(np.float32)
+        unit = 2.0**self.transform.output_bits
+        return [indexes.reshape(scales.shape), *((m / unit).astype(np.float32) for m in means)]
 
     def fits(self, channels: int, tables: int) -> bool:
         """Whether its parts fit one another and latents of so many channels and tables."""

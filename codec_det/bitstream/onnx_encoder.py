@@ -3,13 +3,15 @@ onnxruntime and safetensors.
 
 The ONNX file is complete: its graph holds the analysis transforms, its metadata the entropy model
 (under "codec_det" as in :mod:`codec_det.bitstream.model_file`, under "entropy" its arrays, as
-safetensors in base 64).
+safetensors in base 64). The graph has the stages of :class:`.encoder.Stages` beside each other, and
+the metadata, under "tilings", the geometry of each.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +20,13 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from ..errors import CodecDetError, WeightsError
-from .encoder import PictureEncoder
-from .entropy import EntropyModel
+from .encoder import PictureEncoder, Stages
+from .entropy import EntropyModel, as_integers
 from .model_file import parse_metadata, restore_entropy
+from .tiles import Tiling
+
+STAGES = {"picture": ("unrounded",), "latents": ("y", "z")}
+"""Inputs of the graph, and the outputs that depend on each; without a hyperprior there is no z."""
 
 
 class OnnxFile(NamedTuple):
@@ -43,15 +49,46 @@ def load_onnx_encoder(path: Path, threads: int = 0) -> PictureEncoder:
     Args:
         threads: per picture; 0: as many as there are cores.
     """
-    session, _, entropy = open_onnx(path, threads)
+    session, metadata, entropy = open_onnx(path, threads)
+    analyse, quantize = (partial(_run, session, name) for name in STAGES)
+    if len(session.get_inputs()) == 1:
+        # Files of earlier versions have both stages as one, of whole pictures.
+        return PictureEncoder(
+            lambda batch: [*map(as_integers, analyse(batch.astype(np.float32) / 255))], entropy
+        )
+    try:
+        first, second = (
+            Tiling(inputs, tuple(outputs), margin)
+            for inputs, outputs, margin in metadata["tilings"]
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"'{path}' does not say what tiles it needs ({error!r})") from None
+    return PictureEncoder(Stages(analyse, quantize, (first, second)), entropy)
 
-    def analysis(batch: np.ndarray) -> list[np.ndarray]:
-        try:
-            return session.run(None, {"picture": batch})
-        except Exception as error:  # onnxruntime's own classes; most likely memory
-            raise CodecDetError(f"ONNX Runtime cannot code it: {error}") from error
 
-    return PictureEncoder(analysis, entropy)
+def _run(session: Any, name: str, maps: np.ndarray) -> list[np.ndarray]:
+    """Outputs of the stage whose input has this ``name``.
+
+    Raises:
+        CodecDetError: if it cannot be computed.
+    """
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.only_execute_path_to_fetches = True
+    inputs, outputs = session.get_inputs(), [output.name for output in session.get_outputs()]
+    there = outputs if len(inputs) == 1 else [own for own in outputs if own in STAGES[name]]
+    # What is asked for does not depend on the other input, which must be there all the same.
+    fed = {
+        each.name: np.ascontiguousarray(maps)
+        if each.name == name
+        else np.zeros([1 if isinstance(side, str) else side for side in each.shape], np.float32)
+        for each in inputs
+    }
+    try:
+        return session.run(there, fed, options)
+    except Exception as error:  # onnxruntime's own classes; most likely memory
+        raise CodecDetError(f"ONNX Runtime cannot code it: {error}") from error
 
 
 def open_onnx(path: Path, threads: int = 0) -> OnnxFile:
@@ -73,6 +110,8 @@ def open_onnx(path: Path, threads: int = 0) -> OnnxFile:
         ) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # It plans a run's memory as one block, which takes twice as much, and saves no time.
+    options.enable_mem_pattern = False
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         found = session.get_modelmeta().custom_metadata_map

@@ -22,15 +22,16 @@ from typing import Any, TypeVar
 import numpy as np
 import safetensors.numpy
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import __version__
 from ..bitstream.container import MAX_PIXELS
 from ..bitstream.encoder import PictureEncoder
 from ..bitstream.entropy import EntropyModel
 from ..bitstream.model_file import ModelFile, load_model, save_model
-from ..bitstream.onnx_encoder import load_onnx_encoder
+from ..bitstream.onnx_encoder import STAGES, load_onnx_encoder
 from ..codec.learned.bitstream_codec import PictureDecoder
+from ..codec.learned.complexity import complexity
 from ..codec.learned.fast_transforms import set_inner_dtype
 from ..codec.learned.learned_codec import LearnedCodec
 from ..codec.learned.transforms import Analysis, run_analysis
@@ -66,30 +67,28 @@ def check_onnx_export() -> None:
 def save_onnx_encoder(path: Path, codec: LearnedCodec, entropy: EntropyModel) -> None:
     """Write the same as one ONNX file, for pictures of any size; raises as its check."""
     check_onnx_export()
-    analysis = Analysis(codec.model, entropy).cpu().eval()
+    stages = _Stages(Analysis(codec.model, entropy)).cpu().eval()
     state, settings = entropy.state()
     described = {
         "kind": "encoder",
         "version": entropy.version,
         "entropy": {**settings, "sha256": entropy.sha256},
+        "tilings": stages.analysis.tilings(),
         **codec_metadata(codec),
     }
-    outputs = ["y", "z"] if entropy.hyperprior else ["y"]
-    dynamic = {
-        0: torch.export.Dim.DYNAMIC,
-        2: torch.export.Dim.DYNAMIC,
-        3: torch.export.Dim.DYNAMIC,
-    }
-    # An example whose sides all differ, so that none is taken for a constant.
-    example = torch.zeros(2, 3, 3 * entropy.stride, 4 * entropy.stride)
+    outputs = [*STAGES["picture"], *STAGES["latents"][: 2 if entropy.hyperprior else 1]]
+    dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+    # Examples whose sides all differ, so that none is taken for a constant.
+    picture = torch.zeros(2, 3, 3 * entropy.stride, 4 * entropy.stride)
+    latents = torch.zeros(3, entropy.channels, 5, 7)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            analysis,
-            (example,),
-            input_names=["picture"],
+            stages,
+            (picture, latents),
+            input_names=[*STAGES],
             output_names=outputs,
-            dynamic_shapes=(dynamic,),
+            dynamic_shapes=(dynamic, dynamic),
             opset_version=OPSET,
             dynamo=True,
         )
@@ -102,6 +101,17 @@ def save_onnx_encoder(path: Path, codec: LearnedCodec, entropy: EntropyModel) ->
     )
     with atomic_file(path) as unfinished:
         program.save(unfinished, external_data=False)
+
+
+class _Stages(nn.Module):
+    """The stages of an analysis beside each other, each with its own input: one graph of both."""
+
+    def __init__(self, analysis: Analysis) -> None:
+        super().__init__()
+        self.analysis = analysis
+
+    def forward(self, picture: Tensor, latents: Tensor) -> tuple[Tensor, ...]:
+        return self.analysis.g_a(picture), *self.analysis.quantize(latents)
 
 
 def load_encoder(
@@ -157,9 +167,10 @@ def load_decoder(
 
 
 def codec_metadata(codec: LearnedCodec) -> dict[str, Any]:
-    """What a model file says of its codec and its making."""
+    """What a model file says of its codec, its cost and its making."""
     return {
         "codec": {"name": codec.name, "widths": list(codec.widths)},
+        "complexity": complexity(codec.model),
         "made": {
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "codec_det": __version__,

@@ -21,6 +21,8 @@ from torch import nn
 from .. import __version__
 from ..codec.base import Codec
 from ..codec.conventional import ConventionalCodec
+from ..codec.learned.complexity import complexity
+from ..codec.learned.learned_codec import LearnedCodec
 from ..codec.table import is_conventional
 from ..config import flatten, get_codec_det_cfg
 from ..errors import CodecDetError
@@ -67,6 +69,7 @@ def build_record(
                 "weights": codec.WEIGHTS,
                 "quantization": codec.QUANTIZATION,
                 **_conventional(model.codec),
+                **_learned(model.codec),
             },
             "detector": cfg.MODEL.DETECTOR.META_ARCHITECTURE,
             "beta": model.beta,
@@ -104,6 +107,11 @@ def describe_regime(regime: str, codec: str, detector: str) -> str:
 def kind_of_bits(codec: CfgNode) -> str:
     """ "real" or "estimated", of a config's ``MODEL.CODEC``."""
     return "real" if codec.BITSTREAM or is_conventional(codec.NAME) else "estimated"
+
+
+def _learned(codec: Codec) -> dict[str, Any]:
+    """What a learned codec's transforms cost."""
+    return {"complexity": complexity(codec.model)} if isinstance(codec, LearnedCodec) else {}
 
 
 def _conventional(codec: Codec) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -48,26 +48,36 @@ class PictureDecoder:
         # Nothing large is allocated before the whole stream has proven sound.
         return self.synthesize(self.entropy.read(data, self.max_pixels))
 
-    def synthesize(self, latents: Latents) -> Tensor:
+    def synthesize(
+        self, latents: Latents, finish: Callable[[Tensor], Tensor] = lambda pixels: pixels
+    ) -> Tensor:
         """The picture of decoded latents, as :meth:`decode` returns it.
+
+        Args:
+            finish: what is done with pixels, so that a large picture is never held without it.
 
         Raises:
             BitstreamError: if they are so large that there is none.
         """
+
+        def check(pixels: Tensor) -> Tensor:
+            if pixels.isnan().any():
+                raise BitstreamError(
+                    "the latents decode to values that are no numbers: the file was not made by "
+                    "an encoder, or the model's weights have diverged"
+                )
+            return finish(pixels)
+
         y = decoded_values(latents)
         height, width = latents.picture.coded_size
-        picture = synthesize(self.g_s, y[None])[0, :, :height, :width]
-        if picture.isnan().any():
-            raise BitstreamError(
-                "the latents decode to values that are no numbers: the file was not made by an "
-                "encoder, or the model's weights have diverged"
-            )
-        return picture
+        return synthesize(self.g_s, y[None], check)[0, :, :height, :width]
 
 
 def decoded_values(latents: Latents) -> np.ndarray:
     """ŷ (M, h, w), float32: what a synthesis transform or a bridge takes."""
-    return latents.y.astype(np.float32) + latents.means
+    y = latents.y.astype(np.float32)
+    y += latents.means
+    return y
 
 
 def picture_encoder(model: CompressionModel, entropy: EntropyModel) -> PictureEncoder:

@@ -6,7 +6,7 @@ Shape glossary: as in :mod:`codec_det.bitstream.entropy`, b pictures at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,7 +14,10 @@ import torch
 from compressai.models import CompressionModel, MeanScaleHyperprior, ScaleHyperprior
 from torch import Tensor, nn
 
+from ...bitstream.encoder import Stages
 from ...bitstream.entropy import EntropyModel
+from ...bitstream.tiles import Tiling, by_tiles
+from .geometry import WHOLE, geometry
 from .quantization import bits_of
 
 
@@ -51,7 +54,10 @@ class Analysis(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(b, 3, H, W) RGB in [0, 1] to y (b, M, h, w) and, with a hyperprior, z (b, N, h', w')."""
-        y = self.g_a(x)
+        return self.quantize(self.g_a(x))
+
+    def quantize(self, y: Tensor) -> tuple[Tensor, ...]:
+        """Unrounded latents (b, M, h, w) to y and z as of :meth:`forward`."""
         if not self.has_hyperprior:
             return (torch.round(y - self.medians),)
         z = torch.round(self.h_a(y if self.signed else y.abs()) - self.medians)
@@ -60,22 +66,53 @@ class Analysis(nn.Module):
             y = y - _crop(self.h_s(z + self.medians), y.shape).chunk(2, 1)[1]
         return torch.round(y), z
 
+    def tilings(self) -> tuple[Tiling, Tiling]:
+        """Of ``g_a`` and of :meth:`quantize`."""
+        pixels = geometry(self.g_a)
+        analysis = Tiling(pixels.step, (1,), pixels.margin) if pixels else WHOLE
+        if not self.has_hyperprior:
+            return analysis, Tiling(1, (1,), 0)
+        latents = geometry(self.h_a) if self.h_s is None else geometry(self.h_a, self.h_s)
+        hyper = Tiling(latents.step, (latents.step, 1), latents.margin) if latents else WHOLE
+        return analysis, hyper
 
-def run_analysis(analysis: Analysis, batch: np.ndarray) -> list[np.ndarray]:
+
+def run_analysis(analysis: Analysis, batch: np.ndarray) -> Sequence[np.ndarray]:
     """``analysis`` on arrays, wherever its weights are."""
     weight = next(analysis.g_a.parameters())
     layout = _layout(analysis.g_a)
+
+    def quantize(y: np.ndarray) -> list[np.ndarray]:
+        x = torch.from_numpy(y).to(weight.device, memory_format=layout)
+        return [latents.cpu().numpy() for latents in analysis.quantize(x)]
+
+    def analyse(picture: np.ndarray) -> list[np.ndarray]:
+        x = torch.from_numpy(picture).to(weight.device, memory_format=layout)
+        return [analysis.g_a(x).cpu().numpy()]
+
     with torch.inference_mode():
-        x = torch.from_numpy(batch).to(weight.device, memory_format=layout)
-        return [latents.cpu().numpy() for latents in analysis(x)]
+        return Stages(analyse, quantize, analysis.tilings())(batch)
 
 
-def synthesize(g_s: nn.Module, y: np.ndarray) -> Tensor:
-    """Decoded latents with their means added (b, M, h, w) to pictures (b, 3, H, W) in [0, 1]."""
+def synthesize(
+    g_s: nn.Module, y: np.ndarray, finish: Callable[[Tensor], Tensor] = lambda x: x
+) -> Tensor:
+    """Decoded latents with their means added (b, M, h, w) to pictures (b, 3, H, W) in [0, 1].
+
+    Args:
+        finish: of pixels, before the whole picture is held.
+    """
     weight = next(g_s.parameters())
+    layout, pixels = _layout(g_s), geometry(g_s)
+    tiling = Tiling(1, (pixels.step,), pixels.margin) if pixels else WHOLE
+
+    def transform(tile: np.ndarray) -> list[np.ndarray]:
+        x = torch.from_numpy(tile).to(weight.device, memory_format=layout)
+        return [finish(g_s(x).clamp(0, 1)).cpu().numpy()]
+
     with torch.inference_mode():
-        x = torch.from_numpy(y).to(weight.device, memory_format=_layout(g_s))
-        return g_s(x).clamp(0, 1)
+        (pictures,) = by_tiles(transform, y, tiling)
+        return torch.from_numpy(pictures).to(weight.device)
 
 
 def estimated_bits(model: CompressionModel, y: Tensor, z: Tensor | None) -> float:
