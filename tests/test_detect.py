@@ -15,6 +15,7 @@ from codec_det.evaluation.objects import Objects
 from codec_det.pictures.visualization import class_colour
 from codec_det.pixels import to_uint8
 from tests.deployed import SIZES, encode, export, make_run
+from tests.test_encode import looks
 from tools import detect as tool
 
 CATEGORIES = [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
@@ -269,3 +270,28 @@ def test_a_decoder_alone_is_refused(tmp_path, tiny_set, coded, capsys):
     assert tool.main(list(map(str, arguments))) == 2
     assert f"error: '{model}' has no detector" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_a_watched_folder_is_used_as_it_is_written(model, coded, tmp_path, capsys, monkeypatch):
+    (coded / "cut.cdet").write_bytes((coded / "first.cdet").read_bytes()[:-2])
+    _, expected = detect(coded, model, tmp_path / "once")
+    capsys.readouterr()
+    arguments = [coded, "--watch", "--model", model, "--output-dir", tmp_path / "found"]
+    for _ in range(2):
+        monkeypatch.setattr("codec_det.deploy.watch.time", looks(3))
+        assert tool.main(list(map(str, arguments))) == 130
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last == f"interrupted: {tmp_path / 'found' / 'detections.jsonl'} is complete"
+    lines = (tmp_path / "found" / "detections.jsonl").read_text().splitlines()
+    found = {each["name"]: each for each in map(json.loads, lines)}
+    assert len(lines) == len(found) == len(SIZES) + 1
+    assert "damaged" in found.pop("cut.cdet")["error"]
+    results = [
+        {**result, "file_name": name}
+        for name, each in found.items()
+        for result in each["detections"]
+    ]
+    for each in expected:
+        del each["image_id"]
+    order = lambda each: (each["file_name"], each["score"])  # noqa: E731
+    assert sorted(results, key=order) == sorted(expected, key=order)

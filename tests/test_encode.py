@@ -6,6 +6,7 @@ tests/test_camera.py has it in processes of its own: in ONNX Runtime, and interr
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -288,3 +289,46 @@ def test_odd_things_in_a_folder_are_said_and_do_not_stop_it(models, pictures, tm
         f"  {pictures}/pipe.png: it is a named pipe, not a file",
     ]
     assert len(names(tmp_path / "coded")) == 5
+
+
+def looks(count):
+    """What stands for the module time where folders are watched: Ctrl-C after so many looks."""
+    left = iter(range(count - 1))
+
+    def sleep(_):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+
+    return SimpleNamespace(sleep=sleep)
+
+
+def test_a_watched_folder_is_coded_as_it_is_written(
+    models, pictures, tmp_path, capsys, monkeypatch
+):
+    (pictures / "one.png").write_bytes(b"no picture")
+    arguments = ("--model", models.encoder, "--output-dir", tmp_path / "coded")
+    for expected in (3, 0):
+        monkeypatch.setattr("codec_det.deploy.watch.time", looks(3))
+        assert run(pictures, "--watch", *arguments) == 130
+        captured = capsys.readouterr()
+        assert len(captured.out.splitlines()) == expected
+        lines = captured.err.splitlines()
+        assert lines[-1] == f"interrupted: the files in {tmp_path / 'coded'} are complete"
+        assert [line.split(": ")[:2] for line in lines[:-1]] == [
+            ["error", str(pictures / "one.png")]
+        ] * (expected > 0)
+    for name in ("two.b", "three", "four"):
+        picture = read_image(pictures / f"{name}.png", "RGB")
+        data = (tmp_path / "coded" / f"{name}.cdet").read_bytes()
+        assert data == models.in_memory.encode(picture)
+
+
+def test_what_does_not_go_with_watching_is_refused(models, pictures, tmp_path, capsys):
+    arguments = (pictures, "--model", models.encoder, "--output-dir", tmp_path / "coded")
+    for option in (("--recursive",), ("--skip-existing",), ("--workers", 2)):
+        line = refused(capsys, *arguments, "--watch", *option)
+        assert line == f"error: {option[0]} does not go with --watch: leave out either"
+    line = refused(capsys, pictures / "one.png", *arguments, "--watch")
+    assert "--watch takes one folder, not '" in line
+    assert "--keep-bytes goes with --watch" in refused(capsys, *arguments, "--keep-bytes", 9)
+    assert not (tmp_path / "coded").exists()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import argparse
     import logging
     from collections.abc import Callable, Sequence
+    from pathlib import Path
     from types import FrameType
     from typing import Any, NoReturn
 
@@ -79,6 +80,27 @@ def add_recursive(parser: argparse.ArgumentParser, results: str = "") -> None:
         action="store_true",
         help="take the folders in folders, too, but hidden ones" + results,
     )
+
+
+def watched_folder(inputs: Sequence[Path], args: argparse.Namespace, others: Sequence[str]) -> Path:
+    """The one folder that --watch is given.
+
+    Args:
+        others: options that go with files that are there already, as attributes of ``args``.
+
+    Raises:
+        ConfigError: if it is not one folder, or one of the others is given.
+    """
+    from codec_det.errors import ConfigError
+
+    for name in others:
+        if getattr(args, name):
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option} does not go with --watch: leave out either")
+    if len(inputs) != 1 or not inputs[0].is_dir():
+        given = ", ".join(f"'{path}'" for path in inputs)
+        raise ConfigError(f"--watch takes one folder, not {given}")
+    return inputs[0]
 
 
 def _check(holds: bool, otherwise: str) -> None:

@@ -14,13 +14,19 @@ those of the files; else the numbers in the files' names, if every name is a num
 Of a folder, the .cdet files directly in it are used. A file that is damaged, or of another model,
 is named at the end, the others are used all the same, and the exit status is 1.
 
+With --watch, the files of one folder are used as they are written to it, for as long as the program
+runs: each once, when its size and time have not changed for a second. Each adds a line to
+OUTPUT_DIR/detections.jsonl: {"name", "size", "mtime_ns"} of the file, and "detections", as above
+but without ids and names, or "error". Killed at any moment and started again, it goes on where it
+was. When nothing can be written it says so, and goes on when there is room.
+
 Where the processor has AVX512_BF16, the decoder's inner layers are computed in bfloat16, which is
 faster, and the tool says so; scores then differ a little from those in float32.
 """
 
 from __future__ import annotations
 
-from command_line import add_recursive, fraction, positive, run_command, run_program
+from command_line import add_recursive, fraction, positive, run_command, run_program, watched_folder
 
 import argparse
 import json
@@ -29,7 +35,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
     from codec_det.deploy.receiver import Receiver
 
 DETECTIONS = "detections.json"
+WATCHED = "detections.jsonl"
 # Without --score-threshold: box AP counts every detection, and people see too many.
 DRAWN_FROM = 0.5
 EPILOG = """
@@ -97,6 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     add_recursive(parser, "; drawings get the same folders")
+    add("--watch", action="store_true", help="use files as they are written to the one FOLDER")
     return parser
 
 
@@ -167,30 +175,20 @@ class Detector:
         return Found(len(data), math.prod(size), results)
 
 
-def detect_files(args: argparse.Namespace) -> int:
-    """Run the tool; returns the exit status.
+def open_detector(args: argparse.Namespace) -> tuple[Detector, str]:
+    """The detector of a command line, with its folder, and a note on how it computes or "".
 
     Raises:
-        CodecDetError: if something is wrong with anything but a file.
+        CodecDetError: if it cannot be used.
     """
     import torch
 
     from codec_det.bitstream.container import MAX_PIXELS
     from codec_det.codec.learned.precision import BFLOAT16_NOTE, transforms_dtype
-    from codec_det.deploy.detections import choose_image_ids
-    from codec_det.deploy.file_batch import describe_failures, find_files, process
     from codec_det.deploy.receiver import load_receiver
     from codec_det.errors import WeightsError
-    from codec_det.files import atomic_file, make_folder
+    from codec_det.files import make_folder
 
-    batch = find_files(
-        args.files,
-        frozenset({".cdet"}),
-        "coded pictures",
-        recursive=args.recursive,
-        distinct_names=True,
-    )
-    image_ids, source = choose_image_ids(batch.names, args.annotations)
     dtype = transforms_dtype(args.device)
     receiver = load_receiver(args.model, args.device, args.max_pixels or MAX_PIXELS, dtype)
     if not receiver.has_detector:
@@ -201,20 +199,83 @@ def detect_files(args: argparse.Namespace) -> int:
     painter = choose_painter(args, receiver) if args.draw else None
     make_folder(args.output_dir, "--output-dir")
     detector = Detector(receiver, args.score_threshold, painter, args.output_dir)
+    return detector, BFLOAT16_NOTE if dtype == torch.bfloat16 else ""
+
+
+def detect(args: argparse.Namespace) -> int:
+    """Run the tool; returns the exit status.
+
+    Raises:
+        CodecDetError: if something is wrong with anything but a file.
+    """
+    if not args.watch:
+        return detect_files(args)
+    try:
+        watch_files(args)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{args.output_dir / WATCHED} is complete") from None
+
+
+def watch_files(args: argparse.Namespace) -> NoReturn:
+    """Use what is written to a folder, until the process ends.
+
+    Raises:
+        CodecDetError: if it cannot begin.
+    """
+    from codec_det.deploy.watch import Arrival, Journal, Watcher
+
+    folder = watched_folder(args.files, args, ("recursive", "annotations"))
+    detector, note = open_detector(args)
+    if note:
+        print(note, flush=True)
+    # A line is all that remains of a file, so that there is nothing between it and the result.
+    journal = Journal(args.output_dir / WATCHED, grows=True)
+
+    def commit(arrival: Arrival, found: Found) -> None:
+        own = ("image_id", "file_name")
+        detections = [{k: v for k, v in each.items() if k not in own} for each in found.results]
+        journal.add(arrival, detections=detections)
+        print(f"{arrival.name}: {len(detections)} detections", flush=True)
+
+    Watcher(
+        folder,
+        frozenset({".cdet"}),
+        journal,
+        lambda path: detector.work(path, path.stem, 0),
+        commit,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    ).run()
+
+
+def detect_files(args: argparse.Namespace) -> int:
+    """Use files that are there; returns the exit status."""
+    from codec_det.deploy.detections import choose_image_ids
+    from codec_det.deploy.file_batch import describe_failures, find_files, process
+    from codec_det.files import atomic_file
+
+    batch = find_files(
+        args.files,
+        frozenset({".cdet"}),
+        "coded pictures",
+        recursive=args.recursive,
+        distinct_names=True,
+    )
+    image_ids, source = choose_image_ids(batch.names, args.annotations)
+    detector, note = open_detector(args)
     start = time.perf_counter()
     found, failures = process(
         batch.files, lambda p: detector.work(p, batch.names[p], image_ids[p]), 1, "img"
     )
     seconds = time.perf_counter() - start
-    if note := batch.describe_others():
-        print(note, file=sys.stderr)
+    if others := batch.describe_others():
+        print(others, file=sys.stderr)
     results = [result for each in found.values() for result in each.results]
     with atomic_file(args.output_dir / DETECTIONS) as partial:
         partial.write_text(json.dumps(results), encoding="utf-8")
     print(describe(list(found.values()), seconds))
     print(f"image ids: {source}")
-    if dtype == torch.bfloat16:
-        print(BFLOAT16_NOTE)
+    if note:
+        print(note)
     print(args.output_dir / DETECTIONS)
     if failures:
         print(describe_failures(failures, len(batch.files)), file=sys.stderr)
@@ -256,7 +317,7 @@ def describe(found: Sequence[Found], seconds: float) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     return run_command(
-        build_parser().parse_args, detect_files, argv, interrupted=f"{DETECTIONS} was not written"
+        build_parser().parse_args, detect, argv, interrupted=f"{DETECTIONS} was not written"
     )
 
 

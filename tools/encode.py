@@ -14,17 +14,23 @@ upright as their EXIF says, transparency is dropped, and of several frames the f
 folder, those directly in it are coded, or with --recursive all below it. Existing files are
 replaced. A picture that cannot be read is named at the end, the others are coded all the same, and
 the exit status is 1.
+
+With --watch, the pictures of one folder are coded as they are written to it, for as long as the
+program runs: each once, when its size and time have not changed for a second, one at a time with
+all cores. Killed at any moment and started again, it goes on where it was: what was coded is in
+OUTPUT_DIR/.watched.jsonl. When nothing can be written it says so, and goes on when there is room.
+A picture that is written again is coded again, and of several with one name the last file is kept.
 """
 
 from __future__ import annotations
 
-from command_line import add_recursive, positive, run_command, run_program
+from command_line import add_recursive, positive, run_command, run_program, watched_folder
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
@@ -36,6 +42,9 @@ examples:
     tools/encode.py pictures --model deploy/encoder.safetensors --output-dir coded
   on a camera without PyTorch, one at a time, with all cores
     tools/encode.py snapshot.png --model encoder.onnx --output-dir coded --workers 1
+  a camera's folder, for months
+    tools/encode.py --watch /media/card --model encoder.onnx --output-dir coded \\
+        --keep-bytes 2000000000
   on a GPU
     tools/encode.py pictures --model deploy/encoder.safetensors --output-dir coded --device cuda
 """
@@ -82,6 +91,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="do not code again what an earlier run with this option coded: from the same bytes, "
         "by the same model, and still as it was written. SHA-256 sums in OUTPUT_DIR/.made.jsonl "
         "say so, not dates",
+    )
+    add("--watch", action="store_true", help="code pictures as they are written to the one FOLDER")
+    add(
+        "--keep-bytes",
+        type=positive,
+        metavar="N",
+        help="with --watch: drop the oldest .cdet files in OUTPUT_DIR, to keep N bytes at most",
     )
     return parser
 
@@ -136,11 +152,7 @@ def open_encoder(path: Path, device: str, workers: int) -> Callable[[np.ndarray]
 
 
 def encode_files(args: argparse.Namespace) -> int:
-    """Run the tool; returns the exit status.
-
-    Raises:
-        CodecDetError: if something is wrong with anything but a picture.
-    """
+    """Code files that are there; returns the exit status."""
     from codec_det.bitstream.container import MAX_PIXELS
     from codec_det.data.image_io import SUFFIXES, describe_frames, read_image
     from codec_det.deploy.cores import usable_cores
@@ -189,6 +201,51 @@ def encode_files(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
+def encode(args: argparse.Namespace) -> int:
+    """Run the tool; returns the exit status.
+
+    Raises:
+        CodecDetError: if something is wrong with anything but a picture.
+    """
+    if args.watch:
+        watch_pictures(args)
+    if args.keep_bytes:
+        from codec_det.errors import ConfigError
+
+        raise ConfigError("--keep-bytes goes with --watch: give both, or neither")
+    return encode_files(args)
+
+
+def watch_pictures(args: argparse.Namespace) -> NoReturn:
+    """Code what is written to a folder, until the process ends.
+
+    Raises:
+        CodecDetError: if it cannot begin.
+    """
+    from codec_det.data.image_io import SUFFIXES, read_image
+    from codec_det.deploy.watch import Arrival, CommittedFiles, Journal, Watcher
+    from codec_det.files import make_folder
+
+    folder = watched_folder(args.pictures, args, ("recursive", "skip_existing", "workers"))
+    encoder = open_encoder(args.model, args.device, workers=1)
+    make_folder(args.output_dir, "--output-dir")
+    journal = Journal(args.output_dir / ".watched.jsonl")
+    files = CommittedFiles(args.output_dir, journal, ".cdet", args.keep_bytes)
+
+    def commit(arrival: Arrival, data: bytes) -> None:
+        files.commit(arrival, data)
+        print(f"{arrival.name}: {len(data)} bytes", flush=True)
+
+    Watcher(
+        folder,
+        SUFFIXES,
+        journal,
+        lambda path: encoder(read_image(path, "RGB")),
+        commit,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    ).run()
+
+
 def describe(coded: Sequence[CodedFile], folder: Path) -> str:
     """A line per file, and one for all."""
     column = max(len(file.name) for file in coded)
@@ -206,7 +263,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     return run_command(
         build_parser().parse_args,
-        encode_files,
+        encode,
         argv,
         interrupted="the files in {output_dir} are complete",
     )
