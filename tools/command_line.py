@@ -45,7 +45,7 @@ DEPLOYABLE = (
     "bmshj2018-hyperprior",
     "mbt2018-mean",
 )
-"""Learned codecs that can be written to files: those of codec_det/codec/table.py."""
+"""Codecs of CompressAI that can be written to files: those of codec_det/bitstream/ids.py."""
 
 
 def positive(text: str) -> int:

@@ -79,8 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         # Those of codec_det/codec/table.py, which is not imported yet.
         help="learned: bmshj2018-factorized, bmshj2018-factorized-relu, bmshj2018-hyperprior, "
-        "mbt2018-mean, mbt2018, cheng2020-anchor, cheng2020-attn; conventional: jpeg, jpeg2000, "
-        "webp, avif, jpegxl, avc, hevc, vvc, vtm, external",
+        "mbt2018-mean, mbt2018, cheng2020-anchor, cheng2020-attn, bmshj2018-hyperprior-centred, "
+        "mbt2018-mean-centred; conventional: jpeg, jpeg2000, webp, avif, jpegxl, avc, hevc, vvc, "
+        "vtm, external",
     )
     add(
         "--quality",

@@ -10,7 +10,7 @@ Nothing here imports PyTorch: checking a config and listing codecs need not wait
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,8 @@ class CodecEntry:
         encoder: of a learned codec: names of the modules that only an encoder has.
         stride: of a learned codec: pixels per latent in each direction, to multiples of which
             pictures are padded.
+        is_centred: of a learned codec: whether its latents are amid their pixels,
+            :mod:`codec_det.codec.learned.centred`.
         has_zoo_weights: whether CompressAI publishes weights for it.
         no_files: why its pictures cannot be written to .cdet files; "" where they can.
     """
@@ -57,6 +59,7 @@ class CodecEntry:
     widths: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     encoder: tuple[str, ...] = ("g_a", "h_a")
     stride: int = 16
+    is_centred: bool = False
     has_zoo_weights: bool = False
     no_files: str = ""
 
@@ -228,5 +231,9 @@ for _name, _widths, _no_files in (
             no_files=_no_files,
         )
     )
+# Weights of the usual ones fit them, as a start.
+for _name in ("bmshj2018-hyperprior", "mbt2018-mean"):
+    _usual = find_codec(_name)
+    register_codec(replace(_usual, name=f"{_name}-centred", is_centred=True, has_zoo_weights=False))
 for _name in picture_codecs():
     register_codec(_conventional_entry(_name))

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from compressai.losses import RateDistortionLoss
 from compressai.optimizers import net_aux_optimizer
-from compressai.registry import MODELS
 from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer
 from detectron2.solver import build_optimizer as build_detector_optimizer
@@ -127,7 +126,7 @@ def codec_step(codec: LearnedCodec, batch: list[dict[str, Any]], image_format: s
         image_format: channel order of them, "BGR" or "RGB".
     """
     device = next(codec.parameters()).device
-    model = MODELS[codec.name](*codec.widths)
+    model = type(codec.model)(*codec.widths)
     model.load_state_dict(codec.model.state_dict())
     model.to(device).train()
     criterion = RateDistortionLoss(lmbda=0.01)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..base import BatchedCodec, CodedBatch
 from ..table import find_codec
 from .activation_checkpointing import recompute_activations
+from .centred import centre_latents
 from .fast_transforms import speed_up
 from .gdn import set_gdn_gradients
 from .quantization import set_quantization
@@ -55,6 +56,8 @@ class LearnedCodec(BatchedCodec):
         self.stride = self.entry.stride
         self._count = set_quantization(self.model, quantization)
         self.model.g_a, self.model.g_s = speed_up(self.model.g_a), speed_up(self.model.g_s)
+        if self.entry.is_centred:
+            centre_latents(self.model.g_a, self.model.g_s, self.stride)
         set_gdn_gradients(self.model)
         if checkpoint_activations:
             recompute_activations(self.model.g_a)

@@ -163,7 +163,9 @@ def decoded_latents(model: CompressionModel, synthesis: bool) -> Iterator[list[T
     g_s = model.g_s
     if not synthesis:
         model.g_s = nn.Identity()
-    with model.g_s.register_forward_pre_hook(lambda _, inputs: latents.extend(inputs)):
+    # Before hooks of its own, which may put something around them.
+    look = model.g_s.register_forward_pre_hook(lambda _, x: latents.extend(x), prepend=True)
+    with look:
         try:
             yield latents
         finally:
