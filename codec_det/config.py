@@ -47,7 +47,8 @@ def add_codec_det_config(cfg: CfgNode) -> None:
 
     cfg.MODEL.CODEC = CfgNode()
     # One of the table in codec_det/codec/table.py: a learned codec, a conventional one (jpeg, hevc,
-    # vvc, ...), or "identity", which codes nothing, at 24 bits per pixel.
+    # vvc, ...), or "identity", which codes nothing, at 24 bits per pixel. Learned ones that end in
+    # -centred code all sides of pictures alike (docs/borders.md); the zoo has no weights for them.
     cfg.MODEL.CODEC.NAME = "bmshj2018-hyperprior"
     # Operating point 1 (lowest rate) to 8 (to 6 for cheng2020-*): sets widths and zoo weights. Of
     # conventional codecs: the QP or quality that their programs take.

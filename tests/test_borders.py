@@ -156,7 +156,7 @@ def test_packaged_codecs_paint_no_stripes(packaged):
 
 
 # Latents lie at the first of their 16 pixels: right and bottom have none beyond where a picture
-# needs no padding, and lose 1.3 to 3.1 dB there.
+# needs no padding, and lose 1.3 to 3.1 dB there. docs/borders.md has what centred codecs lose.
 @pytest.mark.xfail(strict=True, reason="right and bottom are more than 1 dB worse at 64k+0")
 def test_packaged_codecs_spoil_no_border(packaged):
     assert "Borders are sound" in verdict(packaged)
