@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from codec_det.bitstream import tiles
 from codec_det.codec.learned.bitstream_codec import BitstreamCodec, PictureDecoder, picture_encoder
 from codec_det.codec.learned.freeze import freeze_entropy_model
 from codec_det.codec.learned.learned_codec import LearnedCodec
@@ -100,6 +101,19 @@ def test_files_give_the_pictures_of_the_forward_pass(name):
         assert ours.shape == theirs.shape
         assert abs(to_uint8(ours).int() - to_uint8(theirs).int()).max() <= 1
     assert real.reconstructions[1].std() > 0.01
+
+
+def test_files_and_pictures_are_the_same_in_tiles(monkeypatch):
+    centred, _ = pair(CENTRED[1])
+    entropy = freeze_entropy_model(CENTRED[1], centred.model)
+    encoder = picture_encoder(centred.model, entropy)
+    decoder = PictureDecoder(centred.model.g_s, entropy)
+    picture = random_picture(313, 259, 6)
+    whole = encoder.encode(picture)
+    decoded = decoder.decode(whole)
+    monkeypatch.setattr(tiles, "POSITIONS", 6)
+    assert encoder.encode(picture) == whole
+    torch.testing.assert_close(decoder.decode(whole), decoded, rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow  # imports and runs PyTorch's ONNX exporter
