@@ -49,7 +49,8 @@ setup(
     package_data={"codec_det": ["py.typed", "weights/*.pth", "report/assets/*"]},
     entry_points={"console_scripts": ["codec-det = codec_det_tools.__main__:main"]},
     install_requires=[
-        "constriction>=0.4",
+        # On Linux for x86 alone; elsewhere codec_det/bitstream/python_coder.py does the same.
+        "constriction>=0.4; platform_system != 'Linux' or platform_machine == 'x86_64'",
         "numpy>=1.24",
         "onnxruntime>=1.18",
         "Pillow>=9",

@@ -1,6 +1,7 @@
 """Integer symbols to bytes and back, with frozen integer tables (asymmetric numeral systems).
 
-The coder is constriction's ``AnsCoder``: Duda, "Asymmetric numeral systems" (arXiv 1311.2540). Its
+The coder is constriction's ``AnsCoder``, or where that is not installed the same in Python
+(:mod:`.python_coder`): Duda, "Asymmetric numeral systems" (arXiv 1311.2540). Its
 state of 64 bits is flushed once per picture, without the leading zero bytes.
 
 It starts from 2^24 or more, above every frequency, and not from zero as it would by default. Then
@@ -16,15 +17,22 @@ from functools import cached_property
 from math import log
 from typing import Any
 
-import constriction
 import numpy as np
 
 from ..errors import BitstreamError, CodecDetError
 
-# A compiled module's submodules cannot be imported by name.
-AnsCoder = constriction.stream.stack.AnsCoder
-Categorical = constriction.stream.model.Categorical
-Uniform = constriction.stream.model.Uniform
+AnsCoder: Any
+Categorical: Any
+Uniform: Any
+try:
+    import constriction
+except ImportError:
+    from .python_coder import AnsCoder, Categorical, Uniform
+else:
+    # A compiled module's submodules cannot be imported by name.
+    AnsCoder = constriction.stream.stack.AnsCoder
+    Categorical = constriction.stream.model.Categorical
+    Uniform = constriction.stream.model.Uniform
 
 # Tables hold frequencies of 16 bits, as CompressAI's do; the coder works with 24.
 TABLE_BITS, CODER_BITS = 16, 24
