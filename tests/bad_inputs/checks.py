@@ -18,6 +18,11 @@ ROWS = [
         "check_exactness run --images pictures --count 9 --size 999 999",
         "--size",
     ),
+    Row(
+        "check_emulated: a model that is not there",
+        "check_emulated nowhere.onnx --images pictures",
+        "nowhere.onnx",
+    ),
     Row("benchmark: an unknown section", "benchmark --sections speed", "speed"),
     Row(
         "benchmark: a config that is not there",
