@@ -74,10 +74,7 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     # The parts that train, out of: encoder (g_a, h_a), decoder (g_s, h_s, entropy model),
     # synthesis (g_s alone).
     cfg.MODEL.CODEC.TRAINABLE = []
-    # Weight of the rate in the loss, per bit per pixel, >= 0.
-    cfg.MODEL.CODEC.BETA = 1.0
-    # Bits per pixel to end at; BETA is then the starting point of an adapted weight. 0: fixed BETA.
-    cfg.MODEL.CODEC.TARGET_BPP = 0.0
+    _add_rate(cfg.MODEL.CODEC)
     # Weight of 255^2 * MSE (RGB in [0, 1]) in the loss, >= 0. 0: reconstructions are for machines.
     cfg.MODEL.CODEC.DISTORTION_WEIGHT = 0.0
     # Weight of the distance between the backbone's features of decoded and original pictures, >= 0,
@@ -101,10 +98,12 @@ def add_codec_det_config(cfg: CfgNode) -> None:
 
     # "AdamW" or "SGD" (with SOLVER.MOMENTUM and SOLVER.NESTEROV), for all parameter groups.
     cfg.SOLVER.OPTIMIZER = "AdamW"
-    # Learning rates of the codec and of the entropy bottleneck's quantiles, scheduled like
-    # SOLVER.BASE_LR, which is the detector's. Above 1e-4 large codecs have been seen to diverge.
+    # Learning rates of the codec, of the entropy bottleneck's quantiles and of the gains of levels,
+    # scheduled like SOLVER.BASE_LR, which is the detector's. Above 1e-4 large codecs have been seen
+    # to diverge.
     cfg.SOLVER.CODEC_LR = 1e-4
     cfg.SOLVER.QUANTILES_LR = 1e-3
+    cfg.SOLVER.GAINS_LR = 1e-3
     # Learning rate of the bridge, scheduled like the others.
     cfg.SOLVER.BRIDGE_LR = 1e-3
     # Bound on the L2 norm of the codec's whole gradient, quantiles excluded; 0: no bound.
@@ -117,6 +116,22 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     # Plain pictures, for training that needs no annotations: a list of [name, folder], which is
     # searched with the folders in it. Relative to DATASETS.ROOT, too.
     cfg.DATASETS.PICTURES = []
+
+
+def _add_rate(codec: CfgNode) -> None:
+    """Add the keys of the rate and its levels to ``MODEL.CODEC``."""
+    # Weight of the rate in the loss, per bit per pixel, >= 0.
+    codec.BETA = 1.0
+    # Bits per pixel to end at; BETA is then the starting point of an adapted weight. 0: fixed BETA.
+    codec.TARGET_BPP = 0.0
+    # Rates that one codec has: 1; or levels, each a gain for every channel of the latents, of which
+    # level 0 is the lowest rate. Training codes each picture at one of them, drawn at random.
+    codec.LEVELS = 1
+    # BETA and TARGET_BPP of every level, in their order; []: BETA at all, and no targets.
+    codec.LEVEL_BETAS = []
+    codec.LEVEL_TARGETS = []
+    # Levels to evaluate at, also between two, in steps of 1/64; []: all of LEVELS.
+    codec.LEVELS_TEST = []
 
 
 def get_codec_det_cfg() -> CfgNode:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 
+from .bitstream.expected import LEVEL_STEPS
 from .codec.conventional import picture_codec
 from .codec.learned import precision
 from .codec.table import METRICS, QUANTIZATIONS, find_codec, learned_codecs
@@ -16,6 +17,7 @@ from .config_rules import RULES, RULES_OF_TRAINING, share, whole
 from .detector_check import check_detector
 from .errors import ConfigError
 from .files import check_writable
+from .levels import is_level, levels_of
 from .regimes import Regime
 
 
@@ -33,6 +35,7 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
             if not rule.holds(values[key]):
                 raise ConfigError(f"{key} is {_shown(values[key])}: it must be {rule.wanted}")
     _check_codec(cfg)
+    _check_levels(cfg, train=train)
     _check_loss(cfg)
     if train:
         _check_solver(cfg)
@@ -117,12 +120,66 @@ def _check_operating_point(cfg: CfgNode) -> None:
         )
 
 
+def _check_levels(cfg: CfgNode, *, train: bool) -> None:
+    codec = cfg.MODEL.CODEC
+    entry = find_codec(codec.NAME)
+    count = levels_of(cfg)
+    if codec.LEVELS > 1 and count != codec.LEVELS:
+        reason = f"has {count} of its own" if count > 1 else "is no learned codec"
+        raise ConfigError(
+            f"MODEL.CODEC.LEVELS is {codec.LEVELS}, but {entry.name} {reason}: set it to 1"
+        )
+    for key in ("LEVEL_BETAS", "LEVEL_TARGETS"):
+        values = codec[key]
+        if values and (count == 1 or len(values) != count):
+            single = f"; with one, MODEL.CODEC.{'BETA' if key == 'LEVEL_BETAS' else 'TARGET_BPP'}"
+            raise ConfigError(
+                f"MODEL.CODEC.{key} is {list(values)}, but the codec has {count} level"
+                f"{'s' if count > 1 else ''}: give a number for each{single if count == 1 else ''}"
+            )
+    for level in codec.LEVELS_TEST:
+        if count == 1 or not is_level(level, count):
+            remedy = f"levels are 0 to {count - 1}, in steps of 1/{LEVEL_STEPS}"
+            raise ConfigError(
+                f"MODEL.CODEC.LEVELS_TEST has {level:g}, but "
+                + (remedy if count > 1 else "MODEL.CODEC.LEVELS is 1: set it to '[]'")
+            )
+    if len(set(codec.LEVELS_TEST)) < len(codec.LEVELS_TEST):
+        raise ConfigError(f"MODEL.CODEC.LEVELS_TEST is {list(codec.LEVELS_TEST)}: one is twice")
+    if train and count > 1 and Regime.from_config(cfg).trains_rate:
+        _check_rates_of_levels(cfg)
+
+
+def _check_rates_of_levels(cfg: CfgNode) -> None:
+    codec = cfg.MODEL.CODEC
+    if codec.TARGET_BPP > 0:
+        raise ConfigError(
+            f"MODEL.CODEC.TARGET_BPP is {codec.TARGET_BPP:g}, but the codec has "
+            f"{levels_of(cfg)} levels: set it to 0, and MODEL.CODEC.LEVEL_TARGETS to a list"
+        )
+    if not (codec.LEVEL_BETAS or codec.LEVEL_TARGETS):
+        raise ConfigError(
+            f"the codec has {levels_of(cfg)} levels, and nothing tells their rates apart: set "
+            "MODEL.CODEC.LEVEL_BETAS to weights of the rate, the largest first, or "
+            "MODEL.CODEC.LEVEL_TARGETS to bits per pixel, the least first"
+        )
+    falling = list(codec.LEVEL_BETAS), sorted(codec.LEVEL_BETAS, reverse=True)
+    rising = list(codec.LEVEL_TARGETS), sorted(codec.LEVEL_TARGETS)
+    for key, (values, ordered) in (("LEVEL_BETAS", falling), ("LEVEL_TARGETS", rising)):
+        if values != ordered:
+            raise ConfigError(
+                f"MODEL.CODEC.{key} is {values}, but level 0 is the lowest rate: give {ordered}"
+            )
+
+
 def _check_loss(cfg: CfgNode) -> None:
     codec = cfg.MODEL.CODEC
     regime = Regime.from_config(cfg)
-    if codec.TARGET_BPP > 0 and codec.BETA == 0:
+    targets = codec.TARGET_BPP > 0 or (codec.LEVEL_TARGETS and not codec.LEVEL_BETAS)
+    if targets and codec.BETA == 0:
+        key = "TARGET_BPP" if codec.TARGET_BPP else "LEVEL_TARGETS"
         raise ConfigError(
-            "MODEL.CODEC.TARGET_BPP adapts BETA by factors from its first value, so BETA must be "
+            f"MODEL.CODEC.{key} adapts BETA by factors from its first value, so BETA must be "
             "above 0 (1.0 is a good start)"
         )
     if codec.TARGET_BPP > 0 and codec.TRAINABLE and not regime.trains_rate:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from .bitstream.expected import MAX_LEVELS
 from .coding_scale import MIN_SCALE
 
 OPTIMIZERS = ("AdamW", "SGD")
@@ -71,6 +72,13 @@ RULES = (
         "finite and >= 0",
     ),
     Rule("MODEL.CODEC.SCALE", lambda v: MIN_SCALE <= v <= 1, "from 0.000001 to 1"),
+    Rule("MODEL.CODEC.LEVELS", lambda v: 1 <= v <= MAX_LEVELS, f"from 1 to {MAX_LEVELS}"),
+    Rule(
+        "MODEL.CODEC.LEVEL_BETAS MODEL.CODEC.LEVEL_TARGETS",
+        lambda v: all(map(_positive, v)),
+        "numbers above 0, one for each of MODEL.CODEC.LEVELS",
+    ),
+    Rule("MODEL.CODEC.LEVELS_TEST", lambda v: all(map(_number, v)), "a list of numbers"),
     Rule("MODEL.CODEC.N MODEL.CODEC.M", _AT_LEAST_0, ">= 0: channels, or 0 for default"),
     Rule("MODEL.CODEC.DECODED", ("picture", "latents").__contains__, "picture or latents"),
     Rule("MODEL.BRIDGE.STAGE", ("res2", "res3", "res4").__contains__, "res2, res3 or res4"),
@@ -119,7 +127,8 @@ RULES = (
 RULES_OF_TRAINING = (
     Rule("SOLVER.OPTIMIZER", OPTIMIZERS.__contains__, " or ".join(OPTIMIZERS)),
     Rule(
-        "SOLVER.BASE_LR SOLVER.BASE_LR_END SOLVER.CODEC_LR SOLVER.QUANTILES_LR SOLVER.BRIDGE_LR "
+        "SOLVER.BASE_LR SOLVER.BASE_LR_END SOLVER.CODEC_LR SOLVER.QUANTILES_LR SOLVER.GAINS_LR "
+        "SOLVER.BRIDGE_LR "
         "SOLVER.MOMENTUM SOLVER.CODEC_CLIP_NORM SOLVER.WEIGHT_DECAY SOLVER.WEIGHT_DECAY_NORM "
         "SOLVER.GAMMA SOLVER.WARMUP_FACTOR SOLVER.BIAS_LR_FACTOR",
         _not_negative,

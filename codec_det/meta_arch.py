@@ -6,6 +6,7 @@
      ─────────────► to_codec ─► codec ──────► to_detector ─► detector ─► task losses / instances
                                   │ bits       (resize)                        │
                                   └──────────────► loss = Σ task losses + β·bpp
+                                                          (β of the picture's level)
                                                           (+ φ·feature distance) (+ λ·255²·MSE)
 
 Where the detector is given latents, a bridge takes the place of to_detector: codec_det.bridge.
@@ -36,6 +37,7 @@ from .codec.table import build_codec
 from .coding_scale import coded_size, shrink
 from .errors import ConfigError
 from .feature_loss import FeatureDistance, Features
+from .levels import levels_of
 from .pixels import enlarge, psnr, to_codec, to_detector, to_uint8
 from .regimes import Regime
 
@@ -55,7 +57,7 @@ class CodecDetector(nn.Module):
         regime: the parts that train.
         bridge: takes latents to the detector's features, in place of a decoded picture; None: the
             detector is given pictures.
-        beta: weight of the rate in the loss, per bit per pixel.
+        betas: weight of the rate in the loss, per bit per pixel, at each level of the codec.
         distortion_weight: weight of 255^2 * MSE in the loss.
         task_weight: weight of the detector's losses; 0: none are computed, and no truth is needed.
         feature_weight: weight of the distance of features, :mod:`codec_det.feature_loss`.
@@ -74,7 +76,7 @@ class CodecDetector(nn.Module):
         detector: nn.Module,
         regime: Regime,
         bridge: Bridge | None = None,
-        beta: float,
+        betas: Sequence[float],
         distortion_weight: float = 0.0,
         task_weight: float = 1.0,
         feature_weight: float = 0.0,
@@ -88,7 +90,7 @@ class CodecDetector(nn.Module):
         self.detector = detector
         self.bridge = bridge
         self.regime = regime
-        self.beta = beta
+        self.betas = list(betas)
         self.distortion_weight = distortion_weight
         self.task_weight = task_weight
         self.feature_weight = feature_weight
@@ -104,8 +106,8 @@ class CodecDetector(nn.Module):
         self.test_size = test_size
         # Trained so far, where the weights are a checkpoint of the run that goes on.
         self.iteration: int | None = None
-        # Σ bits and Σ pixels of the last training batch, latents rounded; no gradient.
-        self.batch_rate: tuple[Tensor, int] | None = None
+        # Σ bits and Σ pixels (levels,) of the last training batch, latents rounded; no gradient.
+        self.batch_rate: tuple[Tensor, Tensor] | None = None
         codec.set_trainable(regime.codec_parts)
         freeze(detector, regime)
         if bridge is not None:
@@ -125,7 +127,7 @@ class CodecDetector(nn.Module):
             "detector": detector,
             "bridge": build_bridge(cfg, detector),
             "regime": Regime.from_config(cfg),
-            "beta": cfg.MODEL.CODEC.BETA,
+            "betas": betas_of(cfg),
             "distortion_weight": cfg.MODEL.CODEC.DISTORTION_WEIGHT,
             "task_weight": cfg.MODEL.DETECTOR.LOSS_WEIGHT,
             "feature_weight": cfg.MODEL.CODEC.FEATURE_WEIGHT,
@@ -173,10 +175,11 @@ class CodecDetector(nn.Module):
             return self.inference(batched_inputs)
         images = [self._load(x) for x in batched_inputs]
         wants_pictures = self.bridge is None or self.trains_for_pictures
+        levels = draw_levels(self.codec.levels, len(images))
         with torch.set_grad_enabled(bool(self.regime.codec_parts)):
-            coded = self._code(images, batched_inputs, wants_pictures)
+            coded = self._code(images, batched_inputs, wants_pictures, levels)
         losses = self._detector_losses(images, coded, batched_inputs)
-        losses.update(self._codec_losses(images, coded))
+        losses.update(self._codec_losses(images, coded, levels))
         return losses
 
     @torch.no_grad()
@@ -248,10 +251,12 @@ class CodecDetector(nn.Module):
         terms = {
             "Σ detector losses": self.task_weight,
             "feature distance": self.feature_weight,
-            "bpp": self.beta if self.regime.trains_rate else 0,
             "255²·MSE": self.distortion_weight if self.regime.codec_parts else 0,
         }
-        loss = " + ".join(f"{w:g}·{term}" for term, w in terms.items() if w).replace("1·Σ", "Σ")
+        shown = [f"{w:g}·{term}".replace("1·Σ", "Σ") for term, w in terms.items() if w]
+        if self.regime.trains_rate and any(self.betas):
+            betas = ", ".join(f"{beta:g}" for beta in self.betas)
+            shown.append(f"({betas})·bpp by level" if len(self.betas) > 1 else f"{betas}·bpp")
         counts = [
             f"{sum(p.numel() for p in m.parameters() if p.requires_grad):,} of "
             f"{sum(p.numel() for p in m.parameters()):,} {name} parameters"
@@ -259,7 +264,7 @@ class CodecDetector(nn.Module):
         ]
         return (
             f"Regime {self.regime.name}: trains {', '.join(trains) or 'nothing'} "
-            f"({'; '.join(counts)}). Loss = {loss}"
+            f"({'; '.join(counts)}). Loss = {' + '.join(shown)}"
         )
 
     def _detector_size(self, height: int, width: int) -> tuple[int, int]:
@@ -279,20 +284,26 @@ class CodecDetector(nn.Module):
         return self._load({"small": stored}, "small")
 
     def _code(
-        self, images: list[Tensor], batched_inputs: list[dict[str, Any]], pictures: bool
+        self,
+        images: list[Tensor],
+        batched_inputs: list[dict[str, Any]],
+        pictures: bool,
+        levels: Sequence[float] = (),
     ) -> Coded:
-        """Code pictures at their coded size, unless the loader has done so.
+        """Code pictures at their coded size and levels, unless the loader has done so.
 
         Args:
             pictures: whether they are to be decoded.
+            levels: empty for the codec's own.
         """
         if any("decoded" not in x for x in batched_inputs):
             sizes = [image.shape[-2:] for image in images]
             if self.scale < 1:
                 images = [self._load_small(x) for x in batched_inputs]
+            own = (levels,) if levels and self.codec.levels > 1 else ()
             if self.kept and self.training and self.device.type == "cpu":
-                return self.kept(images)
-            return self.codec.code_shrunk(images, sizes, pictures)
+                return self.kept(images, *own)
+            return self.codec.code_shrunk(images, sizes, pictures, *own)
         bits = torch.tensor([x["bits"] for x in batched_inputs], device=self.device)
         decoded = [self._load(x, "decoded") for x in batched_inputs]
         return Coded(decoded, bits, bits, measured=[x["measured"] for x in batched_inputs])
@@ -326,36 +337,55 @@ class CodecDetector(nn.Module):
             losses["loss_features"] = self.feature_weight * self.features(originals, inputs, seen)
         return losses
 
-    def _codec_losses(self, images: list[Tensor], coded: Coded) -> dict[str, Tensor]:
+    def _codec_losses(
+        self, images: list[Tensor], coded: Coded, levels: Sequence[int]
+    ) -> dict[str, Tensor]:
         """Rate, distortion and auxiliary loss, as far as something can train for them."""
-        pixels = [math.prod(image.shape[-2:]) for image in images]
-        bpp = (coded.bits / coded.bits.new_tensor(pixels)).mean()
+        pixels = coded.bits.new_tensor([math.prod(image.shape[-2:]) for image in images])
         # None, where no picture was decoded.
         pairs = zip(images, coded.reconstructions, strict=False)
         mse = [(x - enlarge(y, x.shape[-2:])).square().mean() for x, y in pairs]
-        self.batch_rate = coded.rounded_bits.sum().detach(), sum(pixels)
+        self.batch_rate = self._sum_by_level(coded.rounded_bits.detach(), pixels, levels)
         losses = {}
         if self.regime.trains_rate:
-            losses["loss_rate"] = self.beta * bpp
+            betas = coded.bits.new_tensor([self.betas[level] for level in levels])
+            losses["loss_rate"] = (betas * coded.bits / pixels).mean()
         if self.trains_for_pictures:
             losses["loss_distortion"] = self.distortion_weight * 255**2 * torch.stack(mse).mean()
         auxiliary = self.codec.auxiliary_loss()
         if auxiliary is not None:
             # Reaches the quantiles alone, and they get no gradient from any other term.
             losses["loss_aux"] = auxiliary
-        storage = get_event_storage()
-        storage.put_scalar("bpp", float(self.batch_rate[0]) / self.batch_rate[1])
         if any(mse):
-            storage.put_scalar("psnr", psnr(torch.stack(mse).detach().mean()).item())
-        if self.regime.trains_rate:
-            storage.put_scalar("beta", self.beta)
+            get_event_storage().put_scalar("psnr", psnr(torch.stack(mse).detach().mean()).item())
+        self._log_rate(*self.batch_rate)
         return losses
+
+    def _sum_by_level(
+        self, bits: Tensor, pixels: Tensor, levels: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Of each picture, (b,), to sums (levels,)."""
+        places = torch.tensor(levels, device=bits.device)
+        none = torch.zeros(len(self.betas), dtype=torch.float64, device=bits.device)
+        return none.index_add(0, places, bits.double()), none.index_add(0, places, pixels.double())
+
+    def _log_rate(self, bits: Tensor, pixels: Tensor) -> None:
+        """Bits per pixel of a batch and their weight; beside all, by level where there are some."""
+        storage = get_event_storage()
+        storage.put_scalar("bpp", (bits.sum() / pixels.sum()).item())
+        for level, beta in enumerate(self.betas):
+            of_level = f"_{level}" * (len(self.betas) > 1)
+            if of_level and pixels[level]:
+                storage.put_scalar(f"bpp{of_level}", (bits[level] / pixels[level]).item())
+            if self.regime.trains_rate:
+                storage.put_scalar(f"beta{of_level}", beta)
 
     def _freeze_what_does_not_run(self, bridge: Bridge) -> None:
         """With a bridge. A weight that trains, and gets no gradient, would stop DDP."""
         idle = list(replaced_modules(self.detector, bridge).values())
         if not self.trains_for_pictures:
-            idle += self.codec.parts().get("synthesis", [])
+            # The transform alone: inverse gains are applied to what a bridge takes, too.
+            idle += self.codec.parts().get("synthesis", [])[:1]
         for module in idle:
             module.requires_grad_(False)
 
@@ -363,6 +393,20 @@ class CodecDetector(nn.Module):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+
+def betas_of(cfg: CfgNode) -> list[float]:
+    """The first weight of the rate at each level of a config's codec."""
+    codec = cfg.MODEL.CODEC
+    return list(codec.LEVEL_BETAS) or [codec.BETA] * levels_of(cfg)
+
+
+def draw_levels(count: int, pictures: int) -> list[int]:
+    """A level out of ``count`` for each picture of a batch: at random, and as evenly as can be."""
+    if count == 1:
+        return [0] * pictures
+    rounds = -(-pictures // count)
+    return torch.cat([torch.randperm(count) for _ in range(rounds)])[:pictures].tolist()
 
 
 def _forget_pictures(chain: CodecDetector, _: object) -> None:

@@ -23,6 +23,7 @@ from .evaluation.objects import NOTHING, Objects, ground_truth
 from .evaluation.picture_ap import box_ap
 from .evaluation.rate import distortion
 from .evaluation.results import RESULTS_FILE, Record, changed_keys, describe_regime
+from .levels import levels_to_test
 from .meta_arch import CodecDetector
 from .pixels import to_codec
 from .regimes import Regime
@@ -35,10 +36,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and the config it was made with."""
+    """A run folder and the config it was made with.
+
+    Attributes:
+        level: at which pictures are coded by a codec of variable rate; None of a fixed rate.
+    """
 
     folder: Path
     cfg: CfgNode
+    level: float | None = None
 
     @property
     def dataset(self) -> str:
@@ -65,6 +71,7 @@ class Run:
             "codec": {"name": codec.NAME, "quality": quality},
             "detector": cfg.MODEL.DETECTOR.META_ARCHITECTURE,
             "config": changed_keys(cfg),
+            "level": self.level,
         }
 
 
@@ -98,8 +105,11 @@ class CodedPicture:
     bit_map: BitMap | None = None
 
 
-def open_run(folder: str | Path) -> Run:
+def open_run(folder: str | Path, level: float | None = None) -> Run:
     """Read the config of a run folder; without a GPU, for the CPU.
+
+    Args:
+        level: of a codec of variable rate; None: the highest that it is evaluated at.
 
     Raises:
         CodecDetError: if it is no run folder, its config does not fit this version, or its run has
@@ -119,7 +129,8 @@ def open_run(folder: str | Path) -> Run:
     opts = ["OUTPUT_DIR", str(folder)]
     if not torch.cuda.is_available():
         opts += ["MODEL.DEVICE", "cpu"]
-    run = Run(folder, load_config(str(path), opts))
+    cfg = load_config(str(path), opts)
+    run = Run(folder, cfg, levels_to_test(cfg)[-1] if level is None else level)
     if not run.cfg.DATASETS.TEST:
         raise CodecDetError(f"'{path}' has an empty DATASETS.TEST: there is nothing to show")
     return run
@@ -159,7 +170,7 @@ def code_pictures(
     """
     model = load_chain(run.cfg, resume=True).eval()
     mapper = CodecDetectorMapper(run.cfg, is_train=False)
-    with as_evaluated(model, run.cfg, pictures=True):
+    with as_evaluated(model, run.cfg, run.level, pictures=True):
         yield from _code(model, mapper, entries, run.cfg.INPUT.FORMAT, bit_maps)
 
 

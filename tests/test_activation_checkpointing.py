@@ -7,7 +7,7 @@ import torch
 from detectron2.config import CfgNode
 from torch.autograd.graph import saved_tensors_hooks
 
-from codec_det.codec.table import build_codec, learned_codecs
+from codec_det.codec.table import build_codec, find_codec, learned_codecs
 from codec_det.config import load_config
 
 
@@ -48,7 +48,7 @@ def step(codec, images):
     return loss, gradients, sum(kept.values())
 
 
-@pytest.mark.parametrize("name", learned_codecs())
+@pytest.mark.parametrize("name", [n for n in learned_codecs() if find_codec(n).levels == 1])
 def test_results_and_gradients_are_identical(name):
     images = [torch.rand(3, 64, 80), torch.rand(3, 64, 64)]
     plain, checkpointed = (step(codec, images) for codec in make(name))

@@ -28,7 +28,11 @@ from codec_det.codec.table import (
 from codec_det.config import load_config
 from codec_det.config_checks import check_config
 
-LEARNED = tuple(name for name in learned_codecs() if not find_codec(name).is_centred)
+LEARNED = tuple(
+    name
+    for name in learned_codecs()
+    if not find_codec(name).is_centred and find_codec(name).levels == 1
+)
 HYPERPRIOR = "bmshj2018-hyperprior"
 FACTORIZED = "bmshj2018-factorized"
 BOTH = ("encoder", "decoder")

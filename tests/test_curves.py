@@ -191,3 +191,33 @@ def test_the_anchor_is_found():
         find_anchor(curves, "uncompressed")
     with pytest.raises(CodecDetError, match="there is no curve"):
         find_anchor([curve for curve in curves if curve.is_level])
+
+
+def levels(seed=0, targets=(0.1, 0.2, 0.4), **changes):
+    """Results of a run of variable rate, at level 0, 1, 1.5 and 2."""
+    config = {"MODEL.CODEC.LEVELS": 3, "MODEL.CODEC.LEVEL_TARGETS": list(targets)}
+    rates = {0: targets[0], 1: targets[1], 1.5: 0.5 * sum(targets[1:]), 2: targets[2]}
+    return [
+        result(bpp=bpp, ap=30 + level, seed=seed, level=level, config=config, **changes)
+        for level, bpp in rates.items()
+    ]
+
+
+def test_a_run_of_variable_rate_is_a_curve():
+    fixed = [
+        result(bpp=bpp, ap=31, config={"MODEL.CODEC.TARGET_BPP": bpp}) for bpp in (0.1, 0.2, 0.4)
+    ]
+    alone, curve = curves_of([*fixed, *levels(seed=1)[::-1], *levels(seed=2)])
+    assert (alone.label, curve.label) == ("J-FT", "J-FT, 3 levels")
+    assert alone.points[0].name == "target 0.1 bpp"
+    assert [point.name for point in curve.points] == ["level 0", "level 1", "level 1.5", "level 2"]
+    assert curve.values("AP") == [30, 31, 31.5, 32]
+    assert [point.seeds for point in curve.points] == [[1, 2]] * 4
+
+
+def test_runs_of_variable_rate_with_other_targets_are_other_curves():
+    curves = curves_of([*levels(), *levels(targets=(0.1, 0.3, 0.4))])
+    assert [curve.label for curve in curves] == [
+        "J-FT, 3 levels, MODEL.CODEC.LEVEL_TARGETS [0.1, 0.2, 0.4]",
+        "J-FT, 3 levels, MODEL.CODEC.LEVEL_TARGETS [0.1, 0.3, 0.4]",
+    ]

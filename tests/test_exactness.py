@@ -14,21 +14,23 @@ from checks.exactness import (
     all_settings,
     measure,
 )
-from codec_det.bitstream.expected import Picture
+from codec_det.bitstream.expected import Expected, Picture
 from codec_det.codec.learned.freeze import freeze_entropy_model
 from codec_det.codec.learned.learned_codec import LearnedCodec
 from tools import check_exactness as tool
 
 
-def make_codec(name):
+def make_codec(name, levels=1):
     torch.manual_seed(1)
-    codec = LearnedCodec(name, 1, n=8, m=12).eval()
+    codec = LearnedCodec(name, 1, n=8, m=12, levels=levels).eval()
     with torch.no_grad():
         # Random weights give latents near zero, which every table codes alike.
         codec.model.g_a[-1].weight *= 100
         codec.model.h_s[-2 if name == "bmshj2018-hyperprior" else -1].weight *= 50
+        if codec.gains:
+            codec.gains.log_gains -= torch.arange(levels - 1, -1, -1)[:, None] / 2
     codec.model.update()
-    return codec, freeze_entropy_model(name, codec.model)
+    return codec, freeze_entropy_model(name, codec.model, Expected(levels=levels))
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +53,9 @@ def test_a_setting_limits_every_library():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["bmshj2018-hyperprior", "mbt2018-mean"])
-def test_exact_path_decodes_everywhere(name, tmp_path, pictures):
-    codec, entropy = make_codec(name)
+@pytest.mark.parametrize(("name", "levels"), [("bmshj2018-hyperprior", 1), ("mbt2018-mean", 3)])
+def test_exact_path_decodes_everywhere(name, levels, tmp_path, pictures):
+    codec, entropy = make_codec(name, levels)
     settings = [
         Setting(),
         Setting(threads=2, batch=4, channels_last=False, onednn=False, instructions="sse"),
@@ -65,6 +67,9 @@ def test_exact_path_decodes_everywhere(name, tmp_path, pictures):
         "nothing": [0, 2 * len(pictures)],
         "several": [0, 2 * len(pictures)],
     }
+    coded = json.loads((tmp_path / "coded_0.json").read_text())
+    found = {entropy.read(bytes.fromhex(data)).picture.level for path, _, data, _ in coded}
+    assert len(found) == (1 if levels == 1 else len(pictures))
 
 
 def test_a_wrong_table_is_counted(tmp_path, pictures):

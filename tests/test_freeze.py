@@ -175,7 +175,7 @@ def float_indexes(model, z):
 def packaged(number):
     checkpoint = torch.load(WEIGHTS / f"shapes_codec_{number}.pth", weights_only=True)
     codec = LearnedCodec("bmshj2018-hyperprior", 1, n=32, m=48).eval()
-    weights = {f"model.{k}": v for k, v in codec_weights(checkpoint).items()}
+    weights = codec_weights(checkpoint)
     codec.adapt_state_dict(weights, "")
     codec.load_state_dict(weights)
     codec.refresh_tables()

@@ -122,3 +122,22 @@ def test_results_of_different_data_sets_do_not_compare():
     results = [result(), result(dataset="other_val", seed=7)]
     with pytest.raises(CodecDetError, match=r"other_val: a record of runs/J-FT-0.1-7.*--dataset"):
         check_comparable(results)
+
+
+def test_of_a_run_of_variable_rate_the_newest_record_of_each_level_counts(tmp_path):
+    def at(level, ap, **changes):
+        config = {"MODEL.CODEC.LEVELS": 3, **changes.pop("config", {})}
+        return record(ap=ap, level=level, config=config, weights_sha256="b", **changes)
+
+    old = [at(0, 1.0) | {"weights_sha256": "a"}, at(2, 2.0, rate_is="estimated bits per pixel")]
+    first, again = at(0, 3.0), at(0, 4.0)
+    between = at(0.5, 5.0, config={"MODEL.CODEC.LEVELS_TEST": [0.5]})
+    folder = write_run(tmp_path / "a", *old, first, at(1, 3.5), again, between)
+    results = read_results([folder])
+    assert [(one.level, one.figure("AP")) for one in results] == [(0, 4.0), (1, 3.5), (0.5, 5.0)]
+    assert results[0].detections == folder / "inference/some_val/level_0"
+    assert results[2].detections == folder / "inference/some_val/level_0.5"
+    # Trained again for a fixed rate: no level counts any more.
+    (one,) = read_results([write_run(tmp_path / "b", *old, again, record(ap=6.0))])
+    assert one.level is None
+    assert one.detections == tmp_path / "b/inference/some_val"

@@ -40,7 +40,7 @@ def record(tiny_cfg):
         "start.pth",
     )
     model = build_model(cfg)
-    model.beta = 0.75  # as adapted while training
+    model.betas = [0.75]  # as adapted while training
     return build_record(cfg, model, "shapes_val", RESULTS), model, cfg
 
 

@@ -271,3 +271,23 @@ def test_published_study_of_coco(monkeypatch):
     assert len(points) == 4 + 4 + 1 + 6 * 4 + 4
     assert points["jft-quality_3-seed_1"].cfg.MODEL.CODEC.QUALITY == 3
     assert not points["tft-quality_3-seed_1"].cfg.MODEL.CODEC.TARGET_BPP
+
+
+@pytest.mark.parametrize(("name", "prepared"), [("shapes_levels", 0), ("bccd_levels", 3)])
+def test_published_studies_of_variable_rate(name, prepared, monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)
+    points = points_of(CONFIGS / f"study/{name}.yaml")
+    assert sum(p.prepares for p in points.values()) == prepared
+    variable = points["jft-levels-seed_2"].cfg
+    codec = variable.MODEL.CODEC
+    assert codec.LEVELS == len(codec.LEVEL_TARGETS) == len(codec.LEVEL_BETAS) == 4
+    assert codec.TARGET_BPP == 0
+    # Of four trainings of a fixed rate.
+    whole = 4 * (points["jft-rate_1-seed_2"].cfg.SOLVER.MAX_ITER if prepared == 0 else 400)
+    assert 0.4 * whole >= variable.SOLVER.MAX_ITER
+
+
+def test_target_rates_of_levels_are_numbers(tmp_path, study):
+    study["grid"][0]["target_bpp"] = [0.1, "x"]
+    with pytest.raises(ConfigError, match=r"target_bpp\[1\]: 'x' is no number"):
+        read_study(write_study(tmp_path, study))

@@ -4,81 +4,113 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from codec_det.training.target_rate import TargetRate
+from codec_det.training.target_rate import TargetRate, adapted_betas
 
 
 class Plant:
-    """A codec whose rate follows β late and with noise: log bpp settles at log 0.5 - 0.6 log β."""
+    """A codec whose rates follow β late and with noise: log bpp settles at log 0.5 - 0.6 log β."""
 
-    def __init__(self, beta=1.0, delay=40):
-        self.beta = beta
-        self.log_rate = math.log(0.5)
+    def __init__(self, *betas, delay=40):
+        self.betas = list(betas) or [1.0]
+        self.log_rates = [math.log(0.5)] * len(self.betas)
         self.delay = delay
         self.generator = torch.Generator().manual_seed(0)
+        self.pixels = [10_000] * len(self.betas)
 
     @property
     def batch_rate(self):
-        noise = 0.1 * torch.randn((), generator=self.generator).item()
-        return torch.tensor(1e4 * math.exp(self.log_rate + noise)), 10_000
+        noise = 0.1 * torch.randn(len(self.betas), generator=self.generator)
+        pixels = torch.tensor(self.pixels)
+        return pixels * torch.exp(torch.tensor(self.log_rates) + noise), pixels
 
     def step(self):
-        settled = math.log(0.5) - 0.6 * math.log(self.beta)
-        self.log_rate += (settled - self.log_rate) / self.delay
+        for level, beta in enumerate(self.betas):
+            settled = math.log(0.5) - 0.6 * math.log(beta)
+            self.log_rates[level] += (settled - self.log_rates[level]) / self.delay
 
 
 def run(plant, hook, steps):
     for _ in range(steps):
         plant.step()
         hook.after_step()
-    return math.exp(plant.log_rate)
+    return [math.exp(log_rate) for log_rate in plant.log_rates]
 
 
 @pytest.mark.parametrize(("beta", "delay"), [(1.0, 40), (0.1, 20), (8.0, 60)])
 @pytest.mark.parametrize("target", [0.1, 0.3])
 def test_training_ends_near_the_target(beta, delay, target):
-    plant = Plant(beta, delay)
-    rate = run(plant, TargetRate(plant, target, 800), 800)
+    plant = Plant(beta, delay=delay)
+    (rate,) = run(plant, TargetRate(plant, [target], 800), 800)
     assert rate == pytest.approx(target, rel=0.05)
+
+
+def test_every_level_ends_near_its_own_target():
+    targets = [0.08, 0.13, 0.21, 0.57]
+    plant = Plant(1.0, 1.0, 1.0, 1.0)
+    rates = run(plant, TargetRate(plant, targets, 800), 800)
+    assert rates == pytest.approx(targets, rel=0.05)
+    assert plant.betas == sorted(plant.betas, reverse=True)
+
+
+def test_a_level_that_a_batch_has_no_picture_of_stays_as_it_is():
+    plant = Plant(2.0, 1.0)
+    plant.pixels = [0, 10_000]
+    run(plant, TargetRate(plant, [0.1, 0.2], 100), 20)
+    assert plant.betas[0] == pytest.approx(2.0)
+    assert plant.betas[1] > 1.5
 
 
 def test_a_rate_above_the_target_raises_beta_and_one_below_lowers_it():
     for target, raised in ((0.1, True), (2.0, False)):
         plant = Plant()
-        run(plant, TargetRate(plant, target, 100), 20)
-        assert (plant.beta > 1) == raised
+        run(plant, TargetRate(plant, [target], 100), 20)
+        assert (plant.betas[0] > 1) == raised
 
 
 @pytest.mark.parametrize("target", [0.08, 0.16])
 def test_a_far_target_is_approached_in_steps_that_a_codec_can_follow(target):
     plant = Plant(delay=20)
     settled = (0.5 / target) ** (1 / 0.6)
-    hook = TargetRate(plant, target, 400)
+    hook = TargetRate(plant, [target], 400)
     betas, rates = [], []
     for _ in range(400):
-        rates.append(run(plant, hook, 1))
-        betas.append(plant.beta)
+        rates += run(plant, hook, 1)
+        betas += plant.betas
     assert max(betas) < 3 * settled
     assert min(rates) > 0.7 * target
     assert sum(rates[-40:]) / 40 == pytest.approx(target, rel=0.05)
 
 
-def test_state_continues_where_it_was():
-    plant, other = Plant(), Plant()
-    hook = TargetRate(plant, 0.1, 400)
-    run(plant, hook, 50)
-    state = hook.state_dict()
-    resumed = TargetRate(other, 0.1, 400)
+def resumed_from(state, plant, targets):
+    resumed = TargetRate(plant, targets, 400)
     resumed.load_state_dict(state)
     resumed.trainer = SimpleNamespace()
     resumed.before_train()
-    assert other.beta == plant.beta == state["beta"]
-    other.log_rate, other.generator = plant.log_rate, plant.generator.clone_state()
+    return resumed
+
+
+def test_state_continues_where_it_was():
+    plant, other = Plant(1.0, 1.0), Plant(1.0, 1.0)
+    hook = TargetRate(plant, [0.1, 0.3], 400)
+    run(plant, hook, 50)
+    state = hook.state_dict()
+    resumed = resumed_from(state, other, [0.1, 0.3])
+    assert other.betas == plant.betas == adapted_betas(state)
+    other.log_rates, other.generator = list(plant.log_rates), plant.generator.clone_state()
     run(plant, hook, 5)
     run(other, resumed, 5)
-    assert other.beta == plant.beta
+    assert other.betas == plant.betas
+
+
+def test_checkpoints_from_before_there_were_levels_go_on():
+    state = {"integral": math.log(3.0), "log_rate": math.log(0.1), "beta": 3.0}
+    plant = Plant()
+    resumed_from(state, plant, [0.1])
+    assert adapted_betas(state) == [3.0]
+    assert plant.betas == [pytest.approx(3.0)]
 
 
 def test_without_any_measurement_beta_is_the_configs():
-    plant = Plant(beta=2.5)
-    TargetRate(plant, 0.1, 100).before_train()
-    assert plant.beta == pytest.approx(2.5)
+    plant = Plant(2.5)
+    TargetRate(plant, [0.1], 100).before_train()
+    assert plant.betas == [pytest.approx(2.5)]

@@ -3,7 +3,8 @@
 
 Codes pictures under every combination of threads (1, 2), batch size (1, 4), memory format, oneDNN
 on and off and instruction set, each in a process of its own, and decodes every file under every
-combination. The same is done with the plain float entropy model, to show how often that breaks.
+combination; a model of variable rate codes each batch at a level of its own. The same is done with
+the plain float entropy model, to show how often that breaks.
 """
 
 from __future__ import annotations

@@ -62,6 +62,13 @@ def not_negative(text: str) -> int:
     return value
 
 
+def number(text: str) -> float:
+    """A number of 0 or more."""
+    value = float(text)
+    _check(0 <= value < float("inf"), f"{value} is negative or without end")
+    return value
+
+
 def fraction(text: str) -> float:
     """A number from 0 to 1."""
     value = float(text)

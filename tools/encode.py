@@ -9,6 +9,12 @@ encoder decodes what either writes (tools/decode.py, tools/detect.py), on any ma
 processor has AVX512_BF16, PyTorch computes inner layers in bfloat16, which is faster and may round
 a latent otherwise; the tool says so.
 
+A model of variable rate (MODEL.CODEC.LEVELS) codes at its highest level, or at --level; with
+--max-bytes each picture at the highest level that fits, for which its transforms run once; with
+--mean-bytes all pictures at the highest common level whose files have that size on average. As each
+level was trained for a weight of its own of the rate, the same for all pictures, a byte more would
+then gain about as much in any of them. What does not fit is an error that names the least size.
+
 Pictures are of any size, in any format with 8 bits per channel that Pillow reads; they are turned
 upright as their EXIF says, transparency is dropped, and of several frames the first is taken. Of a
 folder, those directly in it are coded, or with --recursive all below it. Existing files are
@@ -24,17 +30,29 @@ A picture that is written again is coded again, and of several with one name the
 
 from __future__ import annotations
 
-from command_line import add_recursive, positive, run_command, run_program, watched_folder
+from command_line import (
+    add_recursive,
+    number,
+    positive,
+    run_command,
+    run_program,
+    watched_folder,
+)
 
 import argparse
+import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
     import numpy as np
+
+    from codec_det.bitstream.encoder import PictureEncoder
+    from codec_det.deploy.file_batch import Batch, Failure
 
 EPILOG = """
 examples:
@@ -45,18 +63,22 @@ examples:
   a camera's folder, for months
     tools/encode.py --watch /media/card --model encoder.onnx --output-dir coded \\
         --keep-bytes 2000000000
+  with a model of variable rate: each picture within 400 bytes, or 400 on average
+    tools/encode.py pictures --model deploy/encoder.onnx --output-dir coded --max-bytes 400
+    tools/encode.py pictures --model deploy/encoder.onnx --output-dir coded --mean-bytes 400
   on a GPU
     tools/encode.py pictures --model deploy/encoder.safetensors --output-dir coded --device cuda
 """
 
 
 class CodedFile(NamedTuple):
-    """A picture's file below the output folder: bytes, and the size of the picture in pixels."""
+    """A picture's file below the output folder: bytes, the size of the picture in pixels, level."""
 
     name: str
     size: int
     height: int
     width: int
+    level: float | None
 
     @property
     def pixels(self) -> int:
@@ -84,6 +106,26 @@ def build_parser() -> argparse.ArgumentParser:
         default="cpu",
         help="of the transforms in PyTorch: cpu, cuda, cuda:1, ... (default: %(default)s)",
     )
+    rate = parser.add_mutually_exclusive_group()
+    rate.add_argument(
+        "--level",
+        type=number,
+        metavar="L",
+        help="of a model of variable rate, from 0, the lowest; between two as well, in steps of "
+        "1/64 (default: the highest)",
+    )
+    rate.add_argument(
+        "--max-bytes",
+        type=positive,
+        metavar="N",
+        help="of a model of variable rate: each picture at the highest level that takes no more",
+    )
+    rate.add_argument(
+        "--mean-bytes",
+        type=positive,
+        metavar="N",
+        help="of a model of variable rate: all at the highest level that takes no more on average",
+    )
     add_recursive(parser, "; OUTPUT_DIR gets the same folders")
     add(
         "--skip-existing",
@@ -102,8 +144,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def open_encoder(path: Path, device: str, workers: int) -> Callable[[np.ndarray], bytes]:
-    """From a picture (H, W, 3), uint8 RGB, to its file.
+def open_encoder(path: Path, device: str, workers: int) -> tuple[PictureEncoder, Callable]:
+    """An encoder, and what runs a function that uses it in a thread of its own.
 
     Args:
         workers: pictures coded at a time, which share the cores.
@@ -121,7 +163,7 @@ def open_encoder(path: Path, device: str, workers: int) -> Callable[[np.ndarray]
             raise CodecDetError(
                 f"--device {device}: ONNX encoders run on the CPU; give encoder.safetensors"
             )
-        return load_onnx_encoder(path, max(usable_cores() // workers, 1)).encode
+        return load_onnx_encoder(path, max(usable_cores() // workers, 1)), lambda work: work()
     try:
         import torch
 
@@ -139,49 +181,146 @@ def open_encoder(path: Path, device: str, workers: int) -> Callable[[np.ndarray]
     # Not of all cores: OMP_NUM_THREADS may say fewer.
     threads = max(torch.get_num_threads() // workers, 1)
 
-    def encode(picture: np.ndarray) -> bytes:
+    def in_thread(work: Callable) -> Any:
         # It counts for the calling thread alone: a new one would take all cores.
         torch.set_num_threads(threads)
         try:
-            return encoder.encode(picture)
+            return work()
         except RuntimeError as error:
             # PyTorch has no narrower class for memory that runs out.
             raise CodecDetError(f"PyTorch cannot code it: {error}") from error
 
-    return encode
+    return encoder, in_thread
 
 
-def encode_files(args: argparse.Namespace) -> int:
-    """Code files that are there; returns the exit status."""
-    from codec_det.bitstream.container import MAX_PIXELS
-    from codec_det.data.image_io import SUFFIXES, describe_frames, read_image
-    from codec_det.deploy.cores import usable_cores
-    from codec_det.deploy.file_batch import describe_failures, find_files, process
+def check_rate(args: argparse.Namespace, encoder: PictureEncoder) -> None:
+    """Check that the model can do what is asked of its rate.
+
+    Raises:
+        CodecDetError: if not.
+    """
+    from codec_det.bitstream.expected import LEVEL_STEPS
+    from codec_det.errors import CodecDetError
+
+    names = ("level", "max_bytes", "mean_bytes")
+    asked = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) is not None]
+    if asked and encoder.levels == 1:
+        raise CodecDetError(
+            f"{asked[0]} is for models of variable rate, and '{args.model}' has a fixed one: leave "
+            "it out, or export a run with MODEL.CODEC.LEVELS above 1"
+        )
+    if args.level is None:
+        return
+    if args.level > encoder.levels - 1:
+        raise CodecDetError(
+            f"--level {args.level:g}: '{args.model}' has levels 0 to {encoder.levels - 1}"
+        )
+    args.level = round(LEVEL_STEPS * args.level) / LEVEL_STEPS
+
+
+def common_level(
+    args: argparse.Namespace, encoder: PictureEncoder, files: Sequence[Path], in_thread: Callable
+) -> float:
+    """The highest level at which the files of all pictures have about --mean-bytes on average.
+
+    Raises:
+        CodecDetError: if there is none.
+    """
+    from codec_det.bitstream.expected import LEVEL_STEPS
+    from codec_det.bitstream.rate_control import highest_within, mean_size, sizes_on_grid
+    from codec_det.data.image_io import read_image
+    from codec_det.deploy.file_batch import process
+    from codec_det.errors import CodecDetError
+
+    def measure(path: Path) -> np.ndarray:
+        picture = read_image(path, "RGB")
+        return in_thread(lambda: sizes_on_grid(encoder.at_levels(picture)))
+
+    sizes, _ = process(files, measure, args.workers, "img")
+    if not sizes:
+        return 0.0  # what is wrong with each will be said when they are coded
+    mean = partial(mean_size, list(sizes.values()))
+    if mean(0) > args.mean_bytes:
+        raise CodecDetError(
+            f"--mean-bytes {args.mean_bytes}: at level 0, the least, these pictures take about "
+            f"{math.ceil(mean(0))} bytes on average"
+        )
+    highest = LEVEL_STEPS * (encoder.levels - 1)
+    return highest_within(mean, highest, args.mean_bytes) / LEVEL_STEPS
+
+
+def code_picture(
+    args: argparse.Namespace, encoder: PictureEncoder, picture: np.ndarray
+) -> tuple[bytes, float | None]:
+    """The file of a picture (H, W, 3), uint8 RGB, and its level, if the model has some.
+
+    Raises:
+        CodecDetError: if it cannot be coded.
+    """
+    from codec_det.bitstream.container import unpack
+    from codec_det.bitstream.expected import LEVEL_STEPS
+    from codec_det.bitstream.rate_control import best_within
+
+    if args.max_bytes:
+        data = best_within(encoder.at_levels(picture), args.max_bytes)
+    else:
+        data = encoder.encode(picture, args.level)
+    level = unpack(data, sys.maxsize)[0].level / LEVEL_STEPS
+    return data, level if encoder.levels > 1 else None
+
+
+def code_all(
+    args: argparse.Namespace, encoder: PictureEncoder, batch: Batch, in_thread: Callable
+) -> tuple[dict[Path, CodedFile | None], list[Failure]]:
+    """Code pictures, each into a file; None of those that were coded before."""
+    from codec_det.data.image_io import read_image
+    from codec_det.deploy.file_batch import process
     from codec_det.deploy.made_files import MadeFiles
-    from codec_det.files import atomic_file, make_folder
+    from codec_det.files import atomic_file
 
-    batch = find_files(
-        args.pictures, SUFFIXES, "pictures", recursive=args.recursive, distinct_names=True
-    )
-    workers = min(args.workers or usable_cores(), len(batch.files))
-    encode = open_encoder(args.model, args.device, workers)
-    make_folder(args.output_dir, "--output-dir")
-
-    made = MadeFiles(args.output_dir, args.model) if args.skip_existing else None
+    rate = f"max_bytes {args.max_bytes}" if args.max_bytes else f"level {args.level}"
+    how = rate if encoder.levels > 1 else ""
+    made = MadeFiles(args.output_dir, args.model, how) if args.skip_existing else None
 
     def work(path: Path) -> CodedFile | None:
         name = f"{batch.names[path]}.cdet"
         if made and made.has(name, path):
             return None
         picture = read_image(path, "RGB")
-        data = encode(picture)
-        with atomic_file(args.output_dir / name) as partial:
-            partial.write_bytes(data)
+        data, level = in_thread(lambda: code_picture(args, encoder, picture))
+        with atomic_file(args.output_dir / name) as partial_path:
+            partial_path.write_bytes(data)
         if made:
             made.add(name, path)
-        return CodedFile(name, len(data), *picture.shape[:2])
+        height, width = picture.shape[:2]
+        return CodedFile(name, len(data), height, width, level)
 
-    done, failures = process(batch.files, work, workers, "img")
+    return process(batch.files, work, args.workers, "img")
+
+
+def encode_files(args: argparse.Namespace) -> int:
+    """Code files that are there; returns the exit status."""
+    from codec_det.bitstream.container import MAX_PIXELS
+    from codec_det.bitstream.expected import LEVEL_STEPS
+    from codec_det.data.image_io import SUFFIXES, describe_frames
+    from codec_det.deploy.cores import usable_cores
+    from codec_det.deploy.file_batch import describe_failures, find_files
+    from codec_det.files import make_folder
+
+    batch = find_files(
+        args.pictures, SUFFIXES, "pictures", recursive=args.recursive, distinct_names=True
+    )
+    args.workers = min(args.workers or usable_cores(), len(batch.files))
+    encoder, in_thread = open_encoder(args.model, args.device, args.workers)
+    check_rate(args, encoder)
+    make_folder(args.output_dir, "--output-dir")
+    if args.mean_bytes:
+        args.level = common_level(args, encoder, batch.files, in_thread)
+    done, failures = code_all(args, encoder, batch, in_thread)
+    # Sizes were estimated, to a thousandth or so.
+    while args.mean_bytes and args.level and mean_bytes(args, batch, done) > args.mean_bytes:
+        args.level -= 1 / LEVEL_STEPS
+        done, failures = code_all(args, encoder, batch, in_thread)
     for note in (batch.describe_others(), describe_frames(done)):
         if note:
             print(note, file=sys.stderr)
@@ -199,6 +338,12 @@ def encode_files(args: argparse.Namespace) -> int:
     if failures:
         print(describe_failures(failures, len(batch.files)), file=sys.stderr)
     return 1 if failures else 0
+
+
+def mean_bytes(args: argparse.Namespace, batch: Batch, done: Iterable[Path]) -> float:
+    """Of the files of pictures that are coded."""
+    sizes = [(args.output_dir / f"{batch.names[path]}.cdet").stat().st_size for path in done]
+    return sum(sizes) / max(len(sizes), 1)
 
 
 def encode(args: argparse.Namespace) -> int:
@@ -224,13 +369,21 @@ def watch_pictures(args: argparse.Namespace) -> NoReturn:
     """
     from codec_det.data.image_io import SUFFIXES, read_image
     from codec_det.deploy.watch import Arrival, CommittedFiles, Journal, Watcher
+    from codec_det.errors import ConfigError
     from codec_det.files import make_folder
 
+    if args.mean_bytes:
+        raise ConfigError("--mean-bytes is of pictures that are there: leave out --watch")
     folder = watched_folder(args.pictures, args, ("recursive", "skip_existing", "workers"))
-    encoder = open_encoder(args.model, args.device, workers=1)
+    encoder, in_thread = open_encoder(args.model, args.device, workers=1)
+    check_rate(args, encoder)
     make_folder(args.output_dir, "--output-dir")
     journal = Journal(args.output_dir / ".watched.jsonl")
     files = CommittedFiles(args.output_dir, journal, ".cdet", args.keep_bytes)
+
+    def code(path: Path) -> bytes:
+        picture = read_image(path, "RGB")
+        return in_thread(lambda: code_picture(args, encoder, picture))[0]
 
     def commit(arrival: Arrival, data: bytes) -> None:
         files.commit(arrival, data)
@@ -240,7 +393,7 @@ def watch_pictures(args: argparse.Namespace) -> NoReturn:
         folder,
         SUFFIXES,
         journal,
-        lambda path: encoder(read_image(path, "RGB")),
+        code,
         commit,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     ).run()
@@ -252,6 +405,7 @@ def describe(coded: Sequence[CodedFile], folder: Path) -> str:
     lines = [
         f"{file.name:{column}}  {f'{file.width}x{file.height}':>9}  "
         f"{file.size:8d} bytes  {8 * file.size / file.pixels:.4f} bpp"
+        + ("" if file.level is None else f"  level {file.level:.10g}")
         for file in coded
     ]
     size, pixels = (sum(getattr(f, key) for f in coded) for key in ("size", "pixels"))

@@ -115,7 +115,7 @@ def export(run: Run, folder: Path, onnx: bool, expected: Expected) -> str:
     Raises:
         CodecDetError: if something cannot be exported.
     """
-    from codec_det.deploy.frozen_run import load_frozen
+    from codec_det.deploy.frozen_run import load_frozen, rates_of
     from codec_det.deploy.model_files import check_onnx_export, save_encoder, save_onnx_encoder
     from codec_det.deploy.receiver import save_decoder, save_receiver
     from codec_det.files import make_folder
@@ -126,22 +126,24 @@ def export(run: Run, folder: Path, onnx: bool, expected: Expected) -> str:
     chain, entropy = load_frozen(run, expected)
     codec: Any = chain.codec
     make_folder(folder, "--output-dir")
-    save_receiver(folder / RECEIVER, chain, entropy, run.cfg, run.dataset)
-    save_encoder(folder / ENCODER, codec, entropy)
+    rates = rates_of(run)
+    save_receiver(folder / RECEIVER, chain, entropy, run.cfg, run.dataset, rates)
+    save_encoder(folder / ENCODER, codec, entropy, rates)
     names = [ENCODER, RECEIVER]
     if chain.bridge is not None:
         save_decoder(folder / DECODER, chain, entropy, run.cfg)
         names.append(DECODER)
     if onnx:
-        save_onnx_encoder(folder / ONNX_ENCODER, codec, entropy)
+        save_onnx_encoder(folder / ONNX_ENCODER, codec, entropy, rates)
         names.append(ONNX_ENCODER)
     paths = [folder / name for name in names]
     widths = ", ".join(map(str, codec.widths))
+    levels = f", {codec.levels} levels" * (codec.levels > 1)
     alone = isinstance(chain.detector, NoDetector)
     detector = "no detector" if alone else run.cfg.MODEL.DETECTOR.META_ARCHITECTURE
     return "\n".join(
         [
-            f"{entropy.codec}, widths {widths}; {detector}",
+            f"{entropy.codec}, widths {widths}{levels}; {detector}",
             describe_proof(entropy),
             f"fingerprint: {entropy.fingerprint(entropy.version).hex()}",
             *(f"{path}: {path.stat().st_size / 1e6:.2f} MB" for path in paths),

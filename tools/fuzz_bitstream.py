@@ -1,11 +1,12 @@
 #!/usr/bin/env python
 """Try to break the reader of coded files: it must refuse what is damaged, and never go wrong.
 
-Files of narrow codecs with random weights are changed in twelve ways (bit flips, truncation,
-splices, forged headers, garbage, streams of extreme values, ...), each as it is and with the
-checksum repaired, and read in child processes with limited memory. Each must be refused with a
-reason, or be a file that an encoder would have written, and so decode to what is coded to these
-very bytes. All else escapes: another exception, a crash, a hang, too much memory, a wrong picture.
+Files of narrow codecs with random weights, of fixed and of variable rate, are changed in twelve
+ways (bit flips, truncation, splices, forged headers, garbage, streams of extreme values, ...), each
+as it is and with the checksum repaired, and read in child processes with limited memory. Each must
+be refused with a reason, or be a file that an encoder would have written, and so decode to what is
+coded to these very bytes. All else escapes: another exception, a crash, a hang, too much memory, a
+wrong picture.
 
 Prints what came of each kind, and writes it to OUTPUT_DIR/fuzz.json. Bytes that escaped are saved
 beside it, each as one file named by outcome and number, and the exit status is then 1.
@@ -116,7 +117,10 @@ def make_target(name: str) -> Target:
     from codec_det.codec.learned.learned_codec import LearnedCodec
 
     torch.manual_seed(0)
-    codec = LearnedCodec(name, 1, n=8, m=12).eval()
+    codec = LearnedCodec(name, 1, n=8, m=12, levels=3).eval()
+    # Half as many symbols from level to level, as those of a trained codec have.
+    assert codec.gains is not None
+    codec.gains.log_gains.data -= torch.tensor([1.4, 0.7, 0.0])[:, None]
     for transform in (codec.model.g_a, getattr(codec.model, "h_a", None)):
         if transform is not None:
             *_, last = (layer for layer in transform.modules() if isinstance(layer, nn.Conv2d))
@@ -124,18 +128,17 @@ def make_target(name: str) -> Target:
             last.weight.data *= 30
     codec.refresh_tables()
     plain = freeze_entropy_model(name, codec.model)
-    expected = Expected(scale=Fraction(1, 2), levels=3)
+    expected = Expected(scale=Fraction(1, 2), levels=codec.levels)
     entropy = freeze_entropy_model(name, codec.model, expected)
-    decoder = PictureDecoder(codec.model.g_s, entropy)
+    decoder = PictureDecoder(codec.model.g_s, entropy, inverse_gains=codec.inverse_gains)
     numbers = np.random.default_rng(0)
     pictures = [numbers.integers(256, size=(*s, 3), dtype=np.uint8) for s in SIZES]
     pictures.append(np.zeros((*SIZES[-1], 3), np.uint8))
-    files = [
-        picture_encoder(codec.model, model).encode(picture)
-        # Version 1 has no scale, and the fingerprint of the same model without one.
-        for model in (plain.of_version(1), entropy)
-        for picture in pictures
-    ]
+    # Version 1 has neither scale nor levels, and the fingerprint of the same model without them.
+    old = picture_encoder(codec.model, plain.of_version(1))
+    new = picture_encoder(codec.model, entropy, codec.gains)
+    files = [old.encode(picture) for picture in pictures]
+    files += [new.encode(picture, i % 5 / 2) for i, picture in enumerate(pictures)]
     return Target(name, entropy, lambda latents: decoder.synthesize(latents).numpy(), tuple(files))
 
 

@@ -138,6 +138,8 @@ def describe_model(path: Path) -> Facts:
             "sha256": entropy.sha256,
             "sizes": [f"{width}x{height}" for height, width in entropy.expected.sizes],
             "scale": float(entropy.expected.scale),
+            "levels": entropy.expected.levels,
+            "rates": dict(metadata.get("rates", {})),
             "bytes": path.stat().st_size,
             "made": dict(metadata["made"]),
         }
@@ -205,6 +207,8 @@ def _size(facts: Facts) -> str:
     size = f"{facts['width']}x{facts['height']}"
     if "coded_width" in facts:
         size += f" as {facts['coded_width']}x{facts['coded_height']}"
+    if "level" in facts:
+        size += f" at level {facts['level']:.10g}"
     return size
 
 
@@ -245,6 +249,10 @@ def format_model(facts: Facts) -> str:
     ]
     if facts["scale"] < 1:
         lines.append(f"  coding scale  {facts['scale']:g}")
+    if facts["levels"] > 1:
+        rates = ", ".join(f"{level}: {bpp:.4f} bpp" for level, bpp in facts["rates"].items())
+        known = f" (at {rates})" if rates else ""
+        lines.append(f"  levels        0 to {facts['levels'] - 1}{known}")
     if "weight_bits" in facts:
         # Rounded up: it is a bound.
         exponent = math.ceil(10 * facts["partial_sums_log2"]) / 10

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import BitstreamError, CodecDetError, WeightsError
-from .ans import START, StreamReader, StreamWriter, Tables
+from .ans import START, STREAM_BITS, StreamReader, StreamWriter, Tables
 from .container import (
     FINGERPRINT_BYTES,
     MAX_PIXELS,
@@ -278,6 +278,23 @@ class EntropyModel:
             "hyper-latents": hyper,
             "header": 8.0 * self.overhead_bytes(latents),
         }
+
+    def estimated_bytes(self, latents: Sequence[np.ndarray], picture: Picture) -> float:
+        """About the length of a picture's file, whose tables are chosen in floating-point.
+
+        Args:
+            latents: y (M, h, w) and, with a hyperprior, z (N, h', w') and the scales of y.
+        """
+        y, *hyper = latents
+        spent = STREAM_BITS
+        if self.hyperprior is None:
+            indexes, _ = self.tables_and_means(y.shape[1:], np.zeros(0))
+        else:
+            z, scales = hyper
+            spent += self.hyperprior.tables.bits(z.ravel(), _channel_indexes(z))
+            indexes = self.hyperprior.tables_of(scales)
+        spent += self.tables.bits(y.ravel(), indexes)
+        return overhead_bytes(self._header(picture, VERSION)) + spent / 8
 
     def overhead_bytes(self, latents: Latents) -> int:
         """Bytes of a file beyond its stream."""

@@ -81,6 +81,11 @@ class Hyperprior(NamedTuple):
         unit = 2.0**self.transform.output_bits
         return [indexes.reshape(scales.shape), *((m / unit).astype(np.float32) for m in means)]
 
+    def tables_of(self, scales: np.ndarray) -> np.ndarray:
+        """Table of every latent (M·h·w,), about: from float scales (M, h, w)."""
+        thresholds = self.thresholds / 2.0**self.transform.output_bits
+        return np.searchsorted(thresholds, scales.ravel()).astype(np.uint8)
+
     def fits(self, channels: int, tables: int) -> bool:
         """Whether its parts fit one another and latents of so many channels and tables."""
         first, last = self.transform.layers[0], self.transform.layers[-1]

@@ -4,7 +4,8 @@ onnxruntime and safetensors.
 The ONNX file is complete: its graph holds the analysis transforms, its metadata the entropy model
 (under "codec_det" as in :mod:`codec_det.bitstream.model_file`, under "entropy" its arrays, as
 safetensors in base 64). The graph has the stages of :class:`.encoder.Stages` beside each other, and
-the metadata, under "tilings", the geometry of each.
+the metadata, under "tilings", the geometry of each. Of a model of variable rate, it has under
+"gains" what comes between them, as arrays like the entropy model's.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ from .entropy import EntropyModel, as_integers
 from .model_file import parse_metadata, restore_entropy
 from .tiles import Tiling
 
-STAGES = {"picture": ("unrounded",), "latents": ("y", "z")}
-"""Inputs of the graph, and the outputs that depend on each; without a hyperprior there is no z."""
+STAGES = {"picture": ("unrounded",), "latents": ("y", "z", "scales")}
+"""Inputs of the graph, and the outputs that depend on each; without a hyperprior there is no z, and
+scales are those of variable rate alone."""
+
+GAINS = "gains"
 
 
 class OnnxFile(NamedTuple):
@@ -36,11 +40,13 @@ class OnnxFile(NamedTuple):
         session: runs its graph; an ``onnxruntime.InferenceSession``.
         metadata: as of :class:`codec_det.bitstream.model_file.ModelFile`.
         entropy: the entropy model, verified against its SHA-256.
+        log_gains: of a model of variable rate, as of :class:`.encoder.PictureEncoder`.
     """
 
     session: Any
     metadata: dict[str, Any]
     entropy: EntropyModel
+    log_gains: np.ndarray | None
 
 
 def load_onnx_encoder(path: Path, threads: int = 0) -> PictureEncoder:
@@ -49,7 +55,7 @@ def load_onnx_encoder(path: Path, threads: int = 0) -> PictureEncoder:
     Args:
         threads: per picture; 0: as many as there are cores.
     """
-    session, metadata, entropy = open_onnx(path, threads)
+    session, metadata, entropy, log_gains = open_onnx(path, threads)
     analyse, quantize = (partial(_run, session, name) for name in STAGES)
     if len(session.get_inputs()) == 1:
         # Files of earlier versions have both stages as one, of whole pictures.
@@ -63,7 +69,7 @@ def load_onnx_encoder(path: Path, threads: int = 0) -> PictureEncoder:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"'{path}' does not say what tiles it needs ({error!r})") from None
-    return PictureEncoder(Stages(analyse, quantize, (first, second)), entropy)
+    return PictureEncoder(Stages(analyse, quantize, (first, second)), entropy, log_gains)
 
 
 def _run(session: Any, name: str, maps: np.ndarray) -> list[np.ndarray]:
@@ -116,11 +122,21 @@ def open_onnx(path: Path, threads: int = 0) -> OnnxFile:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         found = session.get_modelmeta().custom_metadata_map
         metadata = parse_metadata(found.get("codec_det"), path, "encoder")
-        state = safetensors.numpy.load(base64.b64decode(found["entropy"], validate=True))
+        state = _arrays(found["entropy"])
+        gains = _arrays(found[GAINS])["log_gains"] if GAINS in found else None
     except WeightsError:
         raise
     except (KeyError, binascii.Error, SafetensorError) as error:
         raise WeightsError(f"'{path}' has a damaged entropy model ({error!r})") from None
     except Exception as error:  # onnxruntime's own classes, which derive from nothing narrower
         raise WeightsError(f"'{path}' is damaged or no ONNX model ({error})") from error
-    return OnnxFile(session, metadata, restore_entropy(state, metadata, path))
+    entropy = restore_entropy(state, metadata, path)
+    wanted = (entropy.expected.levels, entropy.channels)
+    if (gains is None) != (wanted[0] == 1) or (gains is not None and gains.shape != wanted):
+        raise WeightsError(f"'{path}' lacks the gains of its levels: export it again")
+    return OnnxFile(session, metadata, entropy, gains)
+
+
+def _arrays(text: str) -> dict[str, np.ndarray]:
+    """Those of safetensors in base 64."""
+    return safetensors.numpy.load(base64.b64decode(text, validate=True))

@@ -1,7 +1,8 @@
 """The interface of every codec, and the one place where pictures become codec input and back.
 
 Shape glossary: n pictures; picture i is (3, h_i, w_i), RGB in [0, 1]; a batch that is coded
-together is (b, 3, H, W) with H and W multiples of the codec's stride.
+together is (b, 3, H, W) with H and W multiples of the codec's stride. A codec of variable rate has
+several levels, 0 being the lowest rate; a picture is coded at one of them, or between two.
 """
 
 from __future__ import annotations
@@ -56,6 +57,10 @@ class Codec(nn.Module, ABC):
 
     # Pictures are padded to multiples of it, in either direction.
     stride: int = 1
+    # Rates that it was trained for; above 1, each call may give a level for each picture.
+    levels: int = 1
+    # The level of pictures for which a call gives none; None: the highest.
+    level: float | None = None
 
     @abstractmethod
     def forward(self, images: Sequence[Tensor], pictures: bool = True) -> Coded:
@@ -67,13 +72,24 @@ class Codec(nn.Module, ABC):
         """
 
     def code_shrunk(
-        self, images: Sequence[Tensor], sizes: Sequence[Sequence[int]], pictures: bool = True
+        self,
+        images: Sequence[Tensor],
+        sizes: Sequence[Sequence[int]],
+        pictures: bool = True,
+        levels: Sequence[float] | None = None,
     ) -> Coded:
         """As :meth:`forward`, of pictures at their coding scale, shrunk from ``sizes``.
 
         What codecs make of them is the same, but some write those heights and widths into files.
+
+        Args:
+            levels: of each picture, of a codec that has several; None: :attr:`level`.
         """
-        return self(images, pictures)
+        return self(images, pictures) if levels is None else self(images, pictures, levels)
+
+    def usual_levels(self, count: int) -> list[float]:
+        """Of pictures for which a call gives none."""
+        return [self.levels - 1 if self.level is None else self.level] * count
 
     def parts(self) -> dict[str, list[nn.Module]]:
         """Trainable parts by name, out of :data:`codec_det.regimes.CODEC_PARTS`."""
@@ -118,14 +134,29 @@ class BatchedCodec(Codec):
     """
 
     @abstractmethod
-    def code(self, batch: Tensor, pictures: bool = True) -> CodedBatch:
+    def code(
+        self, batch: Tensor, pictures: bool = True, levels: Tensor | None = None
+    ) -> CodedBatch:
         """Code (b, 3, H, W), RGB in [0, 1]; H and W are multiples of the stride.
 
         Args:
             pictures: as of :meth:`forward`.
+            levels: (b,) float, given where there are several.
         """
 
-    def forward(self, images: Sequence[Tensor], pictures: bool = True) -> Coded:
+    def forward(
+        self,
+        images: Sequence[Tensor],
+        pictures: bool = True,
+        levels: Sequence[float] | None = None,
+    ) -> Coded:
+        """As :meth:`Codec.forward`.
+
+        Args:
+            levels: of each picture, of a codec that has several; None: :attr:`level`.
+        """
+        if levels is None and self.levels > 1:
+            levels = self.usual_levels(len(images))
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, image in enumerate(images):
             height, width = image.shape[-2:]
@@ -139,7 +170,9 @@ class BatchedCodec(Codec):
             vary = self.training and pictures
             corners = [_corner(images[i].shape[-2:], size, vary) for i in indices]
             padded = [_pad(images[i], size, at) for i, at in zip(indices, corners, strict=True)]
-            batch = self.code(torch.stack(padded), pictures)
+            stacked = torch.stack(padded)
+            own = () if levels is None else (stacked.new_tensor([levels[i] for i in indices]),)
+            batch = self.code(stacked, pictures, *own)
             decoded = None if batch.pictures is None else clamp_01(batch.pictures)
             for k, (i, (top, left)) in enumerate(zip(indices, corners, strict=True)):
                 height, width = images[i].shape[-2:]

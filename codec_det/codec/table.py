@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ class CodecEntry:
         is_centred: of a learned codec: whether its latents are amid their pixels,
             :mod:`codec_det.codec.learned.centred`.
         has_zoo_weights: whether CompressAI publishes weights for it.
+        levels: of a codec whose architecture is of variable rate; else 1.
         no_files: why its pictures cannot be written to .cdet files; "" where they can.
     """
 
@@ -61,6 +63,7 @@ class CodecEntry:
     stride: int = 16
     is_centred: bool = False
     has_zoo_weights: bool = False
+    levels: int = 1
     no_files: str = ""
 
     @property
@@ -158,7 +161,16 @@ def build_learned(cfg: CfgNode) -> Codec:
         m=node.M,
         quantization=node.QUANTIZATION,
         checkpoint_activations=node.CHECKPOINT_ACTIVATIONS,
+        levels=node.LEVELS,
     )
+
+
+def _build_vbr(cfg: CfgNode) -> Codec:
+    from .learned.vbr_codec import VbrCodec
+
+    node = cfg.MODEL.CODEC
+    widths = {"n": node.N, "m": node.M}
+    return VbrCodec(node.NAME, node.QUALITY, quantization=node.QUANTIZATION, **widths)
 
 
 def _build_conventional(cfg: CfgNode) -> Codec:
@@ -201,6 +213,11 @@ def _of_compressai(name: str) -> Callable[[], Callable[..., Any]]:
     return architecture
 
 
+def _vbr_of_compressai(name: str) -> Callable[[], Callable[..., Any]]:
+    # The zoo's weights are those of models that quantize hyper-latents by the level, too.
+    return lambda: partial(_of_compressai(name)(), vr_entbttlnck=True)
+
+
 def _steps(low: tuple[int, ...], upto: int, high: tuple[int, ...], last: int = 8) -> dict:
     """Widths ``low`` for qualities 1 to ``upto``, then ``high``."""
     return {quality: low if quality <= upto else high for quality in range(1, last + 1)}
@@ -235,5 +252,18 @@ for _name, _widths, _no_files in (
 for _name in ("bmshj2018-hyperprior", "mbt2018-mean"):
     _usual = find_codec(_name)
     register_codec(replace(_usual, name=f"{_name}-centred", is_centred=True, has_zoo_weights=False))
+# Those of compressai.zoo.image_vbr that files could be made of but for a number.
+for _name in ("bmshj2018-hyperprior-vbr", "mbt2018-mean-vbr"):
+    register_codec(
+        CodecEntry(
+            name=_name,
+            build=_build_vbr,
+            architecture=_vbr_of_compressai(_name),
+            widths={1: (192, 320)},
+            has_zoo_weights=True,
+            levels=8,
+            no_files="its quantization step goes into its entropy model as a floating-point number",
+        )
+    )
 for _name in picture_codecs():
     register_codec(_conventional_entry(_name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..bitstream.entropy import EntropyModel
 from ..bitstream.expected import DEFAULT, Expected
@@ -12,7 +13,9 @@ from ..codec.table import find_codec, learned_codecs
 from ..coding_scale import as_ratio
 from ..data.register import register_datasets
 from ..errors import WeightsError
+from ..evaluation.results import RESULTS_FILE
 from ..meta_arch import CodecDetector
+from ..rate_accuracy.records import read_results
 from ..runs import Run, open_run
 from ..training.trainer import load_chain
 
@@ -35,19 +38,28 @@ def open_deployable(folder: Path) -> Run:
     return run
 
 
+def rates_of(run: Run) -> dict[str, float]:
+    """Bits per pixel of a run of variable rate, by level, as far as it was evaluated."""
+    if run.level is None or not (run.folder / RESULTS_FILE).is_file():
+        return {}
+    results = [one for one in read_results([run.folder]) if one.dataset == run.dataset]
+    return {f"{one.level:.10g}": one.figure("bpp") for one in results if one.level is not None}
+
+
 def load_frozen(run: Run, expected: Expected = DEFAULT) -> tuple[CodecDetector, EntropyModel]:
     """A run's chain, on the CPU, and the entropy model of its codec.
 
     Args:
-        expected: what files need not say of their pictures; their scale is the run's.
+        expected: what files need not say of their pictures; scale and levels are the run's.
 
     Raises:
         WeightsError: if the weights cannot be loaded, or make no exact entropy model.
     """
     chain = load_chain(run.cfg, resume=True).cpu().eval()
-    codec = chain.codec
+    codec: Any = chain.codec
     # The tables of the checkpoint are those its files were made with; only missing ones are made.
     codec.set_trainable(())
     codec.refresh_tables()
-    expected = replace(expected, scale=as_ratio(run.cfg.MODEL.CODEC.SCALE))
+    scale = as_ratio(run.cfg.MODEL.CODEC.SCALE)
+    expected = replace(expected, scale=scale, levels=codec.levels)
     return chain, freeze_entropy_model(run.cfg.MODEL.CODEC.NAME, codec.model, expected)

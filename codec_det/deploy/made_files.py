@@ -21,11 +21,12 @@ class MadeFiles:
     Args:
         folder: where the files and the record are.
         model: the file that makes them.
+        how: what else they depend on, in words.
     """
 
-    def __init__(self, folder: Path, model: Path) -> None:
+    def __init__(self, folder: Path, model: Path, how: str = "") -> None:
         self._folder = folder
-        self._by = f"{_digest(model)} {__version__}"
+        self._by = f"{_digest(model)} {__version__} {how}".rstrip()
         self._lock = threading.Lock()
         self._made: dict[str, dict[str, str]] = {}
         record = folder / RECORD

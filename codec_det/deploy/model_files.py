@@ -12,8 +12,8 @@ import io
 import json
 import platform
 import warnings
+from collections.abc import Mapping
 from datetime import datetime, timezone
-from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,26 +29,36 @@ from ..bitstream.container import MAX_PIXELS
 from ..bitstream.encoder import PictureEncoder
 from ..bitstream.entropy import EntropyModel
 from ..bitstream.model_file import ModelFile, load_model, save_model
-from ..bitstream.onnx_encoder import STAGES, load_onnx_encoder
+from ..bitstream.onnx_encoder import GAINS, STAGES, load_onnx_encoder
 from ..codec.learned.bitstream_codec import PictureDecoder
 from ..codec.learned.complexity import complexity
 from ..codec.learned.fast_transforms import set_inner_dtype
 from ..codec.learned.learned_codec import LearnedCodec
-from ..codec.learned.transforms import Analysis, run_analysis
+from ..codec.learned.transforms import Analysis, stages_of
 from ..codec.table import find_codec
 from ..errors import CodecDetError, ConfigError, WeightsError
 from ..files import atomic_file
 
 Module = TypeVar("Module", bound=nn.Module)
 
+# What a receiver has to decode latents with; the second of a model of variable rate alone.
+SYNTHESIS = ("g_s", "inverse_gains")
 # Of the ONNX operators; ONNX Runtime has it, and the format of the file, since 1.18.
 OPSET = 18
 
 
-def save_encoder(path: Path, codec: LearnedCodec, entropy: EntropyModel) -> None:
+Rates = Mapping[str, float]
+"""Bits per pixel that a model of variable rate had at each level where it was evaluated."""
+
+
+def save_encoder(
+    path: Path, codec: LearnedCodec, entropy: EntropyModel, rates: Rates | None = None
+) -> None:
     """Write what a camera needs."""
     parts = {"analysis": to_arrays(Analysis(codec.model, entropy))}
-    save_model(path, "encoder", entropy, parts, codec_metadata(codec))
+    if codec.gains is not None:
+        parts[GAINS] = to_arrays(codec.gains)
+    save_model(path, "encoder", entropy, parts, codec_metadata(codec, rates))
 
 
 def check_onnx_export() -> None:
@@ -64,7 +74,9 @@ def check_onnx_export() -> None:
         )
 
 
-def save_onnx_encoder(path: Path, codec: LearnedCodec, entropy: EntropyModel) -> None:
+def save_onnx_encoder(
+    path: Path, codec: LearnedCodec, entropy: EntropyModel, rates: Rates | None = None
+) -> None:
     """Write the same as one ONNX file, for pictures of any size; raises as its check."""
     check_onnx_export()
     stages = _Stages(Analysis(codec.model, entropy)).cpu().eval()
@@ -74,9 +86,10 @@ def save_onnx_encoder(path: Path, codec: LearnedCodec, entropy: EntropyModel) ->
         "version": entropy.version,
         "entropy": {**settings, "sha256": entropy.sha256},
         "tilings": stages.analysis.tilings(),
-        **codec_metadata(codec),
+        **codec_metadata(codec, rates),
     }
-    outputs = [*STAGES["picture"], *STAGES["latents"][: 2 if entropy.hyperprior else 1]]
+    of_latents = (2 + (codec.levels > 1)) if entropy.hyperprior else 1
+    outputs = [*STAGES["picture"], *STAGES["latents"][:of_latents]]
     dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     # Examples whose sides all differ, so that none is taken for a constant.
     picture = torch.zeros(2, 3, 3 * entropy.stride, 4 * entropy.stride)
@@ -93,14 +106,17 @@ def save_onnx_encoder(path: Path, codec: LearnedCodec, entropy: EntropyModel) ->
             dynamo=True,
         )
     assert program is not None
-    program.model.metadata_props.update(
-        {
-            "codec_det": json.dumps(described),
-            "entropy": base64.b64encode(safetensors.numpy.save(state)).decode(),
-        }
-    )
+    metadata = {"codec_det": json.dumps(described), "entropy": in_base_64(state)}
+    if codec.gains is not None:
+        metadata[GAINS] = in_base_64(to_arrays(codec.gains))
+    program.model.metadata_props.update(metadata)
     with atomic_file(path) as unfinished:
         program.save(unfinished, external_data=False)
+
+
+def in_base_64(arrays: dict[str, np.ndarray]) -> str:
+    """Arrays as safetensors, as text."""
+    return base64.b64encode(safetensors.numpy.save(arrays)).decode()
 
 
 class _Stages(nn.Module):
@@ -130,12 +146,16 @@ def load_encoder(
     """
     if path.suffix == ".onnx":
         return load_onnx_encoder(path, threads)
-    file = load_model(path, "encoder", ("analysis",))
+    file = load_model(path, "encoder", ("analysis", GAINS))
     codec = restore_codec(file)
     analysis = Analysis(codec.model, file.entropy)
     load_arrays(analysis, file, "analysis")
     set_inner_dtype(analysis, dtype)
-    return PictureEncoder(partial(run_analysis, move(analysis, device)), file.entropy)
+    log_gains = None
+    if codec.gains is not None:
+        load_arrays(codec.gains, file, GAINS)
+        log_gains = codec.gains.as_array()
+    return PictureEncoder(stages_of(move(analysis, device)), file.entropy, log_gains)
 
 
 def load_decoder(
@@ -154,21 +174,23 @@ def load_decoder(
         WeightsError: if the file is missing, damaged or no receiver.
         CodecDetError: if the device cannot be used.
     """
-    file = load_model(path, "receiver", ("g_s",))
+    file = load_model(path, "receiver", SYNTHESIS)
     if not file.part("g_s"):
         raise WeightsError(
             f"'{path}' detects in latents, and has no synthesis transform to decode pictures with: "
             "give the decoder.safetensors that was exported with it, or another of its fingerprint"
         )
-    g_s = restore_codec(file).model.g_s
-    load_arrays(g_s, file, "g_s")
-    set_inner_dtype(g_s, dtype)
-    return PictureDecoder(move(g_s, device), file.entropy, max_pixels)
+    codec = restore_codec(file)
+    load_synthesis(codec, file)
+    set_inner_dtype(codec.model.g_s, dtype)
+    move(codec, device)
+    return PictureDecoder(codec.model.g_s, file.entropy, max_pixels, codec.inverse_gains)
 
 
-def codec_metadata(codec: LearnedCodec) -> dict[str, Any]:
+def codec_metadata(codec: LearnedCodec, rates: Rates | None = None) -> dict[str, Any]:
     """What a model file says of its codec, its cost and its making."""
     return {
+        **({"rates": dict(rates)} if rates else {}),
         "codec": {"name": codec.name, "widths": list(codec.widths)},
         "complexity": complexity(codec.model),
         "made": {
@@ -202,6 +224,19 @@ def load_arrays(module: nn.Module, file: ModelFile, part: str) -> None:
         ) from None
 
 
+def synthesis_arrays(codec: LearnedCodec) -> dict[str, dict[str, np.ndarray]]:
+    """Those of :data:`SYNTHESIS` that a codec has, for :func:`load_synthesis`."""
+    modules = zip(SYNTHESIS, (codec.model.g_s, codec.inverse_gains), strict=True)
+    return {name: to_arrays(module) for name, module in modules if module is not None}
+
+
+def load_synthesis(codec: LearnedCodec, file: ModelFile) -> None:
+    """Load what decodes latents; raises as :func:`load_arrays`."""
+    for name, module in zip(SYNTHESIS, (codec.model.g_s, codec.inverse_gains), strict=True):
+        if module is not None:
+            load_arrays(module, file, name)
+
+
 def restore_codec(file: ModelFile) -> LearnedCodec:
     """A codec of the architecture that a model file names, with random weights.
 
@@ -214,7 +249,8 @@ def restore_codec(file: ModelFile) -> LearnedCodec:
         if codec["name"] != file.entropy.codec:
             raise ValueError(f"its entropy model is of a {file.entropy.codec}")
         quality = min(find_codec(codec["name"]).widths)
-        return LearnedCodec(codec["name"], quality, n=n, m=m)
+        levels = file.entropy.expected.levels
+        return LearnedCodec(codec["name"], quality, n=n, m=m, levels=levels)
     except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
         raise WeightsError(f"'{file.path}' names no codec that is known ({error})") from None
 

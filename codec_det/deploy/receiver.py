@@ -36,17 +36,27 @@ from ..bridge import DecodedLatents, drop_replaced, replaced_modules
 from ..codec.identity import IdentityCodec
 from ..codec.learned.bitstream_codec import PictureDecoder, decoded_values
 from ..codec.learned.fast_transforms import set_inner_dtype
+from ..codec.learned.gains import Gains
 from ..codec.learned.learned_codec import LearnedCodec
 from ..config import get_codec_det_cfg
 from ..config_checks import check_config
 from ..errors import ConfigError, DatasetError, WeightsError
 from ..meta_arch import CodecDetector, Decoded, NoDetector
-from .model_files import codec_metadata, load_arrays, move, to_arrays
+from .model_files import (
+    SYNTHESIS,
+    Rates,
+    codec_metadata,
+    load_arrays,
+    load_synthesis,
+    move,
+    synthesis_arrays,
+    to_arrays,
+)
 
 # What of a config makes the detector, its input and its output; the rest is training, and paths of
 # the machine that trained.
 _DEPLOYED = ("MODEL", "INPUT", "TEST")
-_DEPLOYED_OF_CODEC = ("NAME", "QUALITY", "N", "M", "DECODED")
+_DEPLOYED_OF_CODEC = ("NAME", "QUALITY", "N", "M", "LEVELS", "DECODED")
 
 
 class LatentDecoder:
@@ -55,11 +65,18 @@ class LatentDecoder:
     Args:
         entropy: the entropy model of the codec.
         max_pixels: limit on the pictures whose latents it is willing to decode.
+        inverse_gains: of a model of variable rate.
     """
 
-    def __init__(self, entropy: EntropyModel, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self,
+        entropy: EntropyModel,
+        max_pixels: int = MAX_PIXELS,
+        inverse_gains: Gains | None = None,
+    ) -> None:
         self.entropy = entropy
         self.max_pixels = max_pixels
+        self.inverse_gains = inverse_gains
 
     def decode(self, data: bytes) -> DecodedLatents:
         """What the detector is given of the picture in a file, on the CPU.
@@ -71,7 +88,8 @@ class LatentDecoder:
 
     def synthesize(self, latents: Latents) -> DecodedLatents:
         """What stands for the picture of decoded latents, as :meth:`decode` returns it."""
-        return DecodedLatents(torch.from_numpy(decoded_values(latents)), latents.picture.coded_size)
+        values = decoded_values(latents, self.inverse_gains)
+        return DecodedLatents(torch.from_numpy(values), latents.picture.coded_size)
 
 
 @dataclass(frozen=True)
@@ -122,7 +140,12 @@ def _move(decoded: Decoded, device: torch.device) -> Decoded:
 
 
 def save_receiver(
-    path: Path, chain: CodecDetector, entropy: EntropyModel, cfg: CfgNode, dataset: str
+    path: Path,
+    chain: CodecDetector,
+    entropy: EntropyModel,
+    cfg: CfgNode,
+    dataset: str,
+    rates: Rates | None = None,
 ) -> None:
     """Write what decodes the chain's files and, unless it is ``NoDetector``, its detector.
 
@@ -137,12 +160,12 @@ def save_receiver(
         DatasetError: if its categories are not known, or not as many as the detector's classes.
     """
     codec: Any = chain.codec
-    metadata = {**codec_metadata(codec), "config": _deployed_config(cfg), "categories": []}
+    metadata = {**codec_metadata(codec, rates), "config": _deployed_config(cfg), "categories": []}
     idle: tuple[str, ...] = ()
-    if chain.bridge is None:
-        parts = {"g_s": to_arrays(codec.model.g_s)}
-    else:
-        parts = {"bridge": to_arrays(chain.bridge)}
+    parts = synthesis_arrays(codec)
+    if chain.bridge is not None:
+        parts["bridge"] = to_arrays(chain.bridge)
+        del parts["g_s"]
         idle = tuple(f"{name}." for name in replaced_modules(chain.detector, chain.bridge))
     if not isinstance(chain.detector, NoDetector):
         weights = to_arrays(chain.detector)
@@ -164,7 +187,7 @@ def save_decoder(path: Path, chain: CodecDetector, entropy: EntropyModel, cfg: C
     alone.MODEL.DETECTOR.META_ARCHITECTURE = "NoDetector"
     alone.MODEL.CODEC.DECODED = "picture"
     metadata = {**codec_metadata(codec), "config": _deployed_config(alone), "categories": []}
-    save_model(path, "receiver", entropy, {"g_s": to_arrays(codec.model.g_s)}, metadata)
+    save_model(path, "receiver", entropy, synthesis_arrays(codec), metadata)
 
 
 def load_receiver(
@@ -185,7 +208,7 @@ def load_receiver(
             program does not know.
         CodecDetError: if the device cannot be used.
     """
-    file = load_model(path, "receiver", ("g_s", "bridge", "detector"))
+    file = load_model(path, "receiver", (*SYNTHESIS, "bridge", "detector"))
     try:
         categories = [{"id": c["id"], "name": c["name"]} for c in file.metadata["categories"]]
     except (KeyError, TypeError):
@@ -194,12 +217,16 @@ def load_receiver(
     decoder: PictureDecoder | LatentDecoder
     if chain.bridge is None:
         codec: LearnedCodec = chain.codec  # type: ignore[assignment]
-        load_arrays(codec.model.g_s, file, "g_s")
+        load_synthesis(codec, file)
         set_inner_dtype(codec.model.g_s, dtype)
-        decoder = PictureDecoder(codec.model.g_s, file.entropy, max_pixels)
+        decoder = PictureDecoder(codec.model.g_s, file.entropy, max_pixels, codec.inverse_gains)
     else:
         load_arrays(chain.bridge, file, "bridge")
-        decoder = LatentDecoder(file.entropy, max_pixels)
+        levels, inverse_gains = file.entropy.expected.levels, None
+        if levels > 1:
+            inverse_gains = Gains(levels, file.entropy.channels)
+            load_arrays(inverse_gains, file, SYNTHESIS[1])
+        decoder = LatentDecoder(file.entropy, max_pixels, inverse_gains)
     load_arrays(chain.detector, file, "detector")
     move(chain, device).requires_grad_(False)
     return Receiver(decoder, categories, chain)
@@ -273,6 +300,11 @@ def _build_chain(file: ModelFile) -> CodecDetector:
             raise ConfigError(
                 f"its config is of the codec '{name}', but its entropy model of a "
                 f"{file.entropy.codec}; export it again"
+            )
+        if file.entropy.expected.levels != cfg.MODEL.CODEC.LEVELS:
+            raise ConfigError(
+                f"its config has {cfg.MODEL.CODEC.LEVELS} levels, but its entropy model "
+                f"{file.entropy.expected.levels}; export it again"
             )
         check_config(cfg, train=False)
     except ConfigError as error:

@@ -42,12 +42,17 @@ _NEEDED = {"regime", "codec", "dataset", "results"}
 
 
 def build_record(
-    cfg: CfgNode, model: CodecDetector, dataset: str, results: dict[str, Any]
+    cfg: CfgNode,
+    model: CodecDetector,
+    dataset: str,
+    results: dict[str, Any],
+    level: float | None = None,
 ) -> Record:
     """Describe one evaluation.
 
     Args:
         results: what the evaluators returned for ``dataset``, e.g. ``{"bbox": ..., "rate": ...}``.
+        level: of a codec of variable rate.
 
     Returns:
         JSON-ready record; figures that do not exist (PSNR without any error) are None.
@@ -72,8 +77,7 @@ def build_record(
                 **_learned(model.codec),
             },
             "detector": cfg.MODEL.DETECTOR.META_ARCHITECTURE,
-            "beta": model.beta,
-            "target_bpp": codec.TARGET_BPP,
+            **_weight_and_target(model, codec, level),
             "distortion_weight": codec.DISTORTION_WEIGHT,
             "weights": cfg.MODEL.WEIGHTS,
             "weights_sha256": weights_sha256_of(model),
@@ -90,6 +94,21 @@ def build_record(
             else f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
         }
     )
+
+
+def _weight_and_target(
+    model: CodecDetector, codec: CfgNode, level: float | None
+) -> dict[str, float | None]:
+    """β and the rate that it aims at, which no place between two levels has."""
+    if level is None:
+        return {"beta": model.betas[0], "target_bpp": codec.TARGET_BPP}
+    targets = codec.LEVEL_TARGETS or [0.0] * len(model.betas)
+    trained = float(level).is_integer()
+    return {
+        "level": level,
+        "beta": model.betas[int(level)] if trained else None,
+        "target_bpp": targets[int(level)] if trained else None,
+    }
 
 
 def describe_regime(regime: str, codec: str, detector: str) -> str:

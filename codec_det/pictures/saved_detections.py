@@ -14,6 +14,7 @@ from detectron2.data import MetadataCatalog
 
 from ..errors import CodecDetError
 from ..evaluation.objects import Objects
+from ..levels import inference_folder
 from ..run_folder import CONFIG_FILE
 from ..runs import Run
 
@@ -34,7 +35,7 @@ def read_saved_detections(run: Run, entries: Sequence[dict[str, Any]]) -> dict[A
         CodecDetError: if the run has saved no detections of this test set, those cannot be read,
             or they are of other pictures or classes.
     """
-    folder = run.folder / "inference" / run.dataset
+    folder = inference_folder(run.folder, run.dataset, run.level)
     try:
         results = json.loads((folder / DETECTIONS_FILE).read_bytes())
         with (folder / PICTURES_FILE).open(newline="") as file:

@@ -172,7 +172,7 @@ class _Pictures:
         if result.folder is None:
             raise DatasetError("records of data files have no detections")
         metrics = [key for key in metrics if math.isfinite(result.figure(key))]
-        place = result.folder / "inference" / result.dataset
+        place = result.detections
         detections, per_image = place / "coco_instances_results.json", place / "per_image.csv"
         wanted = dict.fromkeys(_match_of(key) for key in metrics if _is_ap(key))
         for path in (per_image, *([detections] if wanted else [])):

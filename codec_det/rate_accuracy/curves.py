@@ -1,8 +1,9 @@
 """Rate–accuracy curves: results of runs, grouped.
 
-A point is the runs that differ by nothing but their seed. A curve is the points of one regime, one
-codec and one coding scale, codec being its name and settings other than its quality, by rising
-rate; or the points of all scales, of which those on the Pareto front, the hull, count.
+A point is the runs that differ by nothing but their seed; of a codec of variable rate, at one level
+each. A curve is the points of one regime, one codec and one coding scale, codec being its name, how
+many levels it has, and settings other than its quality, by rising rate; or the points of all
+scales, of which those on the Pareto front, the hull, count.
 """
 
 from __future__ import annotations
@@ -178,7 +179,8 @@ def curves_of(results: Sequence[Result], *, hulls: bool = False) -> list[Curve]:
             config = configuration(first)
             scale = [] if of_scales or first.scale == 1 else [describe_scale(first.scale)]
             differing = (f"{key} {config.get(key, default(key))}" for key in told_apart)
-            details = *scale, *kind, *shared, *differing
+            levels = [f"{first.levels} levels"] if first.levels > 1 else []
+            details = *levels, *scale, *kind, *shared, *differing
             label = ", ".join([name, *details])
             points = _points(members, of_scales)
             curves.append(Curve(label, first.regime, first.codec, details, points, of_scales))
@@ -197,8 +199,8 @@ def _family(result: Result) -> Hashable:
     codec = result.record["codec"]
     metric = "" if is_conventional(codec["name"]) else codec.get("metric", "mse")
     settings = json.dumps(_settings(result), sort_keys=True)
-    detector = result.record.get("detector")
-    return result.regime, codec["name"], metric, settings, detector, result.kind_of_rate
+    detector, kind = result.record.get("detector"), result.kind_of_rate
+    return result.regime, codec["name"], result.levels, metric, settings, detector, kind
 
 
 def _settings(result: Result) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from ..codec.table import is_conventional
 from ..config import flatten, get_codec_det_cfg
 from ..config_differences import PLACES_AND_SPEED
+from ..levels import name_level
 from .records import Result
 
 _CODEC = "MODEL.CODEC."
@@ -34,6 +35,8 @@ _OF_TRAINING = (
     "INPUT.CROP",
     "MODEL.CODEC.BETA",
     "MODEL.CODEC.TARGET_BPP",
+    "MODEL.CODEC.LEVEL_BETAS",
+    "MODEL.CODEC.LEVEL_TARGETS",
     "MODEL.CODEC.DISTORTION_WEIGHT",
     "MODEL.CODEC.QUANTIZATION",
 )
@@ -42,9 +45,11 @@ _OF_TRAINING = (
 def configuration(result: Result) -> dict[str, Any]:
     """The changed config keys that figures follow from, beside the operating point's.
 
-    The coding scale is not among them: it tells curves apart whatever their operating points.
+    Coding scale and number of levels are not among them: they tell curves apart whatever their
+    operating points.
     """
-    left_out = _CIRCUMSTANCES | {_CODEC + name for name in (*_OPERATING_POINT, "SCALE")}
+    apart = ("SCALE", "LEVELS", "LEVELS_TEST")
+    left_out = _CIRCUMSTANCES | {_CODEC + name for name in (*_OPERATING_POINT, *apart)}
     return {
         key: value
         for key, value in result.record.get("config", {}).items()
@@ -60,7 +65,7 @@ def _is_idle(key: str, result: Result) -> bool:
 
 
 def operating_point(result: Result) -> dict[str, Any]:
-    """QUALITY, TARGET_BPP, ... by name; None where it does not matter."""
+    """LEVEL, QUALITY, TARGET_BPP, ... by name; None where it does not matter."""
     config = result.record.get("config", {})
     point = {
         name: None if _is_idle(key, result) else config.get(key, default(key))
@@ -69,7 +74,7 @@ def operating_point(result: Result) -> dict[str, Any]:
     }
     # A conventional codec's can be one that its key cannot hold; no codec has none.
     quality = result.record["codec"].get("quality") if result.is_compressed else None
-    return {**point, "QUALITY": quality}
+    return {"LEVEL": result.level, **point, "QUALITY": quality}
 
 
 @lru_cache(maxsize=1)
@@ -103,6 +108,8 @@ def name_differences(points: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _name_value(key: str, value: Any) -> str:
+    if key == "LEVEL":
+        return "" if value is None else name_level(value)
     if key == "QUALITY":
         return "" if value is None else f"quality {value:g}"
     if key == "TARGET_BPP":

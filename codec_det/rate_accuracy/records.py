@@ -13,10 +13,12 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import CodecDetError
 from ..evaluation.metrics import METRICS, metric_of, recorded
 from ..evaluation.results import RESULTS_FILE, SET_ASIDE, Record, describe_regime, read_records
+from ..levels import inference_folder
 from ..run_folder import CONFIG_FILE
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,22 @@ class Result:
     def scale(self) -> float:
         """Coding scale, :mod:`codec_det.coding_scale`."""
         return self.record.get("config", {}).get("MODEL.CODEC.SCALE", 1.0)
+
+    @property
+    def levels(self) -> int:
+        """How many a codec of variable rate was given, 1 of a fixed rate."""
+        return self.record.get("config", {}).get("MODEL.CODEC.LEVELS", 1)
+
+    @property
+    def level(self) -> float | None:
+        """At which pictures were coded; None of a fixed rate."""
+        return self.record.get("level")
+
+    @property
+    def detections(self) -> Path:
+        """Where the evaluation's detections are, of a run folder."""
+        assert self.folder is not None, "records of data files have no detections"
+        return inference_folder(self.folder, self.dataset, self.level)
 
     @property
     def is_compressed(self) -> bool:
@@ -93,7 +111,9 @@ class Result:
 def read_results(paths: Iterable[str | Path], dataset: str | None = None) -> list[Result]:
     """What run folders, folders of run folders at any depth, and data files hold.
 
-    Of a run folder, the newest complete record of each test set counts; of a data file, every one.
+    Of a run folder, the newest complete record of each test set counts, and of a codec of variable
+    rate those of its other levels, if they are of the same weights and config; of a data file,
+    every one.
     Folders that were set aside (NAME.old-...) are not looked into. Lines that are no record, such
     as one cut short by a crash, are skipped with a warning. A record that is met twice counts once.
     Runs that are not finished count, with a warning.
@@ -180,8 +200,19 @@ def _check_figures(result: Result) -> None:
 
 
 def _newest(records: Iterable[Record]) -> Iterable[Record]:
-    """The last record of each test set."""
-    return {record["dataset"]: record for record in records}.values()
+    """The last record of each test set, and with it those of other levels of the same model."""
+    last, every = {}, {}
+    for record in records:
+        last[record["dataset"]] = record
+        every[record["dataset"], record.get("level")] = record
+    return [one for one in every.values() if _model(one) == _model(last[one["dataset"]])]
+
+
+def _model(record: Record) -> tuple[Any, ...]:
+    """What one evaluation at several levels has in common."""
+    config = {k: v for k, v in record.get("config", {}).items() if k != "MODEL.CODEC.LEVELS_TEST"}
+    variable = record.get("level") is not None
+    return variable, record.get("weights_sha256"), record.get("rate_is"), config
 
 
 def _run_folders(root: Path) -> Iterator[Path]:

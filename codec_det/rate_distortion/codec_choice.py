@@ -108,18 +108,22 @@ def _open_learned(choice: CodecChoice, quality: float, device: str) -> Codec:
     from ..codec.learned.bitstream_codec import BitstreamCodec
     from ..deploy.model_files import move
 
-    widths = find_codec(choice.name).widths
-    if quality not in widths:
+    entry = find_codec(choice.name)
+    # One model for all rates has levels in place of qualities.
+    usual = tuple(range(entry.levels)) if entry.levels > 1 else tuple(entry.widths)
+    if quality not in usual:
         raise ConfigError(
             f"quality {quality:g} cannot be with the codec '{choice.name}': give a whole number "
-            f"from {min(widths)} to {max(widths)}"
+            f"from {min(usual)} to {max(usual)}"
         )
+    level, quality = (quality, 1) if entry.levels > 1 else (None, quality)
     n, m = choice.channels
     weights = choice.weights.replace("{quality}", f"{quality:g}")
     keys = {"NAME": choice.name, "QUALITY": int(quality), "METRIC": choice.metric, "N": n, "M": m}
     opts = [x for key, value in keys.items() for x in (f"MODEL.CODEC.{key}", str(value))]
     cfg = load_config("", [*opts, "MODEL.CODEC.WEIGHTS", weights])
     codec = build_codec(cfg)
+    codec.level = level
     try:
         load_codec_weights(codec, cfg)
     except WeightsError as error:

@@ -64,7 +64,7 @@ def _open(curve: Curve, notes: list[str]) -> list[_Shown]:
     result = point.results[0]
     try:
         assert result.folder is not None, "runs are read from folders"
-        run = open_run(result.folder)
+        run = open_run(result.folder, result.level)
         if point.is_trained and not (run.folder / CHECKPOINT_TAG).exists():
             raise CodecDetError(f"'{run.folder}' has no checkpoint")
         if run.dataset != curve.dataset:

@@ -163,11 +163,13 @@ class _Maker:
         if "SEED" in operating_point.options:
             raise ConfigError(f"{self._study.file}: {entry.key}: SEED is set by the key seeds")
         name = f"{regime}-{operating_point.name}"
-        point = self._make(operating_point, name, config_file, operating_point.options)
         options = dict(operating_point.options)
-        if Regime.from_config(point.cfg).trains_rate:
-            options |= _rate(operating_point)
-        elif point.evaluates:
+        with _at(f"{self._study.file}: {operating_point.key}, point {name}"):
+            cfg = load_config(config_file, as_words({**options, **self._overrides}))
+            if Regime.from_config(cfg).trains_rate:
+                options |= _rate(operating_point)
+        point = self._make(operating_point, name, config_file, options)
+        if point.evaluates:
             return [point]
         return [
             self._make(operating_point, f"{name}-seed_{n}", config_file, {**options, "SEED": n})
@@ -238,9 +240,18 @@ class _Maker:
 
 
 def _rate(settings: Settings) -> dict[str, Any]:
-    given = {"MODEL.CODEC.TARGET_BPP": settings.target_bpp, "MODEL.CODEC.BETA": settings.beta}
-    # Both keys are floats; of a whole number, the config says that its type is wrong.
-    return {key: float(value) for key, value in given.items() if value is not None}
+    given = (
+        ("TARGET_BPP", "LEVEL_TARGETS", settings.target_bpp),
+        ("BETA", "LEVEL_BETAS", settings.beta),
+    )
+    # Keys are floats; of a whole number, the config says that its type is wrong.
+    return {
+        f"MODEL.CODEC.{by_level if isinstance(value, list) else alone}": (
+            [float(x) for x in value] if isinstance(value, list) else float(value)
+        )
+        for alone, by_level, value in given
+        if value is not None
+    }
 
 
 def as_words(options: Mapping[str, Any]) -> list[str]:

@@ -1,13 +1,15 @@
 """What the results on disk say of a point: done, or why not.
 
-A point is done when the newest record of each of its test sets has the config that the study gives
-it, after all of its iterations, and no point that it starts from is newer. Keys that say only where
-things are, or how fast they go, may differ, and a sweep's folder may have been moved. Where keys of
-evaluation alone differ, or a test set is new, what was trained is evaluated again.
+A point is done when the newest record of each of its test sets, at each level of a codec of
+variable rate, has the config that the study gives it, after all of its iterations, and no point
+that it starts from is newer. Keys that say only where things are, or how fast they go, may differ,
+and a sweep's folder may have been moved. Where keys of evaluation alone differ, or a test set is
+new, what was trained is evaluated again.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -19,6 +21,7 @@ from ..config import flatten, load_config
 from ..config_differences import differences, some_keys, training_differences
 from ..errors import CodecDetError
 from ..evaluation.results import RESULTS_FILE, SET_ASIDE, Record, changed_keys, read_records
+from ..levels import levels_to_test
 from ..run_folder import CHECKPOINT_TAG, CONFIG_FILE, has_run
 from .points import FINAL_WEIGHTS, StudyPoint
 
@@ -85,17 +88,21 @@ def state_of(point: StudyPoint, others: Mapping[str, State]) -> State:
 
 def _own_state(point: StudyPoint) -> State:
     every = _records(point)
-    newest = {record["dataset"]: record for record in every}
-    records = [newest[name] for name in dict.fromkeys(point.cfg.DATASETS.TEST) if name in newest]
+    newest = {(record["dataset"], record.get("level")): record for record in every}
+    sets = dict.fromkeys(point.cfg.DATASETS.TEST)
+    evaluations = list(itertools.product(sets, levels_to_test(point.cfg)))
+    records = [newest[one] for one in evaluations if one in newest]
     wanted = changed_keys(point.cfg)
     trained = _trained_as(point, wanted, every)
     keys = {key for record in records for key in differences(wanted, record["config"])}
-    if trained and (keys or len(records) < len(set(point.cfg.DATASETS.TEST))):
-        return State(Status.TO_EVALUATE, some_keys(keys or {"DATASETS.TEST"}), _time_of(trained))
+    if trained and (keys or len(records) < len(evaluations)):
+        missing = {name for name, _ in evaluations} - {name for name, _ in newest}
+        reason = {"DATASETS.TEST"} if missing else {"MODEL.CODEC.LEVELS_TEST"}
+        return State(Status.TO_EVALUATE, some_keys(keys or reason), _time_of(trained))
     if keys:
         return State(Status.CHANGED, some_keys(keys))
     finished = all(record["iteration"] == _iterations(point) for record in records)
-    if finished and len(records) == len(set(point.cfg.DATASETS.TEST)):
+    if finished and len(records) == len(evaluations):
         if point.prepares and not (point.folder / FINAL_WEIGHTS).is_file():
             return State(Status.MISSING, f"no {FINAL_WEIGHTS}")
         time = _time_of(trained) if trained else max(_time_of(record) for record in records)

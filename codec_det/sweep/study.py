@@ -9,7 +9,8 @@ num_gpus           GPUs of each point; 0: the CPU (default: one if there is one)
 prepare            points by name, that others start from: config, target_bpp, beta, options
 grid               list of entries, each with regimes and either operating_points or codec and
                    qualities; and scales, seeds, target_bpp, beta and options of all its points
-operating_points   by name: target_bpp, beta, options
+operating_points   by name: target_bpp, beta, options; with MODEL.CODEC.LEVELS among the latter,
+                   target_bpp and beta are lists, with a number for each level
 codec, qualities   operating points <codec>_<quality>, with MODEL.CODEC.NAME and QUALITY
 scales             each operating point at each MODEL.CODEC.SCALE, such as [1, 0.75, 0.5, 0.25];
                    below 1, it is called <operating point>_scale_<scale>
@@ -43,14 +44,14 @@ class Settings:
 
     Attributes:
         key: where in the YAML it is, for messages.
-        target_bpp: bits per pixel to end at.
-        beta: first weight of the rate.
+        target_bpp: bits per pixel to end at; a list by level where there are several.
+        beta: first weight of the rate; the same.
         options: config keys and their values.
     """
 
     key: str
-    target_bpp: float | None = None
-    beta: float | None = None
+    target_bpp: float | list[float] | None = None
+    beta: float | list[float] | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -235,8 +236,8 @@ def _operating_point(name: str, node: Any, key: str, own: dict[str, Any]) -> Ope
 def _settings(node: dict, key: str) -> dict[str, Any]:
     return {
         "key": key,
-        "target_bpp": _number(node.get("target_bpp"), f"{key}.target_bpp"),
-        "beta": _number(node.get("beta"), f"{key}.beta"),
+        "target_bpp": _rate(node.get("target_bpp"), f"{key}.target_bpp"),
+        "beta": _rate(node.get("beta"), f"{key}.beta"),
         "options": _options(node.get("options", {}), f"{key}.options"),
     }
 
@@ -300,6 +301,14 @@ def _whole(node: Any, key: str) -> int:
     if not isinstance(node, int) or isinstance(node, bool) or node < 0:
         raise ConfigError(f"{key}: {node!r} is no whole number of 0 or more")
     return node
+
+
+def _rate(node: Any, key: str) -> float | list[float] | None:
+    """A number, or one for each level."""
+    if not isinstance(node, list):
+        return _number(node, key)
+    numbers = [_number(value, f"{key}[{index}]") for index, value in enumerate(_list(node, key))]
+    return [number for number in numbers if number is not None]
 
 
 def _number(node: Any, key: str) -> float | None:

@@ -207,7 +207,7 @@ class ChainCheckpointer(DetectionCheckpointer):
         if other and self.found_codec and self.model.codec.state_dict():
             raise MisfitError(
                 f"the weights hold another codec ({_some(other)}): set MODEL.CODEC.NAME, QUALITY, "
-                "N and M to those it was made with, or take the detector alone out of the file "
+                "N, M and LEVELS to those it was made with, or take the detector out of the file "
                 "with tools/export_codec.py --part detector"
             )
         unused = [*keys.unexpected_keys, *misfit]
@@ -237,45 +237,49 @@ def load_codec_weights(codec: Codec, cfg: CfgNode) -> None:
     if not node.WEIGHTS:
         logger.warning("MODEL.CODEC.WEIGHTS is '': the codec starts from random weights")
         return
-    if node.WEIGHTS == "zoo":
-        weights = _zoo_weights(node.NAME, node.QUALITY, node.METRIC)
-    else:
-        # Imports CompressAI.
-        from ..codec.learned.state import codec_weights
+    # Imports CompressAI.
+    from ..codec.learned.state import codec_weights
 
-        weights = codec_weights(read_checkpoint(node.WEIGHTS))
+    zoo = node.WEIGHTS == "zoo"
+    weights = codec_weights(
+        _zoo_weights(node.NAME, node.QUALITY, node.METRIC) if zoo else read_checkpoint(node.WEIGHTS)
+    )
     try:
-        codec.load_state_dict({f"model.{key}": value for key, value in weights.items()})
+        codec.load_state_dict(weights)
     except RuntimeError as error:
         raise WeightsError(
             f"codec weights '{node.WEIGHTS}' do not fit {node.NAME} with widths {codec.widths} "
-            f"({_first_line(error)}): set MODEL.CODEC.NAME, QUALITY, N and M to those they were "
-            "made for"
+            f"({_first_line(error)}): set MODEL.CODEC.NAME, QUALITY, N, M and LEVELS to those they "
+            "were made for"
         ) from None
     logger.info("Codec weights: %s", node.WEIGHTS)
 
 
 def _zoo_weights(name: str, quality: int, metric: str) -> dict[str, Tensor]:
     # CompressAI takes seconds to import.
-    from compressai.zoo import image_models
-    from compressai.zoo.image import model_urls
+    from compressai.zoo import image, image_models, image_vbr
 
-    if name not in model_urls:
+    variable = image_vbr.model_urls.get(name, {})
+    urls = {quality: variable[metric]} if metric in variable else {}
+    urls = image.model_urls.get(name, {}).get(metric, urls)
+    if quality not in urls:
         raise WeightsError(
-            f"CompressAI publishes no weights for {name}: set MODEL.CODEC.WEIGHTS to a file"
+            f"CompressAI publishes no weights for {name}, trained for {metric}: set "
+            "MODEL.CODEC.WEIGHTS to a file"
         )
+    load = getattr(image_vbr, name.replace("-", "_")) if variable else image_models[name]
     try:
-        model = image_models[name](quality=quality, metric=metric, pretrained=True)
+        model = load(quality=quality, metric=metric, pretrained=True)
     except URLError as error:
         raise WeightsError(
             f"the zoo weights of {name}, quality {quality}, cannot be downloaded ({error.reason}): "
-            f"put the file of {model_urls[name][metric][quality]} into "
+            f"put the file of {urls[quality]} into "
             f"{torch.hub.get_dir()}/checkpoints, or set MODEL.CODEC.WEIGHTS to it"
         ) from None
     except UNREADABLE as error:
         raise WeightsError(
             f"the zoo weights of {name}, quality {quality}, cannot be read ({_first_line(error)}): "
-            f"delete {Path(model_urls[name][metric][quality]).name} from "
+            f"delete {Path(urls[quality]).name} from "
             f"{torch.hub.get_dir()}/checkpoints, so that it is downloaded again"
         ) from None
     return model.state_dict()

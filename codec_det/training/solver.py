@@ -15,7 +15,7 @@ from ..meta_arch import CodecDetector
 
 
 def parameter_groups(cfg: CfgNode, model: CodecDetector) -> list[dict[str, Any]]:
-    """Groups of trainable parameters: detector, bridge, codec (no weight decay), quantiles.
+    """Groups of trainable parameters: detector, bridge, codec (no weight decay), quantiles, gains.
 
     CompressAI's own ``net_aux`` optimizers assert that every parameter trains, which no regime that
     freezes something meets.
@@ -33,7 +33,7 @@ def parameter_groups(cfg: CfgNode, model: CodecDetector) -> list[dict[str, Any]]
         model.codec,
         base_lr=solver.CODEC_LR,
         weight_decay=0.0,
-        overrides={"quantiles": {"lr": solver.QUANTILES_LR}},
+        overrides={"quantiles": {"lr": solver.QUANTILES_LR}, "log_gains": {"lr": solver.GAINS_LR}},
     )
     bridge = []
     if model.bridge is not None:

@@ -34,6 +34,7 @@ from ..evaluation.rate import RateEvaluator
 from ..evaluation.results import RESULTS_FILE, append_record, build_record
 from ..evaluation.tasks import build_evaluators
 from ..files import repair_last_line
+from ..levels import inference_folder, levels_of, levels_to_test, name_level
 from ..meta_arch import CodecDetector
 from ..run_folder import check_resumable
 from .bfloat16 import train_in_bfloat16
@@ -42,7 +43,7 @@ from .console import set_up_loggers
 from .launch import EXPECTED
 from .small_crops import small_crops_warning
 from .solver import build_optimizer
-from .target_rate import TargetRate
+from .target_rate import TargetRate, adapted_betas
 
 logger = logging.getLogger(__name__)
 
@@ -126,8 +127,9 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase | None]:
         registered = super().build_hooks()
         first: list[HookBase] = [SeedIterations(self.cfg.SEED)]
-        if self.cfg.MODEL.CODEC.TARGET_BPP > 0 and self.chain.regime.trains_rate:
-            first.append(TargetRate(self.chain, self.cfg.MODEL.CODEC.TARGET_BPP, self.max_iter))
+        targets = targets_of(self.cfg)
+        if targets and self.chain.regime.trains_rate:
+            first.append(TargetRate(self.chain, targets, self.max_iter))
         # On every process: solving the quantiles changes parameters, which must stay equal.
         first.append(RefreshTables(self.chain, self.cfg.SOLVER.CHECKPOINT_PERIOD))
         return first + registered
@@ -153,7 +155,8 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        folder = str(Path(cfg.OUTPUT_DIR, "inference", dataset_name))
+        (level,) = levels_to_test(cfg)
+        folder = str(inference_folder(Path(cfg.OUTPUT_DIR), dataset_name, level))
         rate = RateEvaluator(cfg.INPUT.FORMAT, folder)
         return DatasetEvaluators([rate, *build_evaluators(cfg, dataset_name, folder)])
 
@@ -161,17 +164,43 @@ class Trainer(DefaultTrainer):
     def test(
         cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None
     ) -> dict[str, Any]:
-        """Evaluate on ``DATASETS.TEST`` and append a record per set to the results file."""
+        """Evaluate on ``DATASETS.TEST`` and append a record per set to the results file.
+
+        A codec of variable rate is evaluated at each of its ``LEVELS_TEST``, with a record of each;
+        results are then by level.
+        """
+        results = {}
+        for level in levels_to_test(cfg):
+            if level is None:
+                return cls._test(cfg, cfg, model, evaluators)
+            own = cfg.clone()
+            own.defrost()
+            own.MODEL.CODEC.LEVELS_TEST = [level]
+            own.freeze()
+            logger.info("Evaluating at %s", name_level(level))
+            results[name_level(level)] = cls._test(cfg, own, model, evaluators)
+        return results
+
+    @classmethod
+    def _test(
+        cls,
+        cfg: CfgNode,
+        own: CfgNode,
+        model: nn.Module,
+        evaluators: list[DatasetEvaluator] | None,
+    ) -> dict[str, Any]:
+        """Evaluate at the only level of ``own``, and append records of ``cfg``."""
         chain: Any = model.module if isinstance(model, DistributedDataParallel) else model
-        with as_evaluated(chain, cfg):
-            results = super().test(cfg, model, evaluators)
+        (level,) = levels_to_test(own)
+        with as_evaluated(chain, cfg, level):
+            results = super().test(own, model, evaluators)
         if comm.is_main_process():
             # detectron2 leaves out the name of a single set, and evaluates one named twice once.
             names = set(cfg.DATASETS.TEST)
             by_name = {cfg.DATASETS.TEST[0]: results} if len(names) == 1 else results
             path = Path(cfg.OUTPUT_DIR, RESULTS_FILE)
             for name, figures in by_name.items():
-                append_record(path, build_record(cfg, chain, name, figures))
+                append_record(path, build_record(cfg, chain, name, figures, level))
                 logger.info("%s: %s; appended to %s", name, figures_in_words(figures), path)
         return results
 
@@ -190,22 +219,35 @@ class Trainer(DefaultTrainer):
         ).rstrip()
 
 
+def targets_of(cfg: CfgNode) -> list[float]:
+    """Bits per pixel to end at, at each level of a config's codec; none where β is fixed."""
+    codec = cfg.MODEL.CODEC
+    if levels_of(cfg) > 1:
+        return list(codec.LEVEL_TARGETS)
+    return [codec.TARGET_BPP] if codec.TARGET_BPP > 0 else []
+
+
 @contextmanager
-def as_evaluated(chain: CodecDetector, cfg: CfgNode, *, pictures: bool = False) -> Iterator[None]:
+def as_evaluated(
+    chain: CodecDetector, cfg: CfgNode, level: float | None = None, *, pictures: bool = False
+) -> Iterator[None]:
     """Within it, the chain codes pictures into files if ``MODEL.CODEC.BITSTREAM`` says so.
 
     Args:
+        level: at which they are coded by a codec of variable rate; None: the highest.
         pictures: decode them even if the detector needs none and ``TEST.DECODE_PICTURES`` is False.
     """
     # Conventional codecs make files anyway.
     by_files = cfg.MODEL.CODEC.BITSTREAM and find_codec(cfg.MODEL.CODEC.NAME).is_learned
     before = chain.shows_pictures
     chain.shows_pictures = pictures or cfg.TEST.DECODE_PICTURES
+    chain.codec.level = level
     try:
         with real_bits(chain) if by_files else nullcontext():
             yield
     finally:
         chain.shows_pictures = before
+        chain.codec.level = None
 
 
 @contextmanager
@@ -250,7 +292,7 @@ def load_chain(cfg: CfgNode, *, resume: bool = False) -> CodecDetector:
         logger.info("Weights: %s, iteration %d", checkpointer.loaded, model.iteration)
     adapted = loaded.get("trainer", {}).get("hooks", {}).get(TargetRate.__qualname__)
     if adapted:
-        model.beta = adapted["beta"]
+        model.betas = adapted_betas(adapted)
     return model
 
 

@@ -38,7 +38,7 @@ def build_sides(settings: BenchmarkSettings, name: str) -> tuple[BitstreamCodec,
     opts = ["MODEL.CODEC.NAME", name, "MODEL.CODEC.QUALITY", str(settings.quality)]
     checkpoint = codec_weights(read_checkpoint(weights)) if weights else {}
     if weights:
-        first, last = "g_a.0.weight", "g_a.6.weight"
+        first, last = "model.g_a.0.weight", "model.g_a.6.weight"
         if not {first, last} <= checkpoint.keys():
             raise WeightsError(f"'{weights}' has no weights of a {name}: give a checkpoint of one")
         n, m = checkpoint[first].shape[0], checkpoint[last].shape[0]

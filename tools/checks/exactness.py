@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from codec_det.bitstream.encoder import PictureEncoder
 from codec_det.bitstream.entropy import EntropyModel
+from codec_det.bitstream.expected import LEVEL_STEPS
 from codec_det.bitstream.model_file import load_model, save_model
 from codec_det.codec.learned.bitstream_codec import picture_encoder
 from codec_det.codec.learned.learned_codec import LearnedCodec
@@ -134,6 +135,17 @@ class FloatEntropyModel(EntropyModel):
         return indexes.cpu().numpy().astype(np.uint8).ravel(), means
 
 
+class _Keeping(PictureEncoder):
+    """Keeps the latents of the last batch, without scales."""
+
+    kept: Sequence[Any] = ()
+
+    def latents(self, batch: np.ndarray, level: float) -> Sequence[np.ndarray]:
+        found = super().latents(batch, level)
+        self.kept = found[:2]
+        return found
+
+
 class Worker:
     """One process's part: coding pictures, then decoding what all processes have coded.
 
@@ -157,7 +169,7 @@ class Worker:
             "exact": file.entropy,
             "float": FloatEntropyModel.of(file.entropy, codec.model, setting),
         }
-        self.analysis = picture_encoder(codec.model, file.entropy).analysis
+        self.encoder = picture_encoder(codec.model, file.entropy, codec.gains)
         self._decoded: dict[tuple[str, bytes], str] = {}
 
     def encode(self) -> Iterator[tuple[str, int, bytes, str]]:
@@ -165,15 +177,12 @@ class Worker:
         for start in range(0, len(self.pictures), self.setting.batch):
             batch = self.pictures[start : start + self.setting.batch]
             for path, entropy in self.entropies.items():
-                latents: list[Any] = []
-
-                def analysis(x: np.ndarray, kept: list = latents) -> Sequence[np.ndarray]:
-                    kept += self.analysis(x)
-                    return kept
-
-                files = PictureEncoder(analysis, entropy).encode_batch(list(batch))
+                encoder = _Keeping(self.encoder.analysis, entropy, self.encoder.log_gains)
+                # A level of its own for each batch, of a model of variable rate.
+                steps = LEVEL_STEPS * (encoder.levels - 1) + 1
+                files = encoder.encode_batch(list(batch), 37 * start % steps / LEVEL_STEPS)
                 for i, data in enumerate(files):
-                    yield path, start + i, data, digest(*(x[i] for x in latents))
+                    yield path, start + i, data, digest(*(x[i] for x in encoder.kept))
 
     def decode(self, path: str, data: bytes) -> str:
         """Digest of a file's latents, or why it has none."""

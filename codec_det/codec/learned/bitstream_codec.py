@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -13,16 +12,17 @@ from torch import Tensor, nn
 
 from ...bitstream.ans import STREAM_BITS
 from ...bitstream.container import MAX_PIXELS
-from ...bitstream.encoder import PictureEncoder
+from ...bitstream.encoder import PictureEncoder, gain_at
 from ...bitstream.entropy import EntropyModel, Latents
-from ...bitstream.expected import Expected
+from ...bitstream.expected import LEVEL_STEPS, Expected
 from ...coding_scale import as_ratio
 from ...errors import BitstreamError
 from ...pixels import to_uint8
 from ..base import Codec, Coded
 from .freeze import freeze_entropy_model
+from .gains import Gains
 from .learned_codec import LearnedCodec
-from .transforms import Analysis, estimated_bits, run_analysis, synthesize
+from .transforms import Analysis, estimated_bits, stages_of, synthesize
 
 
 class PictureDecoder:
@@ -32,12 +32,20 @@ class PictureDecoder:
         g_s: synthesis transform.
         entropy: the entropy model that belongs to it.
         max_pixels: limit on the pictures it is willing to decode.
+        inverse_gains: of a model of variable rate.
     """
 
-    def __init__(self, g_s: nn.Module, entropy: EntropyModel, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self,
+        g_s: nn.Module,
+        entropy: EntropyModel,
+        max_pixels: int = MAX_PIXELS,
+        inverse_gains: Gains | None = None,
+    ) -> None:
         self.g_s = g_s
         self.entropy = entropy
         self.max_pixels = max_pixels
+        self.inverse_gains = inverse_gains
 
     def decode(self, data: bytes) -> Tensor:
         """The picture in a file, (3, H, W) RGB in [0, 1] of the coded size, where ``g_s`` is.
@@ -68,22 +76,31 @@ class PictureDecoder:
                 )
             return finish(pixels)
 
-        y = decoded_values(latents)
+        y = decoded_values(latents, self.inverse_gains)
         height, width = latents.picture.coded_size
         return synthesize(self.g_s, y[None], check)[0, :, :height, :width]
 
 
-def decoded_values(latents: Latents) -> np.ndarray:
-    """ŷ (M, h, w), float32: what a synthesis transform or a bridge takes."""
+def decoded_values(latents: Latents, inverse_gains: Gains | None = None) -> np.ndarray:
+    """ŷ (M, h, w), float32: what a synthesis transform or a bridge takes.
+
+    Args:
+        inverse_gains: of a model of variable rate.
+    """
     y = latents.y.astype(np.float32)
     y += latents.means
+    if inverse_gains is not None:
+        y *= gain_at(inverse_gains.as_array(), latents.picture.level / LEVEL_STEPS)
     return y
 
 
-def picture_encoder(model: CompressionModel, entropy: EntropyModel) -> PictureEncoder:
+def picture_encoder(
+    model: CompressionModel, entropy: EntropyModel, gains: Gains | None = None
+) -> PictureEncoder:
     """An encoder that runs a CompressAI model's transforms where its weights are."""
     analysis = Analysis(model, entropy).to(next(model.parameters()).device)
-    return PictureEncoder(partial(run_analysis, analysis.eval()), entropy)
+    log_gains = None if gains is None else gains.as_array()
+    return PictureEncoder(stages_of(analysis.eval()), entropy, log_gains)
 
 
 class BitstreamCodec(Codec):
@@ -104,25 +121,40 @@ class BitstreamCodec(Codec):
     def __init__(self, codec: LearnedCodec, scale: float = 1.0) -> None:
         super().__init__()
         self.codec = codec.eval()
-        expected = Expected(scale=as_ratio(scale))
+        self.levels, self.level = codec.levels, codec.level
+        expected = Expected(scale=as_ratio(scale), levels=codec.levels)
         self.entropy = freeze_entropy_model(codec.name, codec.model, expected)
         self.stride = codec.stride
-        self.encoder = picture_encoder(codec.model, self.entropy)
+        self.encoder = picture_encoder(codec.model, self.entropy, codec.gains)
         # An evaluation codes what its data set has, however large.
-        self.decoder = PictureDecoder(codec.model.g_s, self.entropy, max_pixels=2**62)
+        self.decoder = PictureDecoder(codec.model.g_s, self.entropy, 2**62, codec.inverse_gains)
 
-    def forward(self, images: Sequence[Tensor], pictures: bool = True) -> Coded:
-        """As :meth:`Codec.forward`, of pictures rounded to 8 bits, as a camera gives them."""
-        return self.code_shrunk(images, [image.shape[-2:] for image in images], pictures)
+    def forward(
+        self,
+        images: Sequence[Tensor],
+        pictures: bool = True,
+        levels: Sequence[float] | None = None,
+    ) -> Coded:
+        """As :meth:`Codec.forward`, of pictures rounded to 8 bits, as a camera gives them.
+
+        Args:
+            levels: as of :meth:`BatchedCodec.forward`, in steps of 1/64.
+        """
+        return self.code_shrunk(images, [image.shape[-2:] for image in images], pictures, levels)
 
     def code_shrunk(
-        self, images: Sequence[Tensor], sizes: Sequence[Sequence[int]], pictures: bool = True
+        self,
+        images: Sequence[Tensor],
+        sizes: Sequence[Sequence[int]],
+        pictures: bool = True,
+        levels: Sequence[float] | None = None,
     ) -> Coded:
         reconstructions, bits, latents, measured = [], [], [], []
-        for image, (height, width) in zip(images, sizes, strict=True):
+        levels = levels or self.usual_levels(len(images))
+        for image, (height, width), level in zip(images, sizes, levels, strict=True):
             picture = to_uint8(image).permute(1, 2, 0).cpu().numpy()
             start = time.perf_counter()
-            (data,) = self.encoder.encode_shrunk([picture], [(height, width)])
+            (data,) = self.encoder.encode_shrunk([picture], [(height, width)], level)
             middle = time.perf_counter()
             decoded = self.entropy.read(data, self.decoder.max_pixels)
             if pictures:
@@ -132,7 +164,9 @@ class BitstreamCodec(Codec):
                 torch.cuda.synchronize(image.device)
             end = time.perf_counter()
             bits.append(8.0 * len(data))
-            latents.append(torch.from_numpy(decoded_values(decoded)).to(image))
+            latents.append(
+                torch.from_numpy(decoded_values(decoded, self.codec.inverse_gains)).to(image)
+            )
             measured.append(
                 {
                     "estimated_bits": self._estimate(decoded, image.device),

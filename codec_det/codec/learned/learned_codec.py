@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from compressai.layers import MaskedConv2d
@@ -14,6 +16,7 @@ from ..table import find_codec
 from .activation_checkpointing import recompute_activations
 from .centred import centre_latents
 from .fast_transforms import speed_up
+from .gains import Gains, gained
 from .gdn import set_gdn_gradients
 from .quantization import set_quantization
 from .state import adapt_state_dict
@@ -35,6 +38,8 @@ class LearnedCodec(BatchedCodec):
         n, m: channels of transforms and latents instead of those of ``quality``; 0: keep.
         quantization: one of :data:`.quantization.PROXIES`, used while the encoder trains.
         checkpoint_activations: compute activations of g_a and g_s again in the backward pass.
+        levels: 1 for a fixed rate; else there are gains of so many (:mod:`.gains`), of which the
+            encoder has those before quantization, decoder and synthesis the inverse ones.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class LearnedCodec(BatchedCodec):
         m: int = 0,
         quantization: str = "noise",
         checkpoint_activations: bool = False,
+        levels: int = 1,
     ) -> None:
         super().__init__()
         self.entry = find_codec(name)
@@ -66,6 +72,9 @@ class LearnedCodec(BatchedCodec):
             if isinstance(layer, MaskedConv2d):
                 # Its forward masks the weights in place; doing it now keeps frozen ones identical.
                 layer.weight.data *= layer.mask
+        self.levels = levels
+        self.gains = Gains(levels, self.widths[-1]) if levels > 1 else None
+        self.inverse_gains = Gains(levels, self.widths[-1]) if levels > 1 else None
         self._layout = _fastest_layout(self.model)
         self.to(memory_format=self._layout)
         # No closure over self, which a copy of this codec would share.
@@ -73,19 +82,32 @@ class LearnedCodec(BatchedCodec):
             lambda codec, weights, prefix, *_: codec.adapt_state_dict(weights, prefix)
         )
 
-    def code(self, batch: Tensor, pictures: bool = True) -> CodedBatch:
+    def code(
+        self, batch: Tensor, pictures: bool = True, levels: Tensor | None = None
+    ) -> CodedBatch:
         with decoded_latents(self.model, pictures) as latents, self._count as count:
-            with cropped_hyper_synthesis(self.model):
-                out = self.model(batch.contiguous(memory_format=self._layout))
+            with cropped_hyper_synthesis(self.model), self._at(levels):
+                out = self.run(batch.contiguous(memory_format=self._layout))
             bits, rounded = count.total()
         return CodedBatch(out["x_hat"].float() if pictures else None, bits, rounded, latents[0])
 
+    def run(self, batch: Tensor) -> dict[str, Any]:
+        """What CompressAI's model gives for a batch."""
+        return self.model(batch)
+
+    def _at(self, levels: Tensor | None) -> AbstractContextManager[None]:
+        """Within it, the model codes each picture of a batch at its level."""
+        if levels is None or self.gains is None or self.inverse_gains is None:
+            return nullcontext()
+        return gained(self.model, self.gains(levels), self.inverse_gains(levels))
+
     def parts(self) -> dict[str, list[nn.Module]]:
         children = dict(self.model.named_children())
+        gains, inverse = ([g] if g else [] for g in (self.gains, self.inverse_gains))
         return {
-            "encoder": [m for k, m in children.items() if k in self.entry.encoder],
-            "decoder": [m for k, m in children.items() if k not in self.entry.encoder],
-            "synthesis": [children["g_s"]],
+            "encoder": [m for k, m in children.items() if k in self.entry.encoder] + gains,
+            "decoder": [m for k, m in children.items() if k not in self.entry.encoder] + inverse,
+            "synthesis": [children["g_s"], *inverse],
         }
 
     @property
@@ -116,6 +138,11 @@ class LearnedCodec(BatchedCodec):
 
     def adapt_state_dict(self, state_dict: MutableMapping, prefix: str) -> None:
         adapt_state_dict(self.model, state_dict, f"{prefix}model.")
+        if any(key.startswith(f"{prefix}model.") for key in state_dict):
+            # Weights of a fixed rate are those of every level.
+            for name, gains in (("gains", self.gains), ("inverse_gains", self.inverse_gains)):
+                for key, value in gains.state_dict().items() if gains else ():
+                    state_dict.setdefault(f"{prefix}{name}.{key}", torch.zeros_like(value))
 
 
 def _fastest_layout(model: nn.Module) -> torch.memory_format:

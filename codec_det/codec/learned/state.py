@@ -43,16 +43,18 @@ def adapt_state_dict(model: nn.Module, state_dict: MutableMapping, prefix: str) 
 
 
 def codec_weights(checkpoint: dict) -> dict[str, Tensor]:
-    """The weights of a CompressAI model out of any file that holds one.
+    """The weights of a learned codec out of any file that holds one: ``model.*`` and gains.
 
     Accepts a CompressAI zoo file (a plain state dict), a CompressAI training checkpoint
-    (``state_dict``), a codec_det checkpoint or codec export (``model`` with ``codec.model.*``).
+    (``state_dict``), a codec_det checkpoint or codec export (``model`` with ``codec.*``).
     Half-precision weights, used to ship small files, become float32.
     """
     weights = checkpoint.get("state_dict", checkpoint.get("model", checkpoint))
     if any(key.startswith("codec.model.") for key in weights):
-        prefix = "codec.model."
+        prefix = "codec."
         weights = {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
+    else:
+        weights = {f"model.{k}": v for k, v in weights.items()}
     return {
         k: v.float() if getattr(v, "dtype", None) == torch.float16 else v
         for k, v in weights.items()

@@ -47,7 +47,9 @@ class Analysis(nn.Module):
             self.h_a = model.h_a
             # The mean-scale codec's analysis keeps the sign that the scale hyperprior's drops.
             self.signed = isinstance(model, MeanScaleHyperprior)
-            self.h_s = model.h_s if self.signed else None
+            # With variable rate, rate control wants the scales.
+            self.gives_scales = entropy.expected.levels > 1
+            self.h_s = model.h_s if self.signed or self.gives_scales else None
             tables = entropy.hyperprior.tables
             self.register_buffer("low", _column(torch.from_numpy(tables.lowest)))
             self.register_buffer("high", _column(torch.from_numpy(tables.highest)))
@@ -57,14 +59,21 @@ class Analysis(nn.Module):
         return self.quantize(self.g_a(x))
 
     def quantize(self, y: Tensor) -> tuple[Tensor, ...]:
-        """Unrounded latents (b, M, h, w) to y and z as of :meth:`forward`."""
+        """Unrounded latents (b, M, h, w), gained with variable rate, to y and z as of :meth:`forward`.
+
+        With variable rate and a hyperprior, the scales of y (b, M, h, w) come after them.
+        """
         if not self.has_hyperprior:
             return (torch.round(y - self.medians),)
         z = torch.round(self.h_a(y if self.signed else y.abs()) - self.medians)
         z = torch.minimum(torch.maximum(z, self.low), self.high)
-        if self.h_s is not None:
-            y = y - _crop(self.h_s(z + self.medians), y.shape).chunk(2, 1)[1]
-        return torch.round(y), z
+        if self.h_s is None:
+            return torch.round(y), z
+        scales = _crop(self.h_s(z + self.medians), y.shape)
+        if self.signed:
+            scales, means = scales.chunk(2, 1)
+            y = y - means
+        return (torch.round(y), z, scales) if self.gives_scales else (torch.round(y), z)
 
     def tilings(self) -> tuple[Tiling, Tiling]:
         """Of ``g_a`` and of :meth:`quantize`."""
@@ -73,25 +82,33 @@ class Analysis(nn.Module):
         if not self.has_hyperprior:
             return analysis, Tiling(1, (1,), 0)
         latents = geometry(self.h_a) if self.h_s is None else geometry(self.h_a, self.h_s)
-        hyper = Tiling(latents.step, (latents.step, 1), latents.margin) if latents else WHOLE
-        return analysis, hyper
+        if not latents:
+            return analysis, WHOLE
+        scales = (latents.step,) * self.gives_scales
+        return analysis, Tiling(latents.step, (latents.step, 1, *scales), latents.margin)
 
 
 def run_analysis(analysis: Analysis, batch: np.ndarray) -> Sequence[np.ndarray]:
     """``analysis`` on arrays, wherever its weights are."""
+    return stages_of(analysis)(batch)
+
+
+def stages_of(analysis: Analysis) -> Stages:
+    """The stages of ``analysis`` on arrays, wherever its weights are."""
     weight = next(analysis.g_a.parameters())
     layout = _layout(analysis.g_a)
 
+    @torch.inference_mode()
     def quantize(y: np.ndarray) -> list[np.ndarray]:
         x = torch.from_numpy(y).to(weight.device, memory_format=layout)
         return [latents.cpu().numpy() for latents in analysis.quantize(x)]
 
+    @torch.inference_mode()
     def analyse(picture: np.ndarray) -> list[np.ndarray]:
         x = torch.from_numpy(picture).to(weight.device, memory_format=layout)
         return [analysis.g_a(x).cpu().numpy()]
 
-    with torch.inference_mode():
-        return Stages(analyse, quantize, analysis.tilings())(batch)
+    return Stages(analyse, quantize, analysis.tilings())
 
 
 def synthesize(
