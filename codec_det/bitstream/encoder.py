@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -51,8 +51,8 @@ class Stages:
         """The second stage, and scales as they are."""
 
         def quantize(x: np.ndarray) -> list[np.ndarray]:
-            *whole, scales = [*self.quantize(x), None][:3]
-            return [*map(as_integers, whole), *([] if scales is None else [scales])]
+            found = self.quantize(x)
+            return [*map(as_integers, found[:2]), *found[2:]]
 
         # Their positions are of 64x64 pixels: half as many are much already.
         return by_tiles(quantize, latents, self.tilings[1], share=2)
@@ -122,18 +122,18 @@ class PictureEncoder:
         """What :data:`Analysis` gives for a batch, at a level."""
         if self.log_gains is None:
             return self.analysis(batch)
-        stages: Any = self.analysis
+        stages = cast("Stages", self.analysis)
         return stages.whole(stages.unrounded(batch) * gain_at(self.log_gains, level))
 
     def at_levels(self, picture: np.ndarray) -> PictureAtLevels:
         """A picture (H, W, 3), uint8 RGB, ready to be coded at any level of the model."""
-        assert self.log_gains is not None, "a model of a fixed rate has one level"
-        stages: Any = self.analysis
+        log_gains, stages = self.log_gains, cast("Stages", self.analysis)
+        assert log_gains is not None, "a model of a fixed rate has one level"
         small = self._shrink(picture)
         unrounded = stages.unrounded(self._prepare(small)[None])
 
         def quantize(level: float) -> Sequence[np.ndarray]:
-            return stages.whole(unrounded * gain_at(self.log_gains, level))
+            return stages.whole(unrounded * gain_at(log_gains, level))
 
         return PictureAtLevels(Picture(_size(picture), _size(small)), quantize, self.entropy)
 

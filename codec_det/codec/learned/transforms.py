@@ -59,7 +59,7 @@ class Analysis(nn.Module):
         return self.quantize(self.g_a(x))
 
     def quantize(self, y: Tensor) -> tuple[Tensor, ...]:
-        """Unrounded latents (b, M, h, w), gained with variable rate, to y and z as of :meth:`forward`.
+        """Unrounded latents (b, M, h, w), which gains were applied to, to y and z as of forward.
 
         With variable rate and a hyperprior, the scales of y (b, M, h, w) come after them.
         """
