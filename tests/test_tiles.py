@@ -14,7 +14,7 @@ from codec_det.codec.learned.bitstream_codec import PictureDecoder, picture_enco
 from codec_det.codec.learned.freeze import freeze_entropy_model
 from codec_det.codec.learned.geometry import Geometry, geometry
 from codec_det.codec.learned.learned_codec import LearnedCodec
-from codec_det.codec.learned.transforms import run_analysis, synthesize
+from codec_det.codec.learned.transforms import Analysis, run_analysis, synthesize
 from codec_det.deploy.model_files import load_encoder, save_onnx_encoder
 from codec_det.errors import WeightsError
 from codec_det.pixels import to_uint8
@@ -103,8 +103,7 @@ def test_transforms_of_whole_numbers_are_the_same_to_the_bit(small_tiles):
 def test_what_is_computed_at_once_is_bounded(codec, small_tiles):
     small_tiles()
     entropy = freeze_entropy_model(codec.name, codec.model)
-    encoder = picture_encoder(codec.model, entropy)
-    analysis = encoder.analysis.args[0]
+    analysis = Analysis(codec.model, entropy).eval()
     seen = []
     handles = [
         part.register_forward_pre_hook(lambda _, x: seen.append(x[0].shape))
