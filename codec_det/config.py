@@ -105,7 +105,7 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     cfg.SOLVER.QUANTILES_LR = 1e-3
     cfg.SOLVER.GAINS_LR = 1e-3
     # Learning rate of the bridge, scheduled like the others.
-    cfg.SOLVER.BRIDGE_LR = 1e-3
+    cfg.SOLVER.BRIDGE_LR = 3e-3
     # Bound on the L2 norm of the codec's whole gradient, quantiles excluded; 0: no bound.
     cfg.SOLVER.CODEC_CLIP_NORM = 1.0
 
