@@ -259,10 +259,11 @@ def test_published_studies(name, count, monkeypatch):
     assert len(points) == count
     learned = [p for p in points.values() if find_codec(p.cfg.MODEL.CODEC.NAME).is_learned]
     assert all(p.cfg.MODEL.CODEC.BITSTREAM for p in learned if not p.prepares)
-    jft = points["jft-rate_1-seed_3"].cfg
+    point, beta = ("bpp_0.005", 25.0) if name == "bccd" else ("rate_1", 1.0)
+    jft = points[f"jft-{point}-seed_3"].cfg
     assert jft.SEED == 3
     first_beta = jft.MODEL.CODEC.BETA
-    assert first_beta == (20.0 if name == "bccd" else 1.0)
+    assert first_beta == beta
 
 
 def test_published_study_of_coco(monkeypatch):
@@ -273,7 +274,7 @@ def test_published_study_of_coco(monkeypatch):
     assert not points["tft-quality_3-seed_1"].cfg.MODEL.CODEC.TARGET_BPP
 
 
-@pytest.mark.parametrize(("name", "prepared"), [("shapes_levels", 0), ("bccd_levels", 3)])
+@pytest.mark.parametrize(("name", "prepared"), [("shapes_levels", 0), ("bccd_levels", 2)])
 def test_published_studies_of_variable_rate(name, prepared, monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
     points = points_of(CONFIGS / f"study/{name}.yaml")
