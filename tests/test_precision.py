@@ -143,7 +143,7 @@ def test_it_is_set_where_it_is_asked_for(tmp_path, tiny_set):
     receiver = deploy / "receiver.safetensors"
     for options, dtype in (({}, torch.float32), ({"dtype": torch.bfloat16}, torch.bfloat16)):
         encoder = load_encoder(deploy / "encoder.safetensors", **options)
-        assert encoder.analysis.args[0].g_a.inner_dtype == dtype
+        assert encoder.analysis.analyse.args[0].g_a.inner_dtype == dtype
         assert load_decoder(receiver, **options).g_s.inner_dtype == dtype
         assert load_receiver(receiver, **options).decoder.g_s.inner_dtype == dtype
 

@@ -106,7 +106,7 @@ def without_codec(chain: CodecDetector) -> CodecDetector:
         codec=IdentityCodec(),
         detector=chain.detector,
         regime=Regime(),
-        beta=0.0,
+        betas=[0.0],
         image_format=chain.image_format,
         test_size=chain.test_size,
     )

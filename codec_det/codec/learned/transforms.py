@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -95,20 +96,22 @@ def run_analysis(analysis: Analysis, batch: np.ndarray) -> Sequence[np.ndarray]:
 
 def stages_of(analysis: Analysis) -> Stages:
     """The stages of ``analysis`` on arrays, wherever its weights are."""
-    weight = next(analysis.g_a.parameters())
-    layout = _layout(analysis.g_a)
+    return Stages(partial(_analyse, analysis), partial(_quantize, analysis), analysis.tilings())
 
-    @torch.inference_mode()
-    def quantize(y: np.ndarray) -> list[np.ndarray]:
-        x = torch.from_numpy(y).to(weight.device, memory_format=layout)
-        return [latents.cpu().numpy() for latents in analysis.quantize(x)]
 
-    @torch.inference_mode()
-    def analyse(picture: np.ndarray) -> list[np.ndarray]:
-        x = torch.from_numpy(picture).to(weight.device, memory_format=layout)
-        return [analysis.g_a(x).cpu().numpy()]
+@torch.inference_mode()
+def _analyse(analysis: Analysis, picture: np.ndarray) -> list[np.ndarray]:
+    return [analysis.g_a(_as_input(analysis, picture)).cpu().numpy()]
 
-    return Stages(analyse, quantize, analysis.tilings())
+
+@torch.inference_mode()
+def _quantize(analysis: Analysis, y: np.ndarray) -> list[np.ndarray]:
+    return [latents.cpu().numpy() for latents in analysis.quantize(_as_input(analysis, y))]
+
+
+def _as_input(analysis: Analysis, maps: np.ndarray) -> Tensor:
+    device = next(analysis.g_a.parameters()).device
+    return torch.from_numpy(maps).to(device, memory_format=_layout(analysis.g_a))
 
 
 def synthesize(
