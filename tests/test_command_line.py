@@ -166,8 +166,13 @@ print("went on")
 def test_ctrl_c_while_modules_load_is_not_swallowed(tmp_path):
     text = f"import os, signal\n{CTRL_C}\nfor i in range(1000): pass\n"
     (tmp_path / "interrupted_while_loading.py").write_text(text)
-    done = program(SWALLOWED.format(folder=str(tmp_path)))
+    work = SWALLOWED.format(folder=str(tmp_path))
+    done = program(work)
     assert (done.returncode, done.stdout, done.stderr) == (INTERRUPTED, b"", b"interrupted\n")
+    done = program(
+        f"import command_line\ncommand_line.say_after_ctrl_c(lambda: 'half is done')\n{work}"
+    )
+    assert (done.returncode, done.stderr) == (INTERRUPTED, b"interrupted: half is done\n")
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,14 @@ def _explain(error: Exception) -> str | None:
     return None
 
 
+_remains: list[Callable[[], str]] = [str]
+
+
+def say_after_ctrl_c(remains: Callable[[], str]) -> None:
+    """From now on Ctrl-C says this, also where it comes while a module loads."""
+    _remains.append(remains)
+
+
 def _interrupted(remains: str = "") -> int:
     print(f"interrupted: {remains}" if remains else "interrupted", file=sys.stderr)
     return INTERRUPTED
@@ -249,7 +257,7 @@ def _on_ctrl_c(number: int, frame: FrameType | None) -> None:
     caller = frame
     while caller:
         if caller.f_code.co_filename == "<frozen importlib._bootstrap>":
-            os._exit(_interrupted())
+            os._exit(_interrupted(_remains[-1]()))
         caller = caller.f_back
     raise KeyboardInterrupt
 

@@ -3,11 +3,19 @@
 
 from __future__ import annotations
 
-from command_line import not_negative, positive, prepare_process, run_command, run_program
+from command_line import (
+    not_negative,
+    positive,
+    prepare_process,
+    run_command,
+    run_program,
+    say_after_ctrl_c,
+)
 
 import argparse
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -237,6 +245,8 @@ def train_net(args: argparse.Namespace) -> None:
     with locked(folder, "OUTPUT_DIR") if args.machine_rank == 0 else nullcontext():
         if args.starts and not args.overwrite and args.machine_rank == 0:
             check_unused(folder)
+        remains = partial(how_to_go_on, folder, trains=not args.eval_only)
+        say_after_ctrl_c(remains)
         try:
             launch(
                 run,
@@ -248,7 +258,7 @@ def train_net(args: argparse.Namespace) -> None:
             )
         except KeyboardInterrupt:
             logging.shutdown()  # what the log has not written yet would be lost
-            raise KeyboardInterrupt(how_to_go_on(folder, trains=not args.eval_only)) from None
+            raise KeyboardInterrupt(remains()) from None
 
 
 def how_to_go_on(folder: Path, *, trains: bool) -> str:
