@@ -56,7 +56,10 @@ class Camera:
         Watcher(self.pictures, SUFFIXES, journal, self.make, files.commit, **how).run()
 
     def write(self, name, content="x"):
-        (self.pictures / name).write_text(content)
+        # At once: with looks a millisecond apart, a file may be empty at two of them.
+        hidden = self.pictures / f".{name}"
+        hidden.write_text(content)
+        hidden.replace(self.pictures / name)
 
     def coded(self):
         return {path.name: path.read_text() for path in self.output.glob("*.cdet")}
