@@ -11,7 +11,7 @@ from pycocotools.cocoeval import COCOeval
 
 from codec_det.rate_accuracy.bootstrap import interval, resample
 from codec_det.rate_accuracy.curves import curves_of
-from codec_det.rate_accuracy.records import read_results
+from codec_det.rate_accuracy.records import read_results, without_overhead
 from tests.records import record, write_data, write_run
 
 NAME, COUNT, METRICS = "tiny", 40, ("AP", "AP50", "PSNR")
@@ -41,6 +41,7 @@ def make_run(tmp_path, tiny_cfg, tiny_set):
                 "height": 64,
                 "width": 64,
                 "bits": round(64 * 64 * bpp * rng.uniform(0.5, 1.5)) * factor,
+                "overhead_bits": 100.0,
                 "psnr": rng.uniform(20, 30),
             }
             for image in sorted(truth.imgs)
@@ -52,6 +53,7 @@ def make_run(tmp_path, tiny_cfg, tiny_set):
             evaluation.summarize()
         bits = sum(row["bits"] for row in rows) / (64 * 64 * len(rows))
         written = record(regime, bits, 100 * evaluation.stats[0], quality=quality, dataset=NAME)
+        written["results"]["rate"]["bpp_overhead"] = 100 / (64 * 64)
         folder = write_run(tmp_path / "runs" / name, written)
         (folder / "config.yaml").write_text(cfg.dump())
         place = folder / "inference" / NAME
@@ -84,6 +86,15 @@ def test_figures_are_of_the_drawn_pictures(make_run):
     assert (figures["AP"] <= figures["AP50"] + 1e-9).all()
     ends = interval(figures["AP"])
     assert ends.low < result.figure("AP") < ends.high
+
+
+def test_net_rates_are_resampled_without_the_overhead(make_run):
+    folder = make_run("a", bpp=0.2, kept=0.6)
+    results = read_results([folder])
+    whole, net = (resample(r, COUNT, METRICS) for r in (results, without_overhead(results)))
+    assert net.missing == ()
+    difference = whole.figures[folder]["bpp"] - net.figures[folder]["bpp"]
+    assert difference == pytest.approx(100 / (64 * 64))
 
 
 def test_pictures_without_loss_leave_the_resampled_psnr_finite(make_run):

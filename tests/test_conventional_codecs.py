@@ -15,6 +15,7 @@ from PIL import Image, ImageFile
 from codec_det.conventional import build_picture_codec, picture_codecs
 from codec_det.conventional.base import MAX_PIXELS
 from codec_det.conventional.color import planes_to_rgb, rgb_to_planes
+from codec_det.conventional.containers import AVC, VVC, parameter_sets
 from codec_det.conventional.framing import frame, pad, unframe
 from codec_det.conventional.rawvideo import planes_from_bytes, planes_from_y4m, planes_to_bytes
 from codec_det.errors import BitstreamError, CodecDetError, ConfigError
@@ -241,7 +242,7 @@ def with_ffmpeg(data, format, tmp_path):
 def test_the_stream_says_its_own_colours(name, quality, settings, format, tmp_path):
     codec, picture = build_picture_codec(name, quality, **settings), smooth(48, 64)
     data = codec.encode(picture)
-    stream = data[codec.container_overhead(data) :] if format != "mov" else data
+    stream = unframe(data, name)[2] if format != "mov" else data
     # A range taken wrongly gives 30 dB, a matrix taken wrongly 25.
     assert psnr(with_ffmpeg(stream, format, tmp_path), picture) > 40
 
@@ -355,11 +356,27 @@ def test_jpeg_overhead_does_not_depend_on_the_pixels(progressive):
 
 
 @needs_ffmpeg
-def test_video_overhead_is_our_header():
-    codec = build_picture_codec("hevc", 30)
-    data = codec.encode(smooth(48, 64))
-    assert codec.container_overhead(data) == 1 + 1 + 2
-    assert data[4:8] == b"\0\0\0\1"  # a start code: the stream is bare
+@pytest.mark.parametrize("name", ["avc", "hevc", "vvc"])
+def test_video_overhead_is_our_header_and_parameter_sets(name):
+    codec = build_picture_codec(name, 20)
+    plain, other = np.full((48, 64, 3), 90, np.uint8), smooth(48, 64)
+    streams = [codec.encode(picture) for picture in (plain, other)]
+    overheads = [codec.container_overhead(data) for data in streams]
+    # Nothing of the picture is in it, and the picture is in all else.
+    assert overheads[0] == overheads[1]
+    assert len(streams[0]) - overheads[0] < 60
+    assert len(streams[1]) - overheads[1] > 150
+    header = 1 + 1 + 2
+    assert streams[0][header : header + 4] == b"\0\0\0\1"  # a start code: the stream is bare
+    assert streams[0][header : overheads[0]] == streams[1][header : overheads[0]]
+
+
+def test_parameter_sets_are_told_by_their_types():
+    stream = b"\0\0\0\1\x00\x79ab" + b"\0\0\1\x00\x81c" + b"\0\0\1\x00\x41picture"
+    assert parameter_sets(stream, VVC) == 8 + 6
+    assert parameter_sets(b"\0\0\1\x67ab\0\0\1\x68\0\0\1\x65abc", AVC) == 6 + 4
+    with pytest.raises(BitstreamError, match="no header"):
+        parameter_sets(b"\0\0\1\x00", VVC)
 
 
 @needs_ffmpeg

@@ -5,7 +5,13 @@ import math
 import pytest
 
 from codec_det.errors import CodecDetError
-from codec_det.rate_accuracy.records import check_comparable, choose_metrics, read_results
+from codec_det.rate_accuracy.records import (
+    Result,
+    check_comparable,
+    choose_metrics,
+    read_results,
+    without_overhead,
+)
 from tests.records import record, result, write_data, write_run
 
 
@@ -141,3 +147,20 @@ def test_of_a_run_of_variable_rate_the_newest_record_of_each_level_counts(tmp_pa
     (one,) = read_results([write_run(tmp_path / "b", *old, again, record(ap=6.0))])
     assert one.level is None
     assert one.detections == tmp_path / "b/inference/some_val"
+
+
+def test_net_rates_are_those_of_files_without_their_overhead():
+    whole = record(bpp=0.5)
+    whole["results"]["rate"]["bpp_overhead"] = 0.125
+    uncompressed = Result(record("baseline", 24.0, codec="identity"))
+    found = without_overhead([Result(whole), uncompressed])
+    assert [one.figure("bpp") for one in found] == [0.375, 24.0]
+    assert [one.kind_of_rate for one in found] == ["net", ""]
+    assert whole["results"]["rate"]["bpp"] == 0.5
+    assert without_overhead(found) == found
+
+
+def test_estimated_rates_have_no_overhead_to_leave_out():
+    estimated = record(rate_is="estimated bits per pixel of the original picture")
+    with pytest.raises(CodecDetError, match=r"its rate is estimated.*BITSTREAM True"):
+        without_overhead([Result(estimated)])

@@ -91,6 +91,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="one curve for all coding scales of a regime and codec: in each metric, the points "
         "that no other betters at its rate (their Pareto front, as in MPEG's coding for machines)",
     )
+    add(
+        "--net",
+        action="store_true",
+        help="rates of real files without their overhead: containers, tables and parameter sets, "
+        "which a link may send once for many pictures",
+    )
     add("--dataset", metavar="NAME", help="take results of this test set alone")
     add("--log-rate", action="store_true", help="bits per pixel on a logarithmic axis")
     add("--markdown", action="store_true", help="print the tables as Markdown")
@@ -107,10 +113,12 @@ def make(args: argparse.Namespace) -> None:
     from codec_det.files import make_folder
     from codec_det.rate_accuracy.comparisons import compare
     from codec_det.rate_accuracy.curves import curves_of, find_anchor
-    from codec_det.rate_accuracy.records import choose_metrics, read_results
+    from codec_det.rate_accuracy.records import choose_metrics, read_results, without_overhead
     from codec_det.rate_accuracy.tables import bd_table, points_table
 
     results = read_results(args.results, args.dataset)
+    if args.net:
+        results = without_overhead(results)
     curves = curves_of(results, hulls=args.hull)
     args.metrics = choose_metrics(results, args.metrics)
     anchor = find_anchor(curves, args.anchor) if any(not c.is_level for c in curves) else None

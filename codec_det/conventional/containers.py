@@ -5,7 +5,9 @@ Each function takes a whole file and raises BitstreamError if its structure is b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from ..errors import BitstreamError
 
@@ -68,6 +70,42 @@ def jxl_overhead(data: bytes) -> int:
             overhead -= end - start
         elif kind == b"jxlp":
             overhead -= end - start - 4  # each part begins with its number
+    return overhead
+
+
+class NalUnits(NamedTuple):
+    """How a video coding standard tells its NAL units apart.
+
+    Attributes:
+        byte, shift, mask: where in a unit its type is.
+        parameter_sets: types of those that say how pictures are coded, and nothing of any one.
+    """
+
+    byte: int
+    shift: int
+    mask: int
+    parameter_sets: frozenset[int]
+
+
+AVC = NalUnits(0, 0, 31, frozenset({7, 8}))
+"""ITU-T H.264, table 7-1: sequence and picture parameter sets."""
+HEVC = NalUnits(0, 1, 63, frozenset({32, 33, 34}))
+"""ITU-T H.265, table 7-1: video, sequence and picture parameter sets."""
+VVC = NalUnits(1, 3, 31, frozenset({14, 15, 16}))
+"""ITU-T H.266, table 5: the same. Adaptation parameter sets are of a picture."""
+
+
+def parameter_sets(stream: bytes, units: NalUnits) -> int:
+    """Bytes of the parameter sets in a byte stream (Annex B of each standard), start codes too."""
+    codes = list(re.finditer(b"\0\0+\1", stream))
+    ends = [code.start() for code in codes[1:]] + [len(stream)]
+    overhead = 0
+    for code, end in zip(codes, ends, strict=True):
+        at = code.end() + units.byte
+        if at >= end:
+            raise BitstreamError(f"a unit at byte {code.end()} has no header: damaged stream")
+        if stream[at] >> units.shift & units.mask in units.parameter_sets:
+            overhead += end - code.start()
     return overhead
 
 

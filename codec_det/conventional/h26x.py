@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from .containers import AVC, HEVC, NalUnits
 from .intra_video import FfmpegVideoCodec
 
 _PRESETS = (
@@ -31,6 +32,7 @@ class HevcCodec(FfmpegVideoCodec):
     """
 
     name = "hevc"
+    nal_units: ClassVar[NalUnits] = HEVC
     choices: ClassVar[Mapping[str, tuple[Any, ...]]] = _CHOICES
     encoder: ClassVar[str] = "libx265"
     format: ClassVar[str] = "hevc"
@@ -64,6 +66,7 @@ class AvcCodec(FfmpegVideoCodec):
     """
 
     name = "avc"
+    nal_units: ClassVar[NalUnits] = AVC
     choices: ClassVar[Mapping[str, tuple[Any, ...]]] = _CHOICES
     encoder: ClassVar[str] = "libx264"
     format: ClassVar[str] = "h264"

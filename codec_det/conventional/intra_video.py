@@ -18,8 +18,9 @@ import numpy as np
 from ..errors import BitstreamError, CodecDetError
 from .base import MAX_PIXELS, REVISION, ProgramCodec, QualityRange
 from .color import Planes, planes_to_rgb, rgb_to_planes
+from .containers import NalUnits, parameter_sets
 from .ffmpeg import ffmpeg_version, find_ffmpeg, library_version
-from .framing import frame, header_length, pad, padded_size, unframe
+from .framing import frame, pad, padded_size, unframe
 from .process import run_program
 from .rawvideo import planes_from_y4m, planes_to_bytes
 
@@ -44,6 +45,7 @@ class IntraVideoCodec(ProgramCodec):
     """
 
     max_side: ClassVar[int] = 16384
+    nal_units: ClassVar[NalUnits]
 
     chroma: str
     bit_depth: int
@@ -53,8 +55,12 @@ class IntraVideoCodec(ProgramCodec):
         return {**super().settings, "colour": "BT.709 full range"}
 
     def container_overhead(self, data: bytes) -> int:
-        """The header with size and checksum; the byte stream has no container."""
-        return header_length(data, self.name)
+        """The header with size and checksum, and parameter sets.
+
+        These are the same for all pictures of a size: a link may send them once.
+        """
+        _, _, stream = unframe(data, self.name)
+        return len(data) - len(stream) + parameter_sets(stream, self.nal_units)
 
     def _encode(self, picture: np.ndarray) -> bytes:
         height, width, _ = picture.shape

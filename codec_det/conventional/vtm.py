@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from ..errors import ConfigError
 from .base import REVISION, QualityRange
 from .color import Planes
+from .containers import VVC, NalUnits
 from .intra_video import IntraVideoCodec, read_output
 from .process import file_digest, find_program, first_line
 from .rawvideo import planes_from_bytes, planes_to_bytes
@@ -36,6 +37,7 @@ class VtmCodec(IntraVideoCodec):
     """
 
     name = "vtm"
+    nal_units: ClassVar[NalUnits] = VVC
     choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "chroma": ("4:4:4", "4:2:0"),
         "bit_depth": (8, 10),

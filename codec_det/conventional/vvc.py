@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from ..errors import ConfigError
 from .base import REVISION, QualityRange
 from .color import Planes
+from .containers import VVC, NalUnits
 from .ffmpeg import INSTALL, find_ffmpeg
 from .intra_video import FfmpegVideoCodec, read_output
 from .process import find_program, first_line
@@ -33,6 +34,7 @@ class VvcCodec(FfmpegVideoCodec):
     """
 
     name = "vvc"
+    nal_units: ClassVar[NalUnits] = VVC
     choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "chroma": ("4:2:0",),
         "bit_depth": (10,),

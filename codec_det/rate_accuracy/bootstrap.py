@@ -32,7 +32,7 @@ from ..evaluation.rate import known_mean, mean_psnrs
 from ..runs import open_run
 from .bjontegaard_deltas import deltas
 from .curves import Curve, Point
-from .records import Result
+from .records import NET, Result
 from .weighted_ap import Matches, load_truth, match
 
 LEVEL = 95
@@ -46,7 +46,7 @@ _MIN_USED = 0.9
 _TASKS = ("bbox", "segm")
 _AREAS = {"APs": "small", "APm": "medium", "APl": "large"}
 _DISTORTIONS = ("PSNR", "PSNR_MSE", "MS-SSIM")
-_COLUMNS = ("height", "width", "bits", "psnr", "ms_ssim")
+_COLUMNS = ("height", "width", "bits", "overhead_bits", "psnr", "ms_ssim")
 
 
 @dataclass(frozen=True)
@@ -191,6 +191,8 @@ class _Pictures:
                     raise DatasetError(f"{per_image.name} is not of the pictures of {annotations}")
         numbers = [key for key in _COLUMNS if key in rows[0]]
         columns = {key: np.array([float(row[key]) for row in rows]) for key in numbers}
+        if result.kind_of_rate == NET:
+            columns["bits"] -= columns["overhead_bits"]
         pictures = cls(result.folder, metrics, columns, matches)
         pictures.check(result)
         return pictures

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from ..levels import inference_folder
 from ..run_folder import CONFIG_FILE
 
 logger = logging.getLogger(__name__)
+
+NET = "net"
+"""Rates of real files without their overhead."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Result:
 
     @property
     def kind_of_rate(self) -> str:
-        """ "real" or "estimated"; "" of uncompressed pictures, whose rate is of no kind."""
+        """ "real", "net" or "estimated"; "" of uncompressed pictures, whose rate is of no kind."""
         return self.record.get("rate_is", "unknown").split()[0] if self.is_compressed else ""
 
     @property
@@ -138,6 +141,36 @@ def read_results(paths: Iterable[str | Path], dataset: str | None = None) -> lis
         raise CodecDetError(f"no result is of the data set '{dataset}': they are of {there}")
     _warn_of_unfinished(chosen)
     return chosen
+
+
+def without_overhead(results: Iterable[Result]) -> list[Result]:
+    """Results whose rates leave out what files hold beside the coded picture.
+
+    That is containers, tables and parameter sets, and the start of a learned codec's stream: what a
+    link may send once for many pictures, or need not send.
+
+    Raises:
+        CodecDetError: if a rate is not of real files.
+    """
+    found = []
+    for result in results:
+        if not result.is_compressed or result.kind_of_rate == NET:
+            found.append(result)
+            continue
+        rate = result.record["results"]["rate"]
+        if "bpp_overhead" not in rate:
+            raise CodecDetError(
+                f"{describe_origin(result)}: its rate is {result.kind_of_rate}, and only real "
+                "files have an overhead to leave out: evaluate it with MODEL.CODEC.BITSTREAM True"
+            )
+        net = {**rate, "bpp": rate["bpp"] - rate["bpp_overhead"]}
+        record = {
+            **result.record,
+            "rate_is": f"{NET} bits per pixel of the original picture",
+            "results": {**result.record["results"], "rate": net},
+        }
+        found.append(replace(result, record=record))
+    return found
 
 
 def _warn_of_unfinished(results: Sequence[Result]) -> None:
