@@ -206,9 +206,9 @@ class CodecDetector(nn.Module):
             output["measured"] = figures
             output["codec_seconds"] = (middle - start) / len(images)
             output["detector_seconds"] = (end - middle) / len(images)
-        # None, where no picture was decoded.
-        for output, image, picture in zip(outputs, images, coded.reconstructions, strict=False):
-            output["reconstruction"] = to_uint8(enlarge(picture, image.shape[-2:]))
+        if coded.reconstructions:
+            for output, image, picture in zip(outputs, images, coded.reconstructions, strict=True):
+                output["reconstruction"] = to_uint8(enlarge(picture, image.shape[-2:]))
         return outputs
 
     def detect(self, decoded: Sequence[Decoded], batched_inputs: Sequence[dict[str, Any]]) -> Any:
