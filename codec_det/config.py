@@ -56,6 +56,9 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     # Coding scale, from 0.000001 to 1: pictures are shrunk to it before they are coded, and the
     # detector takes them as they are decoded. Bits per pixel are of the original size.
     cfg.MODEL.CODEC.SCALE = 1.0
+    # Frames from a key frame, which is coded by itself, to the next, in sequences; what is between
+    # is predicted. 1: every picture is coded by itself.
+    cfg.MODEL.CODEC.KEY_INTERVAL = 1
     # Settings of a conventional codec other than its defaults, as [name, value]: chroma, bit_depth,
     # preset, ... of its class in codec_det/conventional; and "quality" if it is no whole number.
     cfg.MODEL.CODEC.SETTINGS = []
@@ -108,9 +111,19 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     cfg.SOLVER.BRIDGE_LR = 3e-3
     # Bound on the L2 norm of the codec's whole gradient, quantiles excluded; 0: no bound.
     cfg.SOLVER.CODEC_CLIP_NORM = 1.0
+    _add_data(cfg)
 
-    # Data sets in COCO format: a list of [name, annotation JSON, image folder], paths relative to
-    # DATASETS.ROOT ("": the current folder).
+
+def _add_data(cfg: CfgNode) -> None:
+    """Add the keys of data sets, and of frames in sequences."""
+    # Consecutive frames of one sequence that training takes together, with the same augmentation,
+    # as samples of the batch, which has SOLVER.IMS_PER_BATCH frames. 1: single pictures.
+    cfg.INPUT.CLIP_LENGTH = 1
+    # Frames per second of sequences whose data set does not tell.
+    cfg.INPUT.FPS = 25.0
+
+    # Data sets in COCO format, of pictures or sequences (docs/video.md): a list of [name,
+    # annotation JSON, image folder], paths relative to DATASETS.ROOT ("": the current folder).
     cfg.DATASETS.ROOT = ""
     cfg.DATASETS.COCO_FORMAT = []
     # Plain pictures, for training that needs no annotations: a list of [name, folder], which is

@@ -297,12 +297,19 @@ def check_batch(cfg: CfgNode, processes: int) -> None:
     """Refuse a batch that so many processes cannot share evenly.
 
     Raises:
-        ConfigError: if ``SOLVER.IMS_PER_BATCH`` is no multiple of them.
+        ConfigError: if ``SOLVER.IMS_PER_BATCH`` is no multiple of them, and of clips.
     """
     key, share = "SOLVER.IMS_PER_BATCH", processes
     if cfg.SOLVER.REFERENCE_WORLD_SIZE:
         # detectron2 scales the batch, which then has as many pictures per process as with these.
         key, share = "SOLVER.IMS_PER_BATCH", cfg.SOLVER.REFERENCE_WORLD_SIZE
+    length = cfg.INPUT.CLIP_LENGTH
+    if length > 1 and cfg.SOLVER.IMS_PER_BATCH % (share * length):
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH} frames, which {share} processes "
+            f"cannot share evenly in clips of INPUT.CLIP_LENGTH {length}: make it a multiple of "
+            f"{share * length}"
+        )
     if cfg.SOLVER.IMS_PER_BATCH % share:
         raise ConfigError(
             f"{key} is {cfg.SOLVER.IMS_PER_BATCH}, which {share} processes cannot share evenly: "

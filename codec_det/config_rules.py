@@ -72,6 +72,7 @@ RULES = (
         "finite and >= 0",
     ),
     Rule("MODEL.CODEC.SCALE", lambda v: MIN_SCALE <= v <= 1, "from 0.000001 to 1"),
+    Rule("MODEL.CODEC.KEY_INTERVAL", _AT_LEAST_1, "1 or more: frames"),
     Rule("MODEL.CODEC.LEVELS", lambda v: 1 <= v <= MAX_LEVELS, f"from 1 to {MAX_LEVELS}"),
     Rule(
         "MODEL.CODEC.LEVEL_BETAS MODEL.CODEC.LEVEL_TARGETS",
@@ -111,6 +112,7 @@ RULES = (
         "four numbers above 0",
     ),
     Rule("INPUT.MIN_SIZE_TEST", _AT_LEAST_0, ">= 0: pixels, or 0 to leave pictures as they are"),
+    Rule("INPUT.FPS", _positive, "above 0"),
     Rule("INPUT.FORMAT", ("BGR", "RGB").__contains__, "BGR or RGB"),
     Rule("INPUT.MASK_FORMAT", ("polygon", "bitmask").__contains__, "polygon or bitmask"),
     Rule(
@@ -140,6 +142,7 @@ RULES_OF_TRAINING = (
     Rule("SOLVER.MAX_ITER", _AT_LEAST_1, "1 or more; to train nothing, evaluate with --eval-only"),
     Rule(
         "SOLVER.IMS_PER_BATCH SOLVER.CHECKPOINT_PERIOD SOLVER.NUM_DECAYS INPUT.MAX_SIZE_TRAIN "
+        "INPUT.CLIP_LENGTH "
         "MODEL.RPN.PRE_NMS_TOPK_TRAIN MODEL.RPN.POST_NMS_TOPK_TRAIN "
         "MODEL.RPN.BATCH_SIZE_PER_IMAGE MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE",
         _AT_LEAST_1,

@@ -81,7 +81,9 @@ def test_defaults_pass_and_leave_detectron2s_keys_alone():
     assert {key: ours.pop(key) for key in dict(flatten(get_cfg())) if key != "SEED"} == {
         key: value for key, value in flatten(get_cfg()) if key != "SEED"
     }
-    assert {key.split(".")[0] for key in ours} == {"SEED", "MODEL", "SOLVER", "DATASETS", "TEST"}
+    assert {key.split(".")[0] for key in ours} == {
+        *("SEED", "MODEL", "SOLVER", "DATASETS", "INPUT", "TEST")
+    }
     assert ours["SEED"] == 0  # detectron2's -1 would make every run another one
 
 

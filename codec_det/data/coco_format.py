@@ -10,15 +10,16 @@ import logging
 import os
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import register_coco_instances
 
 from ..errors import DatasetError
 from .pictures_check import PictureFile, check_pictures
+from .sequences import load_coco, sequence_faults
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,9 @@ def register_coco_format(name: str, json_file: str | Path, image_root: str | Pat
         DatasetError: the name belongs to a data set from other paths.
     """
     if name not in DatasetCatalog:
-        register_coco_instances(name, {}, str(json_file), str(image_root))
+        DatasetCatalog.register(name, partial(load_coco, json_file, image_root, name))
+        paths = {"json_file": str(json_file), "image_root": str(image_root)}
+        MetadataCatalog.get(name).set(evaluator_type="coco", **paths)
         return
     known = MetadataCatalog.get(name)
     for key, path in (("json_file", json_file), ("image_root", image_root)):
@@ -101,7 +104,7 @@ def check_coco_format(
         if masks:
             _check_masks(coco["annotations"], masks)
         annotated = {annotation["image_id"] for annotation in coco["annotations"]}
-        _check_files(coco["images"], Path(image_root))
+        _check_files(coco, Path(image_root))
     except DatasetError as error:
         raise DatasetError(f"{json_file}: {error}") from error.__cause__
     if empty:
@@ -238,15 +241,15 @@ def _check_masks(annotations: list[Record], mask_format: str) -> None:
         _refuse(bad, "annotation", "have no polygons", "Set INPUT.MASK_FORMAT bitmask.")
 
 
-def _check_files(images: list[Record], root: Path) -> None:
-    """Every image file is there, with the size that is annotated."""
+def _check_files(coco: Record, root: Path) -> None:
+    """Every image file is there, with the size that is annotated, and every frame of sequences."""
     if not root.is_dir():
         raise DatasetError(f"The folder of images {root} does not exist. Check the path.")
     # One listing per folder: looking up every file by its path takes many times longer on the
     # network file systems that data sets live on.
     folders: dict[str, dict[str, os.DirEntry[str]]] = {}
     missing, empty, pictures = [], [], []
-    for image in images:
+    for image in coco["images"]:
         name = image["file_name"]
         folder, _, base = name.rpartition("/")
         if folder not in folders:
@@ -260,6 +263,9 @@ def _check_files(images: list[Record], root: Path) -> None:
             empty.append(name)
         size = image["width"], image["height"]
         pictures.append(PictureFile(root / name, *size, status.st_size, status.st_mtime_ns))
+    faults = sequence_faults(coco, missing)
+    fix = "Sequences need every frame, once, in one size: mend these, or leave the sequences out."
+    _refuse(faults, "fault", "of sequences", fix)
     _refuse(missing, "file", f"are missing from {root}", "Check the folder; unpack all images.")
     _refuse(empty, "file", f"in {root} have zero bytes", "Download or copy these images again.")
     check_pictures(pictures)

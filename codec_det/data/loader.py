@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,25 +20,25 @@ from detectron2.data import (
     build_detection_test_loader,
     get_detection_dataset_dicts,
 )
-from detectron2.data.build import trivial_batch_collator
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..config_checks import check_batch
 from ..errors import CodecDetError
 from .mapper import CodecDetectorMapper
+from .sequences import SequenceSampler, clips_of, has_sequences
 
 
 class TrainingBatches(Sampler[list[tuple[int, int]]]):
-    """Endless batches of (position in the stream, index in the data set).
+    """Endless batches of (position in the stream, index of a clip).
 
-    Pictures come in a new order each epoch, and landscape and portrait ones go into separate
-    batches, so that little is padded.
+    Clips, which may be of a single picture, come in a new order each epoch, and landscape and
+    portrait ones go into separate batches, so that little is padded.
 
     Args:
-        portrait: (n,) whether each picture is higher than wide.
-        batch_size: pictures in a batch of all processes together.
-        rank, world_size: this process takes every ``world_size``-th picture of a batch.
+        portrait: (n,) whether each clip is higher than wide.
+        batch_size: clips in a batch of all processes together.
+        rank, world_size: this process takes every ``world_size``-th clip of a batch.
         start: batches to pass over.
     """
 
@@ -93,24 +94,40 @@ class _Caught:
             return error
 
 
-class TrainingPictures(Dataset):
-    """Maps (position, index) to model input; augmentation is drawn from the seed and position."""
+class TrainingClips(Dataset):
+    """Maps (position, index) to model input of a clip's pictures.
 
-    def __init__(self, entries: Sequence[dict], mapper: _Caught, seed: int) -> None:
+    Augmentation is drawn from the seed and position: the same for all pictures of the clip.
+
+    Args:
+        clips: indices of ``entries``.
+    """
+
+    def __init__(
+        self, entries: Sequence[dict], clips: Sequence[range], mapper: _Caught, seed: int
+    ) -> None:
         self._entries = DatasetFromList(entries, copy=False)
+        self._clips = clips
         self._mapper = mapper
         self._seed = seed
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._clips)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any] | CodecDetError:
+    def __getitem__(self, key: tuple[int, int]) -> list[dict[str, Any] | CodecDetError]:
         position, index = key
+        return [self._map(position, frame) for frame in self._clips[index]]
+
+    def _map(self, position: int, index: int) -> dict[str, Any] | CodecDetError:
         state = np.random.SeedSequence((self._seed, position)).generate_state(2)
         # detectron2's augmentations draw from the global generators.
         np.random.seed(state)  # noqa: NPY002
         random.seed(int(state[0]))
         return self._mapper(self._entries[index])
+
+
+def _flatten(clips: Sequence[list]) -> list:
+    return list(chain.from_iterable(clips))
 
 
 class PictureLoader:
@@ -133,9 +150,10 @@ class PictureLoader:
 def training_entries(cfg: CfgNode) -> list[dict[str, Any]]:
     """Entries of ``DATASETS.TRAIN``.
 
-    Without those that have no annotations, unless none are needed or the config says otherwise.
+    Without those that have no annotations, unless none are needed, they are frames of clips, which
+    must not have gaps, or the config says otherwise.
     """
-    needed = bool(cfg.MODEL.DETECTOR.LOSS_WEIGHT)
+    needed = bool(cfg.MODEL.DETECTOR.LOSS_WEIGHT) and cfg.INPUT.CLIP_LENGTH == 1
     least = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
     return get_detection_dataset_dicts(
         cfg.DATASETS.TRAIN,
@@ -147,6 +165,8 @@ def training_entries(cfg: CfgNode) -> list[dict[str, Any]]:
 def build_train_loader(cfg: CfgNode, *, start: int = 0) -> PictureLoader:
     """Endless loader of this process's share of ``DATASETS.TRAIN``, from iteration ``start`` on.
 
+    Batches are flat: the frames of the first clip in order of time, then those of the next.
+
     Raises:
         ConfigError: if the batch cannot be shared evenly by the processes.
     """
@@ -154,19 +174,22 @@ def build_train_loader(cfg: CfgNode, *, start: int = 0) -> PictureLoader:
     check_batch(cfg, world_size)
     entries = training_entries(cfg)
     grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING
+    length = cfg.INPUT.CLIP_LENGTH
+    clips = clips_of(entries, length)
+    first = [entries[clip[0]] for clip in clips]
     batches = TrainingBatches(
-        [grouped and entry["height"] > entry["width"] for entry in entries],
-        cfg.SOLVER.IMS_PER_BATCH,
+        [grouped and entry["height"] > entry["width"] for entry in first],
+        cfg.SOLVER.IMS_PER_BATCH // length,
         cfg.SEED,
         rank=comm.get_rank(),
         world_size=world_size,
         start=start,
     )
     loader = DataLoader(
-        TrainingPictures(entries, _Caught(CodecDetectorMapper(cfg, is_train=True)), cfg.SEED),
+        TrainingClips(entries, clips, _Caught(CodecDetectorMapper(cfg, is_train=True)), cfg.SEED),
         batch_sampler=batches,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        collate_fn=trivial_batch_collator,
+        collate_fn=_flatten,
         # Else starting the loader draws from torch's global generator, and a resumed run differs.
         generator=torch.Generator(),
     )
@@ -174,6 +197,17 @@ def build_train_loader(cfg: CfgNode, *, start: int = 0) -> PictureLoader:
 
 
 def build_test_loader(cfg: CfgNode, dataset_name: str) -> PictureLoader:
-    """detectron2's test loader, without its resize."""
+    """detectron2's test loader, without its resize; frames in order of time.
+
+    Sequences are whole in one process.
+    """
     mapper = _Caught(CodecDetectorMapper(cfg, is_train=False))
-    return PictureLoader(build_detection_test_loader(cfg, dataset_name, mapper=mapper))
+    entries = get_detection_dataset_dicts(dataset_name, filter_empty=False)
+    return PictureLoader(
+        build_detection_test_loader(
+            entries,
+            mapper=mapper,
+            sampler=SequenceSampler(entries) if has_sequences(entries) else None,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+        )
+    )

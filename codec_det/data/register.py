@@ -13,6 +13,7 @@ from ..errors import ConfigError, DatasetError
 from ..evaluation.tasks import check_tasks
 from .coco_format import check_coco_format, register_coco_format
 from .picture_folder import EVALUATOR_TYPE, load_picture_folder, register_picture_folder
+from .sequences import check_clips
 from .shapes import register_shapes
 
 logger = logging.getLogger(__name__)
@@ -74,5 +75,6 @@ def check_datasets(cfg: CfgNode, *, train: bool) -> None:
             logger.info("%s: %d pictures without annotations", name, len(pictures))
         if train and name in cfg.DATASETS.TRAIN:
             check_tasks(cfg, name, train=True)
+            check_clips(name, cfg.INPUT.CLIP_LENGTH)
         if name in cfg.DATASETS.TEST:
             check_tasks(cfg, name, train=False)

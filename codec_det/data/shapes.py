@@ -20,11 +20,11 @@ from typing import Any
 import cv2
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import load_coco_json
 from tqdm import tqdm
 
 from ..errors import DatasetError
 from .scenes import CLASS_NAMES, DEFAULT_STYLE, Annotation, render_scene
+from .sequences import load_coco
 
 logger = logging.getLogger(__name__)
 
@@ -189,4 +189,4 @@ def register_shapes() -> None:
 def _load(name: str) -> list[dict[str, Any]]:
     """detectron2's standard dictionaries of a registered set."""
     json_file = ensure_shapes(name)
-    return load_coco_json(str(json_file), str(json_file.parent / "images"), name)
+    return load_coco(json_file, json_file.parent / "images", name)
