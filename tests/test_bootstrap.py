@@ -6,12 +6,15 @@ from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
+from detectron2.data import MetadataCatalog
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from codec_det.evaluation.places import aps_by_place
 from codec_det.rate_accuracy.bootstrap import interval, resample
 from codec_det.rate_accuracy.curves import curves_of
 from codec_det.rate_accuracy.records import read_results, without_overhead
+from codec_det.rate_accuracy.weighted_ap import load_truth, match
 from tests.records import record, write_data, write_run
 
 NAME, COUNT, METRICS = "tiny", 40, ("AP", "AP50", "PSNR")
@@ -177,3 +180,15 @@ def test_there_is_no_interval_where_many_resamples_have_no_figure():
     assert np.isnan(interval(samples).low)
     assert interval(samples).used == 89
     assert np.isnan(interval(np.full(5, np.nan)).high)
+
+
+def test_ap_near_sides_is_that_of_the_evaluation(make_run):
+    folder = make_run("a", bpp=0.2, kept=0.6)
+    place = folder / "inference" / NAME / "coco_instances_results.json"
+    truth = load_truth(MetadataCatalog.get(NAME).json_file)
+    expected = aps_by_place(truth, json.loads(place.read_text()))
+    for place_name, key in (("side", "APside"), ("inside", "APinside")):
+        matches = match(truth, place, area=place_name)
+        ours = matches.aps(np.ones(len(matches.image_ids), dtype=np.int64))
+        assert ours["AP"] == pytest.approx(expected[key], abs=0.01)
+    assert expected["APside"] != expected["APinside"]

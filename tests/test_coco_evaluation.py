@@ -15,6 +15,7 @@ from pycocotools import cocoeval
 from codec_det.data.loader import build_test_loader
 from codec_det.data.register import register_datasets
 from codec_det.evaluation.coco import FastCOCOEvaluator
+from codec_det.evaluation.places import MARGIN, PLACES
 from codec_det.training.trainer import Trainer, load_chain
 
 HEIGHT, WIDTH = 480, 640
@@ -149,6 +150,8 @@ def test_boxes_equal_pycocotools(tmp_path, seed):
     ours, fast = evaluate(Fast, name, detections)
     theirs, official = evaluate(Official, name, detections)
     assert_equal(fast["bbox"], official["bbox"])
+    # What is of a place, pycocotools has not.
+    ours["bbox"] = {key: ours["bbox"][key] for key in theirs["bbox"]}
     assert ours["bbox"] == pytest.approx(theirs["bbox"], abs=1e-6, nan_ok=True)
     # No objects of a category: no AP of it.
     without = [key for key, value in ours["bbox"].items() if math.isnan(value)]
@@ -235,7 +238,44 @@ def test_an_evaluation_of_the_chain_takes_it(tiny_cfg, tiny_set, tmp_path):
         inference_on_dataset(chain, loader, evaluator)
         for evaluator in (evaluators[1], Official("tiny", str(tmp_path)))
     )
-    assert ours["bbox"] == pytest.approx(theirs["bbox"], abs=1e-6, nan_ok=True)
+    both = {key: ours["bbox"][key] for key in theirs["bbox"]}
+    assert both == pytest.approx(theirs["bbox"], abs=1e-6, nan_ok=True)
     results = (tmp_path / "output/inference/tiny/coco_instances_results.json").read_text()
     assert len(json.loads(results)) > 100
     assert results == (tmp_path / "coco_instances_results.json").read_text()
+
+
+def test_objects_near_sides_are_told_from_those_inside(tmp_path):
+    near, inside = [8.0, 200.0, 50.0, 50.0], [300.0, 200.0, 50.0, 50.0]
+    annotations = [
+        {"id": i + 1, "image_id": image, "category_id": 3, "bbox": box, "area": 1.0, "iscrowd": 0}
+        for i, (image, box) in enumerate(((17, near), (17, inside), (0, inside)))
+    ]
+    # All inside are found, nothing near a side but what is not there.
+    found = {
+        17: instances([[300, 200, 350, 250], [590, 300, 639, 350]], [0.5, 0.9], [0, 0]),
+        0: instances([[300, 200, 350, 250]], [0.9], [0]),
+    }
+    results, _ = evaluate(Fast, register(tmp_path, truth_of(annotations)), found)
+    assert results["bbox"]["APinside"] == pytest.approx(100)
+    assert results["bbox"]["APside"] == 0
+    assert 0 < results["bbox"]["AP"] < 100
+
+
+@pytest.mark.parametrize("side", ["left", "top", "right", "bottom"])
+def test_each_side_counts_up_to_its_margin(tmp_path, side):
+    for distance, expected in ((MARGIN - 1, "side"), (MARGIN, "inside")):
+        x, y = 300.0, 200.0
+        if side in ("left", "right"):
+            x = distance if side == "left" else WIDTH - 50 - distance
+        else:
+            y = distance if side == "top" else HEIGHT - 50 - distance
+        box = {"bbox": [x, y, 50.0, 50.0], "area": 1.0, "iscrowd": 0}
+        folder = tmp_path / expected
+        folder.mkdir()
+        name = register(folder, truth_of([{**box, "id": 1, "image_id": 17, "category_id": 3}]))
+        found = {17: instances([[x, y, x + 50, y + 50]], [0.9], [0])}
+        results = evaluate(Fast, name, found)[0]["bbox"]
+        aps = {place: results[f"AP{place}"] for place in PLACES}
+        assert aps.pop(expected) == pytest.approx(100)
+        assert all(math.isnan(ap) for ap in aps.values())

@@ -9,12 +9,15 @@ from typing import Any
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from faster_coco_eval.core.faster_eval_api import COCOeval
 
+from .places import aps_by_place
+
 
 class FastCOCOEvaluator(COCOEvaluator):
     """detectron2's ``COCOEvaluator``, with boxes and masks evaluated by faster-coco-eval.
 
     It is faster than detectron2's compiled evaluator, and needs no compiler to install. Precision,
-    recall and the 12 metrics equal those of pycocotools. Keypoints, which faster-coco-eval
+    recall and the 12 metrics equal those of pycocotools; of boxes there are also those of
+    :mod:`codec_det.evaluation.places`. Keypoints, which faster-coco-eval
     evaluates only with its own reader of annotations, are left to detectron2.
 
     Args:
@@ -42,6 +45,10 @@ class FastCOCOEvaluator(COCOEvaluator):
     def _eval_predictions(self, predictions: list[Any], img_ids: list[int] | None = None) -> None:
         with _in_place_of_detectron2s():
             super()._eval_predictions(predictions, img_ids=img_ids)
+        # By now with the data set's own classes.
+        found = [one for x in predictions for one in x["instances"]]
+        if found and "bbox" in self._results:
+            self._results["bbox"].update(aps_by_place(self._coco_api, found))
 
 
 @contextmanager

@@ -79,6 +79,8 @@ METRICS = {
     metric.key: metric
     for metric in (
         *(_ap(*kind, figure) for kind in _APS for figure in _AP_FIGURES),
+        Metric("APside", "AP of boxes near sides", ("bbox", "APside")),
+        Metric("APinside", "AP of boxes inside", ("bbox", "APinside")),
         Metric("mIoU", "mean IoU", ("sem_seg", "mIoU"), is_headline=True),
         Metric("fwIoU", "frequency-weighted IoU", ("sem_seg", "fwIoU")),
         Metric("mACC", "mean accuracy of classes", ("sem_seg", "mACC")),

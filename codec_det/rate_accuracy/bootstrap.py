@@ -28,6 +28,7 @@ from ..data.register import register_datasets
 from ..data.shapes import SPLITS, ensure_shapes
 from ..errors import CodecDetError, DatasetError
 from ..evaluation.metrics import metric_of
+from ..evaluation.places import PLACES
 from ..evaluation.rate import known_mean, mean_psnrs
 from ..runs import open_run
 from .bjontegaard_deltas import deltas
@@ -44,7 +45,10 @@ _TOLERANCE = 0.01
 _MIN_USED = 0.9
 
 _TASKS = ("bbox", "segm")
-_AREAS = {"APs": "small", "APm": "medium", "APl": "large"}
+_AREAS = {
+    "APs": "small", "APm": "medium", "APl": "large",
+    **{f"AP{place}": place for place in PLACES},
+}
 _DISTORTIONS = ("PSNR", "PSNR_MSE", "MS-SSIM")
 _COLUMNS = ("height", "width", "bits", "overhead_bits", "psnr", "ms_ssim")
 

@@ -19,6 +19,8 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ..evaluation.places import PLACES, area_range, by_place
+
 # COCO's: the detections of a picture and class that have the highest scores.
 _MAX_DETECTIONS = 100
 # Places of COCO's IoU thresholds 0.50, 0.55, ...
@@ -111,7 +113,8 @@ def match(truth: COCO, results: str | Path, task: str = "bbox", area: str = "all
 
     Args:
         task: "bbox" or "segm".
-        area: "small", "medium" or "large": objects of COCO's sizes alone.
+        area: "small", "medium" or "large": objects of COCO's sizes alone; "side" or "inside": of
+            :data:`codec_det.evaluation.places.PLACES`.
     """
     found = json.loads(Path(results).read_bytes())
     if task == "segm":
@@ -119,10 +122,14 @@ def match(truth: COCO, results: str | Path, task: str = "bbox", area: str = "all
         for one in found:
             one.pop("bbox", None)
     with redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(truth, truth.loadRes(found), task)
-        place = evaluation.params.areaRngLbl.index(area)
-        evaluation.params.areaRng = evaluation.params.areaRng[place : place + 1]
-        evaluation.params.areaRngLbl = [area]
+        detected = truth.loadRes(found)
+        if area in PLACES:
+            evaluation = COCOeval(by_place(truth), by_place(detected), task)
+            limits = area_range(area)
+        else:
+            evaluation = COCOeval(truth, detected, task)
+            limits = evaluation.params.areaRng[evaluation.params.areaRngLbl.index(area)]
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [limits], [area]
         evaluation.params.maxDets = [_MAX_DETECTIONS]
         evaluation.evaluate()
     # pycocotools has made them unique and sorted.
