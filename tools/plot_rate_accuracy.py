@@ -70,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="METRIC",
         help="of figures, tables and BD, out of all that the results have: AP (of boxes), AP50, "
-        "APs, APside, AP-<class>, mask_AP, keypoint_AP, mIoU, IoU-<class>, PQ, PSNR, PSNR_MSE, MS-SSIM, "
+        "APs, APside, AP-<class>, mask_AP, keypoint_AP, mIoU, IoU-<class>, PQ, PSNR, PSNR_MSE, "
         "... (default: AP, AP50, mask_AP, keypoint_AP, mIoU, PQ and PSNR, where there)",
     )
     add(
