@@ -21,7 +21,7 @@ def scene(seed, height=128, width=128, style=scenes.DEFAULT_STYLE):
 def painted_pixels(seed, height, width):
     """Pixels that differ between a scene of one object and its bare background, and its truth."""
     image, (annotation,) = scene(seed, height, width, ONE_PLAIN)
-    bare = scenes._background(np.random.default_rng(seed), height, width, ONE_PLAIN)
+    bare = scenes.draw_background(np.random.default_rng(seed), height, width, ONE_PLAIN)
     return np.abs(image.astype(int) - bare).max(axis=2) > 4, annotation
 
 
@@ -88,14 +88,14 @@ def test_names_go_with_category_ids():
 def shape(texture, **changes):
     """A disc with a texture."""
     category_id = 1 + list(scenes.TEXTURES).index(texture)
-    whole = scenes._Shape(category_id, 40, (32, 32), 0, 6.4, 0.1, 0.6)
+    whole = scenes.Shape(category_id, 40, (32, 32), 0, 6.4, 0.1, 0.6)
     return replace(whole, **changes)
 
 
 def test_textures_have_one_mean_and_one_frequency_in_directions_of_their_own():
     pixels = np.arange(256) + 0.5
     for texture, axis in (("striped", 0), ("barred", 1)):
-        wave = scenes._texture(shape(texture), pixels[None, :], pixels[:, None])
+        wave = scenes.texture_of(shape(texture), pixels[None, :], pixels[:, None])
         assert wave.mean() == pytest.approx(0.5, abs=0.01)
         spectrum = np.abs(np.fft.fft2(wave - 0.5))
         peak = np.unravel_index(spectrum.argmax(), spectrum.shape)
@@ -164,7 +164,7 @@ def test_an_object_that_would_hide_another_is_not_painted():
 
 def test_edges_are_anti_aliased():
     pixels = np.arange(64) + 0.5
-    alpha = scenes._coverage(shape("striped"), pixels[None, :], pixels[:, None])
+    alpha = scenes.coverage_of(shape("striped"), pixels[None, :], pixels[:, None])
     assert alpha.sum() == pytest.approx(math.pi * 20**2, rel=0.002)
     partial = ((alpha > 0) & (alpha < 1)).sum()
     assert partial == pytest.approx(2 * math.pi * 20, rel=0.35)

@@ -10,7 +10,9 @@ first loaded. Use this for other sizes, counts or seeds:
         --preview big_shapes.png
 
 writes datasets/big_shapes/images/*.png and datasets/big_shapes/annotations.json, and a contact
-sheet of the first pictures with their boxes.
+sheet of the first pictures with their boxes. With --frames, it draws sequences of moving shapes,
+in the convention of COCO-VID: shapes_video_train, shapes_video_val and, of a camera that shakes or
+pans, shapes_video_moving_train and shapes_video_moving_val are drawn when first loaded, too.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--output-dir", type=Path, required=True, help="where to; must not exist, or be empty")
-    add("--count", type=positive, default=100, help="number of pictures (default: %(default)s)")
+    add("--count", type=positive, default=100, help="pictures, or sequences (default: %(default)s)")
     add(
         "--size",
         type=positive,
@@ -66,6 +68,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         default=0,
         help="equal seeds give equal pictures, and a smaller count the first of them "
         "(default: %(default)s; shapes_train is seed 0, shapes_val seed 1)",
+    )
+    add("--frames", type=positive, metavar="N", help="draw --count sequences of N frames each")
+    add(
+        "--camera",
+        choices=("static", "moving"),
+        default="static",
+        help="of sequences; a moving one shakes or pans (default: %(default)s)",
     )
     add("--preview", type=Path, metavar="FILE.png", help="also write a contact sheet with boxes")
     args = parser.parse_args(argv)
@@ -134,6 +143,7 @@ def make_shapes(args: argparse.Namespace) -> None:
     Raises:
         CodecDetError: if it cannot be drawn or written.
     """
+    from codec_det.data.moving_scenes import Motion
     from codec_det.data.shapes import generate
     from codec_det.errors import CodecDetError
     from codec_det.files import atomic_file, make_folder
@@ -141,13 +151,17 @@ def make_shapes(args: argparse.Namespace) -> None:
     if args.preview:
         make_folder(args.preview.parent, "the folder of --preview")
     try:
-        json_file = generate(args.output_dir, args.count, tuple(args.size), args.seed)
+        motion = Motion(args.frames, args.camera) if args.frames else None
+        json_file = generate(
+            args.output_dir, args.count, tuple(args.size), args.seed, motion=motion
+        )
     except OSError as error:
         reason = error.strerror or error
         raise CodecDetError(
             f"cannot write '{args.output_dir}' ({reason}): choose another place"
         ) from None
-    print(f"{args.count} pictures: {json_file.parent / 'images'}")
+    kind = f"sequences of {args.frames} frames" if args.frames else "pictures"
+    print(f"{args.count} {kind}: {json_file.parent / 'images'}")
     print(f"annotations: {json_file}")
     if args.preview:
         import cv2

@@ -4,9 +4,11 @@ Coordinates are COCO's: continuous, in pixels, x to the right, y down; the pixel
 corner covers [0, 1] x [0, 1], so its centre is at (0.5, 0.5).
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -59,7 +61,7 @@ DEFAULT_STYLE = SceneStyle()
 
 
 @dataclass(frozen=True)
-class _Shape:
+class Shape:
     """One object: outline, pose and texture, without colours."""
 
     category_id: int
@@ -89,7 +91,7 @@ class _Shape:
         )
 
 
-def _polygon(shape: _Shape) -> np.ndarray:
+def outline_of(shape: Shape) -> np.ndarray:
     """Corners (N, 2) of the outline, x and y; a circle has 48, which keeps its box exact."""
     corners = shape.corners or 48
     angle = shape.angle if shape.corners else 0.0
@@ -97,7 +99,7 @@ def _polygon(shape: _Shape) -> np.ndarray:
     return np.array(shape.center) + shape.radius * np.stack([np.cos(theta), np.sin(theta)], axis=1)
 
 
-def _coverage(shape: _Shape, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def coverage_of(shape: Shape, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Coverage in [0, 1] of the pixels with centres x (1, W), y (H, 1): edges are anti-aliased."""
     dx, dy = x - shape.center[0], y - shape.center[1]
     if shape.corners == 0:
@@ -110,7 +112,7 @@ def _coverage(shape: _Shape, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.clip(0.5 - distance, 0, 1)
 
 
-def _texture(shape: _Shape, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def texture_of(shape: Shape, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Share in [0, 1] of the first of the two colours, at pixel centres x (1, W), y (H, 1).
 
     Striped lies down and barred stands up. Either is half one colour and half the other, so a blur
@@ -126,7 +128,9 @@ def _square_wave(position: np.ndarray, period: float, phase: float) -> np.ndarra
     return np.clip(2 * period * triangle, -1, 1)
 
 
-def _background(rng: np.random.Generator, height: int, width: int, style: SceneStyle) -> np.ndarray:
+def draw_background(
+    rng: np.random.Generator, height: int, width: int, style: SceneStyle
+) -> np.ndarray:
     """A random colour gradient with noise of several octaves and plain clutter: (H, W, 3) uint8."""
     start, end = rng.uniform(40, 215, (2, 3))
     angle = rng.uniform(0, 2 * math.pi)
@@ -136,7 +140,7 @@ def _background(rng: np.random.Generator, height: int, width: int, style: SceneS
     for cell in style.noise_cells:
         if cell <= min(height, width):
             image += rng.uniform(*style.noise) * _noise_octave(rng, height, width, cell)
-    image = _to_uint8(image)
+    image = to_uint8(image)
     count = rng.integers(*style.clutter, endpoint=True) * height * width / 128**2
     for _ in range(math.ceil(count)):
         _draw_clutter(rng, image)
@@ -179,13 +183,13 @@ def _draw_clutter(rng: np.random.Generator, image: np.ndarray) -> None:
     cv2.addWeighted(layer, opacity, image, 1 - opacity, 0, dst=image)
 
 
-def _sample_shape(
+def sample_shape(
     rng: np.random.Generator, category_id: int, height: int, width: int, style: SceneStyle
-) -> _Shape | None:
+) -> Shape | None:
     """A random object that lies wholly in the picture; None where it is too large to."""
     short = min(height, width)
     low, high = (max(MIN_DIAMETER, fraction * short) for fraction in style.diameter)
-    shape = _Shape(
+    shape = Shape(
         category_id=category_id,
         diameter=rng.uniform(low, high),
         center=(0.0, 0.0),
@@ -194,7 +198,7 @@ def _sample_shape(
         tilt=rng.uniform(-style.tilt, style.tilt),
         phase=rng.uniform(),
     )
-    polygon = _polygon(shape)
+    polygon = outline_of(shape)
     first, last = -polygon.min(axis=0), np.array([width, height]) - polygon.max(axis=0)
     if np.any(first > last):
         return None
@@ -202,7 +206,7 @@ def _sample_shape(
     return replace(shape, center=(x, y))
 
 
-def _sample_colours(
+def sample_colours(
     rng: np.random.Generator, around: np.ndarray, style: SceneStyle
 ) -> tuple[np.ndarray, np.ndarray]:
     """Two RGB colours, drawn alike for all classes; their mean differs from what is around."""
@@ -213,11 +217,46 @@ def _sample_colours(
     return mean + step / 2, mean - step / 2
 
 
+class Patch(NamedTuple):
+    """Where an object is in a picture.
+
+    Attributes:
+        window: rows and columns (h, w) around it.
+        x, y: centres of its pixels, (1, w) and (h, 1).
+        alpha: coverage, (h, w) in [0, 1].
+        inside: (h, w), whether a pixel is the object's.
+    """
+
+    window: tuple[slice, slice]
+    x: np.ndarray
+    y: np.ndarray
+    alpha: np.ndarray
+    inside: np.ndarray
+
+    @classmethod
+    def of(cls, shape: Shape, size: tuple[int, ...]) -> Patch:
+        """Of a shape, any part of which may lie out of the picture of a size (H, W)."""
+        reach = math.ceil(shape.radius) + 1
+        left, top = (max(0, int(c) - reach) for c in shape.center)
+        right, bottom = (max(0, int(c) + reach + 1) for c in shape.center)
+        window = np.s_[top:bottom, left:right]
+        rows, columns = (len(range(*s.indices(n))) for s, n in zip(window, size, strict=True))
+        x = np.arange(left, left + columns)[None, :] + 0.5
+        y = np.arange(top, top + rows)[:, None] + 0.5
+        alpha = coverage_of(shape, x, y)
+        return cls(window, x, y, alpha, alpha > 0.5)
+
+    def blend(self, image: np.ndarray, shape: Shape, first: np.ndarray, second: np.ndarray) -> None:
+        """Paint the shape's texture of two colours (3,) onto a picture (H, W, 3) float32."""
+        colours = second + (first - second) * texture_of(shape, self.x, self.y)[..., None]
+        image[self.window] += (colours - image[self.window]) * self.alpha[..., None]
+
+
 def _paint(
     rng: np.random.Generator,
     image: np.ndarray,
     owner: np.ndarray,
-    shape: _Shape,
+    shape: Shape,
     areas: list[int],
     style: SceneStyle,
 ) -> bool:
@@ -226,40 +265,30 @@ def _paint(
     image: (H, W, 3) float32, changed. owner: (H, W) number of the object seen at a pixel, from 1,
     or 0; changed. areas: pixels of every object painted so far, as if alone; one is appended.
     """
-    reach = math.ceil(shape.radius) + 1
-    left, top = (max(0, int(c) - reach) for c in shape.center)
-    right, bottom = (int(c) + reach + 1 for c in shape.center)
-    window = np.s_[top:bottom, left:right]
-    rows, columns = owner[window].shape
-    x = np.arange(left, left + columns)[None, :] + 0.5
-    y = np.arange(top, top + rows)[:, None] + 0.5
-    alpha = _coverage(shape, x, y)
-    inside = alpha > 0.5
-    area = int(inside.sum())
+    patch = Patch.of(shape, owner.shape)
+    area = int(patch.inside.sum())
 
     seen = np.bincount(owner.ravel(), minlength=len(areas) + 1)[1:]
-    covered = np.bincount(owner[window][inside], minlength=len(areas) + 1)[1:]
+    covered = np.bincount(owner[patch.window][patch.inside], minlength=len(areas) + 1)[1:]
     full = np.array(areas, dtype=int)
     if covered.sum() > style.max_hidden * area:
         return False
     if np.any(seen - covered < (1 - style.max_hidden) * full):
         return False
 
-    around = image[window].mean(axis=(0, 1))
-    first, second = _sample_colours(rng, around, style)
-    colours = second + (first - second) * _texture(shape, x, y)[..., None]
-    image[window] += (colours - image[window]) * alpha[..., None]
-    owner[window][inside] = len(areas) + 1
+    around = image[patch.window].mean(axis=(0, 1))
+    patch.blend(image, shape, *sample_colours(rng, around, style))
+    owner[patch.window][patch.inside] = len(areas) + 1
     areas.append(area)
     return True
 
 
-def _annotate(shape: _Shape) -> Annotation:
+def annotate(shape: Shape) -> Annotation:
     """The COCO annotation of an object's whole outline, parts hidden by later objects included.
 
     The class is a matter of the whole outline, and `max_hidden` keeps the hidden part small.
     """
-    polygon = np.round(_polygon(shape), 2)
+    polygon = np.round(outline_of(shape), 2)
     x, y = polygon.T
     area = 0.5 * abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
     return {
@@ -271,7 +300,8 @@ def _annotate(shape: _Shape) -> Annotation:
     }
 
 
-def _to_uint8(image: np.ndarray) -> np.ndarray:
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """8-bit levels, rounded, of any shape."""
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
@@ -297,7 +327,7 @@ def render_scene(
         raise ValueError(
             f"Size {height} x {width} is too small: sides are {MIN_SIDE} pixels or more."
         )
-    image = _background(rng, height, width, style).astype(np.float32)
+    image = draw_background(rng, height, width, style).astype(np.float32)
     owner = np.zeros((height, width), dtype=np.intp)
     areas: list[int] = []
     annotations: list[Annotation] = []
@@ -305,9 +335,9 @@ def render_scene(
         # The class is drawn once, not per try, or outlines that fit easily would be more frequent.
         category_id = int(rng.integers(len(CLASS_NAMES))) + 1
         for _ in range(PLACEMENT_TRIES):
-            shape = _sample_shape(rng, category_id, height, width, style)
+            shape = sample_shape(rng, category_id, height, width, style)
             if shape and _paint(rng, image, owner, shape, areas, style):
-                annotations.append(_annotate(shape))
+                annotations.append(annotate(shape))
                 break
     grain = rng.standard_normal((height, width, 1), dtype=np.float32)
-    return _to_uint8(image + rng.uniform(*style.grain) * grain), annotations
+    return to_uint8(image + rng.uniform(*style.grain) * grain), annotations

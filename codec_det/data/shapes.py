@@ -23,6 +23,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from tqdm import tqdm
 
 from ..errors import DatasetError
+from .moving_scenes import Motion, render_sequence
 from .scenes import CLASS_NAMES, DEFAULT_STYLE, Annotation, render_scene
 from .sequences import load_coco
 
@@ -30,6 +31,10 @@ logger = logging.getLogger(__name__)
 
 VERSION = 1
 """Raise it with every change of the pictures that a seed gives: never mix old and new."""
+
+
+FPS = 25.0
+"""Frames per second of sequences."""
 
 
 def scenes(
@@ -44,24 +49,37 @@ def scenes(
         yield render_scene(rng, *size)
 
 
+def sequences(
+    count: int, size: tuple[int, int], seed: int, motion: Motion
+) -> Iterator[tuple[np.ndarray, list[Annotation]]]:
+    """The frames of the first `count` sequences of a seed, one after the other: as `scenes`."""
+    for index in range(count):
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
+        yield from render_sequence(rng, *size, motion)
+
+
 def generate(
     folder: str | Path,
     count: int,
     size: tuple[int, int] = (128, 128),
     seed: int = 0,
     progress: bool = True,
+    motion: Motion | None = None,
 ) -> Path:
     """Draw a data set: `folder/images/*.png` and `folder/annotations.json` in COCO's format.
+
+    Frames of sequences are `folder/images/<sequence>/<frame>.png`, with boxes alone.
 
     All is drawn into a sibling folder that is renamed when complete, so `folder` never holds half a
     set, and of several processes that draw it at once the first wins and the others drop theirs.
 
     Args:
         folder: where to; must not exist, or be empty.
-        count: pictures, at least 1.
+        count: pictures, or sequences; at least 1.
         size: (height, width) in pixels, both at least `MIN_SIDE`.
         seed: not negative; equal seeds give equal pictures (to the byte, with the same libraries).
         progress: show a progress bar on stderr.
+        motion: what moves in sequences; None: draw single pictures.
 
     Returns:
         The path of `annotations.json`.
@@ -80,9 +98,11 @@ def generate(
     draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
         (draft / "images").mkdir(parents=True)
-        drawing = tqdm(scenes(count, size, seed), "shapes", count, unit="img", disable=not progress)
-        coco = _write_images(drawing, draft / "images")
-        coco["info"] = {"description": "codec_det shapes", **_stamp(count, size, seed)}
+        frames = motion.frames if motion else 1
+        images = sequences(count, size, seed, motion) if motion else scenes(count, size, seed)
+        drawing = tqdm(images, "shapes", count * frames, unit="img", disable=not progress)
+        coco = _write_images(drawing, draft / "images", motion.frames if motion else 0)
+        coco["info"] = {"description": "codec_det shapes", **_stamp(count, size, seed, motion)}
         (draft / "annotations.json").write_text(json.dumps(coco))
         _move_into_place(draft, folder)
     finally:
@@ -100,30 +120,47 @@ def _move_into_place(draft: Path, folder: Path) -> None:
 
 
 def _write_images(
-    drawing: Iterable[tuple[np.ndarray, list[Annotation]]], folder: Path
+    drawing: Iterable[tuple[np.ndarray, list[Annotation]]], folder: Path, frames: int
 ) -> dict[str, Any]:
-    """Write pictures as PNG files; the COCO dictionary that describes them."""
+    """Write pictures as PNG files; the COCO dictionary that describes them.
+
+    Args:
+        frames: of each sequence; 0: they are single pictures.
+    """
     images: list[dict[str, Any]] = []
     annotations: list[Annotation] = []
     for image_id, (image, objects) in enumerate(drawing, start=1):
-        name = f"{image_id:06d}.png"
+        name, place = f"{image_id:06d}.png", {}
+        if frames:
+            video, frame = divmod(image_id - 1, frames)
+            name = f"{video + 1:06d}/{frame:06d}.png"
+            place = {"video_id": video + 1, "frame_id": frame}
+            (folder / name).parent.mkdir(exist_ok=True)
         ok, png = cv2.imencode(".png", image[:, :, ::-1])  # OpenCV expects BGR
         if not ok:
             raise OSError(f"OpenCV could not encode {folder / name} as PNG.")
         (folder / name).write_bytes(png.tobytes())
         height, width = image.shape[:2]
-        images.append({"id": image_id, "file_name": name, "height": height, "width": width})
+        image_size = {"height": height, "width": width}
+        images.append({"id": image_id, "file_name": name, **image_size, **place})
         for annotation in objects:
             ids = {"id": len(annotations) + 1, "image_id": image_id}
             annotations.append({**ids, **annotation})
     categories = [{"id": i, "name": name} for i, name in enumerate(CLASS_NAMES, start=1)]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    coco = {"images": images, "annotations": annotations, "categories": categories}
+    if frames:
+        videos = range(1, images[-1]["video_id"] + 1)
+        coco["videos"] = [{"id": i, "name": f"{i:06d}", "fps": FPS} for i in videos]
+    return coco
 
 
-def _stamp(count: int, size: tuple[int, int], seed: int) -> dict[str, Any]:
+def _stamp(
+    count: int, size: tuple[int, int], seed: int, motion: Motion | None = None
+) -> dict[str, Any]:
     """What the pictures depend on, as JSON gives it back (lists, no tuples)."""
     stamp = {"version": VERSION, "count": count, "size": size, "seed": seed}
-    return json.loads(json.dumps({**stamp, "style": asdict(DEFAULT_STYLE)}))
+    moving = {"motion": asdict(motion)} if motion else {}
+    return json.loads(json.dumps({**stamp, **moving, "style": asdict(DEFAULT_STYLE)}))
 
 
 @dataclass(frozen=True)
@@ -134,13 +171,23 @@ class _Split:
     count: int
     seed: int
     size: tuple[int, int] = (128, 128)
+    motion: Motion | None = None
 
 
-SPLITS = {"shapes_train": _Split("train", 1500, seed=0), "shapes_val": _Split("val", 300, seed=1)}
+_FIXED, _MOVING = Motion(), Motion(camera="moving")
+SPLITS = {
+    "shapes_train": _Split("train", 1500, seed=0),
+    "shapes_val": _Split("val", 300, seed=1),
+    "shapes_video_train": _Split("video_train", 100, seed=0, motion=_FIXED),
+    "shapes_video_val": _Split("video_val", 30, seed=1, motion=_FIXED),
+    "shapes_video_moving_train": _Split("video_moving_train", 100, seed=0, motion=_MOVING),
+    "shapes_video_moving_val": _Split("video_moving_val", 30, seed=1, motion=_MOVING),
+}
+"""Sequences have 30 frames; those called moving are of a moving camera."""
 
 
 def ensure_shapes(name: str) -> Path:
-    """Draw a registered set (`shapes_train`, `shapes_val`) unless it is there: its JSON's path.
+    """Draw a registered set (one of `SPLITS`) unless it is there: its JSON's path.
 
     Loading the set does this by itself; a program that reads the JSON first calls it.
 
@@ -151,9 +198,10 @@ def ensure_shapes(name: str) -> Path:
     json_file = Path(MetadataCatalog.get(name).json_file)
     folder = json_file.parent
     if not json_file.exists():
-        logger.info("Drawing %d pictures of %s into %s", split.count, name, folder.absolute())
-        generate(folder, split.count, split.size, split.seed)
-    stamp = _stamp(split.count, split.size, split.seed)
+        kind = "sequences" if split.motion else "pictures"
+        logger.info("Drawing %d %s of %s into %s", split.count, kind, name, folder.absolute())
+        generate(folder, split.count, split.size, split.seed, motion=split.motion)
+    stamp = _stamp(split.count, split.size, split.seed, split.motion)
     info = json.loads(json_file.read_text()).get("info", {})
     stale = [key for key, value in stamp.items() if info.get(key) != value]
     if stale:
@@ -165,10 +213,11 @@ def ensure_shapes(name: str) -> Path:
 
 
 def register_shapes() -> None:
-    """Register `shapes_train` and `shapes_val` with detectron2; drawn when first loaded.
+    """Register the sets of `SPLITS` with detectron2; each is drawn when first loaded.
 
     They go to `$DETECTRON2_DATASETS/shapes` (`datasets/shapes` without that variable), where about
-    65 MB are written. Registering twice does nothing.
+    65 MB of pictures, and 120 MB of sequences of each camera, are written. Registering twice does
+    nothing.
     """
     # The environment variable and its default are those of detectron2's own builtin data sets.
     root = Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser() / "shapes"

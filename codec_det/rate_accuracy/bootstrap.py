@@ -46,7 +46,9 @@ _MIN_USED = 0.9
 
 _TASKS = ("bbox", "segm")
 _AREAS = {
-    "APs": "small", "APm": "medium", "APl": "large",
+    "APs": "small",
+    "APm": "medium",
+    "APl": "large",
     **{f"AP{place}": place for place in PLACES},
 }
 _DISTORTIONS = ("PSNR", "PSNR_MSE", "MS-SSIM")
