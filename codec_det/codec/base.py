@@ -10,11 +10,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import MutableMapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from .learned.distillation import Teacher
 
 
 class Coded(NamedTuple):
@@ -61,6 +64,8 @@ class Codec(nn.Module, ABC):
     levels: int = 1
     # The level of pictures for which a call gives none; None: the highest.
     level: float | None = None
+    # What the encoder learns from beside the loss of what is decoded.
+    teacher: Teacher | None = None
 
     @abstractmethod
     def forward(self, images: Sequence[Tensor], pictures: bool = True) -> Coded:
