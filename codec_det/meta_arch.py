@@ -8,7 +8,6 @@
                                   └──────────────► loss = Σ task losses + β·bpp
                                                           (β of the picture's level)
                                                           (+ φ·feature distance) (+ λ·255²·MSE)
-                                                          (+ δ·distance of latents)
 
 Where the detector is given latents, a bridge takes the place of to_detector: codec_det.bridge.
 """
@@ -41,6 +40,7 @@ from .feature_loss import FeatureDistance, Features
 from .levels import levels_of
 from .pixels import enlarge, psnr, to_codec, to_detector, to_uint8
 from .regimes import Regime
+from .sequences import Frame
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class CodecDetector(nn.Module):
     """Codes pictures at their coding scale, then detects in what was decoded.
 
     Args:
-        codec: codes RGB pictures; what its ``teacher`` adds to the loss is weighted there.
+        codec: codes RGB pictures.
         detector: an unmodified detectron2 meta-architecture.
         regime: the parts that train.
         bridge: takes latents to the detector's features, in place of a decoded picture; None: the
@@ -98,8 +98,9 @@ class CodecDetector(nn.Module):
         self.features = FeatureDistance(detector, feature_names) if feature_weight else None
         # Whether evaluation decodes pictures, too, where the detector is given latents.
         self.shows_pictures = False
-        # What a frozen codec gives in training, on a CPU; one that has no parts costs no time.
-        is_frozen = codec.parts() and not regime.codec_parts
+        # What a frozen codec gives in training, on a CPU; one that has no parts costs no time, and
+        # what one gives for a frame depends on those before.
+        is_frozen = codec.parts() and not regime.codec_parts and codec.clip_length == 1
         self.kept = KeptPictures(codec, pictures=bridge is None) if is_frozen else None
         self.register_load_state_dict_post_hook(_forget_pictures)
         self.scale = scale
@@ -154,11 +155,6 @@ class CodecDetector(nn.Module):
         return self
 
     @property
-    def _detects(self) -> bool:
-        """Whether anything in the loss depends on the detector."""
-        return bool(self.task_weight or self.features)
-
-    @property
     def trains_for_pictures(self) -> bool:
         """Whether the codec trains for people, too."""
         return bool(self.regime.codec_parts) and self.distortion_weight > 0
@@ -180,16 +176,12 @@ class CodecDetector(nn.Module):
         if not self.training:
             return self.inference(batched_inputs)
         images = [self._load(x) for x in batched_inputs]
-        wants_pictures = self.trains_for_pictures or (self.bridge is None and self._detects)
+        wants_pictures = self.bridge is None or self.trains_for_pictures
         levels = draw_levels(self.codec.levels, len(images))
-        teacher = self.codec.teacher
-        watch: AbstractContextManager[list[Any]] = teacher.watch() if teacher else nullcontext([])
-        with watch as analysed, torch.set_grad_enabled(bool(self.regime.codec_parts)):
+        with torch.set_grad_enabled(bool(self.regime.codec_parts)):
             coded = self._code(images, batched_inputs, wants_pictures, levels)
-        losses = self._detector_losses(images, coded, batched_inputs) if self._detects else {}
+        losses = self._detector_losses(images, coded, batched_inputs)
         losses.update(self._codec_losses(images, coded, levels))
-        if teacher:
-            losses["loss_distillation"] = teacher.weight * teacher.distance(analysed)
         return losses
 
     @torch.no_grad()
@@ -204,6 +196,7 @@ class CodecDetector(nn.Module):
         """
         start = self._clock()
         images = [self._load(x) for x in batched_inputs]
+        self.codec.follow([_frame_of(x) for x in batched_inputs])
         coded = self._code(images, batched_inputs, self.bridge is None or self.shows_pictures)
         middle = self._clock()
         sizes = [{"height": x.shape[-2], "width": x.shape[-1]} for x in images]
@@ -262,7 +255,6 @@ class CodecDetector(nn.Module):
             "Σ detector losses": self.task_weight,
             "feature distance": self.feature_weight,
             "255²·MSE": self.distortion_weight if self.regime.codec_parts else 0,
-            "distance of latents": self.codec.teacher.weight if self.codec.teacher else 0,
         }
         shown = [f"{w:g}·{term}".replace("1·Σ", "Σ") for term, w in terms.items() if w]
         if self.regime.trains_rate and any(self.betas):
@@ -358,7 +350,7 @@ class CodecDetector(nn.Module):
         mse = [(x - enlarge(y, x.shape[-2:])).square().mean() for x, y in pairs]
         self.batch_rate = self._sum_by_level(coded.rounded_bits.detach(), pixels, levels)
         losses = {}
-        if self.regime.trains_rate and any(self.betas):
+        if self.regime.trains_rate:
             betas = coded.bits.new_tensor([self.betas[level] for level in levels])
             losses["loss_rate"] = (betas * coded.bits / pixels).mean()
         if self.trains_for_pictures:
@@ -418,6 +410,11 @@ def draw_levels(count: int, pictures: int) -> list[int]:
         return [0] * pictures
     rounds = -(-pictures // count)
     return torch.cat([torch.randperm(count) for _ in range(rounds)])[:pictures].tolist()
+
+
+def _frame_of(entry: dict[str, Any]) -> Frame | None:
+    """Which frame a data set's picture is, if it is of a sequence."""
+    return Frame(entry["video_id"], entry["frame_id"]) if "video_id" in entry else None
 
 
 def _forget_pictures(chain: CodecDetector, _: object) -> None:

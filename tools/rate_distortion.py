@@ -80,10 +80,8 @@ def build_parser() -> argparse.ArgumentParser:
         # Those of codec_det/codec/table.py, which is not imported yet.
         help="learned: bmshj2018-factorized, bmshj2018-factorized-relu, bmshj2018-hyperprior, "
         "mbt2018-mean, mbt2018, cheng2020-anchor, cheng2020-attn, bmshj2018-hyperprior-centred, "
-        "mbt2018-mean-centred, bmshj2018-hyperprior-light, bmshj2018-hyperprior-centred-light, "
-        "mbt2018-mean-light, mbt2018-mean-centred-light, bmshj2018-hyperprior-vbr, "
-        "mbt2018-mean-vbr; conventional: jpeg, jpeg2000, webp, avif, jpegxl, avc, hevc, vvc, vtm, "
-        "external",
+        "mbt2018-mean-centred, bmshj2018-hyperprior-vbr, mbt2018-mean-vbr; conventional: jpeg, "
+        "jpeg2000, webp, avif, jpegxl, avc, hevc, vvc, vtm, external",
     )
     add(
         "--quality",

@@ -130,12 +130,19 @@ class PictureEncoder:
         log_gains, stages = self.log_gains, cast("Stages", self.analysis)
         assert log_gains is not None, "a model of a fixed rate has one level"
         small = self._shrink(picture)
-        unrounded = stages.unrounded(self._prepare(small)[None])
+        unrounded = self.unrounded(small)
 
         def quantize(level: float) -> Sequence[np.ndarray]:
             return stages.whole(unrounded * gain_at(log_gains, level))
 
         return PictureAtLevels(Picture(_size(picture), _size(small)), quantize, self.entropy)
+
+    def unrounded(self, picture: np.ndarray) -> np.ndarray:
+        """Latents (1, M, h, w) of a picture at its coded size, (H, W, 3) uint8 RGB.
+
+        The transforms are :class:`Stages`.
+        """
+        return cast("Stages", self.analysis).unrounded(self._prepare(picture)[None])
 
     def _shrink(self, picture: np.ndarray) -> np.ndarray:
         """A picture at its coded size."""

@@ -59,6 +59,13 @@ class Latents(NamedTuple):
     picture: Picture
     version: int = VERSION
 
+    @property
+    def values(self) -> np.ndarray:
+        """Decoded latents (M, h, w) float32, without inverse gains."""
+        values = self.y.astype(np.float32)
+        values += self.means
+        return values
+
 
 class EntropyModel:
     """Integer tables and arithmetic of one trained codec; nothing in it is ever recomputed.
@@ -183,7 +190,7 @@ class EntropyModel:
         if self.hyperprior:
             if self.hyperprior.out_of_range(z):
                 raise ValueError("z must be limited to the range of its tables before")
-            self.hyperprior.tables.write(writer, z.ravel(), _channel_indexes(z))
+            self.hyperprior.tables.write(writer, z.ravel(), channel_indexes(z))
         # Means, which are as large as latents, are not kept.
         indexes = self.tables_and_means(shape[1:], z)[0]
         self.tables.write(writer, y.ravel(), indexes)
@@ -211,7 +218,7 @@ class EntropyModel:
         z = np.zeros(hyper_shape, np.int32)
         if self.hyperprior:
             tables = self.hyperprior.tables
-            z[:] = tables.read(reader, _channel_indexes(z)).reshape(z.shape)
+            z[:] = tables.read(reader, channel_indexes(z)).reshape(z.shape)
             if self.hyperprior.out_of_range(z):
                 raise BitstreamError("a hyper-latent is out of its range: damaged")
         indexes, means = self.tables_and_means(shape[1:], z)
@@ -272,7 +279,7 @@ class EntropyModel:
         indexes, _ = self.tables_and_means(latents.y.shape[1:], z)
         hyper = 0.0
         if self.hyperprior:
-            hyper = self.hyperprior.tables.bits(z.ravel(), _channel_indexes(z))
+            hyper = self.hyperprior.tables.bits(z.ravel(), channel_indexes(z))
         return {
             "latents": self.tables.bits(latents.y.ravel(), indexes),
             "hyper-latents": hyper,
@@ -291,7 +298,7 @@ class EntropyModel:
             indexes, _ = self.tables_and_means(y.shape[1:], np.zeros(0))
         else:
             z, scales = hyper
-            spent += self.hyperprior.tables.bits(z.ravel(), _channel_indexes(z))
+            spent += self.hyperprior.tables.bits(z.ravel(), channel_indexes(z))
             indexes = self.hyperprior.tables_of(scales)
         spent += self.tables.bits(y.ravel(), indexes)
         return overhead_bytes(self._header(picture, VERSION)) + spent / 8
@@ -419,5 +426,6 @@ def as_integers(values: np.ndarray) -> np.ndarray:
     return values.astype(np.int32, copy=False)
 
 
-def _channel_indexes(z: np.ndarray) -> np.ndarray:
+def channel_indexes(z: np.ndarray) -> np.ndarray:
+    """Table of every hyper-latent (N·h'·w',): that of its channel."""
     return np.repeat(np.arange(len(z), dtype=np.uint16), z[0].size)

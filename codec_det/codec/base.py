@@ -10,14 +10,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from .learned.distillation import Teacher
+from ..sequences import Frame
 
 
 class Coded(NamedTuple):
@@ -38,6 +37,17 @@ class Coded(NamedTuple):
     rounded_bits: Tensor
     latents: Sequence[Tensor] = ()
     measured: Sequence[dict[str, float]] = ()
+
+
+def join(coded: Sequence[Coded]) -> Coded:
+    """Of several calls, one after another."""
+    return Coded(
+        [x for each in coded for x in each.reconstructions],
+        torch.cat([each.bits for each in coded]),
+        torch.cat([each.rounded_bits for each in coded]),
+        [x for each in coded for x in each.latents],
+        [x for each in coded for x in each.measured],
+    )
 
 
 class CodedBatch(NamedTuple):
@@ -64,8 +74,8 @@ class Codec(nn.Module, ABC):
     levels: int = 1
     # The level of pictures for which a call gives none; None: the highest.
     level: float | None = None
-    # What the encoder learns from beside the loss of what is decoded.
-    teacher: Teacher | None = None
+    # Consecutive pictures of a call that are frames of one sequence while the chain trains.
+    clip_length: int = 1
 
     @abstractmethod
     def forward(self, images: Sequence[Tensor], pictures: bool = True) -> Coded:
@@ -91,6 +101,12 @@ class Codec(nn.Module, ABC):
             levels: of each picture, of a codec that has several; None: :attr:`level`.
         """
         return self(images, pictures) if levels is None else self(images, pictures, levels)
+
+    def follow(self, frames: Sequence[Frame | None]) -> None:
+        """Say which frames of sequences the pictures of the next call are; None: of none.
+
+        Codecs that code pictures independently of each other need not know.
+        """
 
     def usual_levels(self, count: int) -> list[float]:
         """Of pictures for which a call gives none."""
@@ -173,7 +189,10 @@ class BatchedCodec(Codec):
         batches = []
         for size, indices in groups.items():
             vary = self.training and pictures
-            corners = [_corner(images[i].shape[-2:], size, vary) for i in indices]
+            clip = self.clip_length if vary else 1
+            # Frames of a clip stay upon each other.
+            starts = [_corner(images[i].shape[-2:], size, vary) for i in indices[::clip]]
+            corners = [corner for corner in starts for _ in range(clip)]
             padded = [_pad(images[i], size, at) for i, at in zip(indices, corners, strict=True)]
             stacked = torch.stack(padded)
             own = () if levels is None else (stacked.new_tensor([levels[i] for i in indices]),)

@@ -50,9 +50,9 @@ class CodecEntry:
         is_centred: of a learned codec: whether its latents are amid their pixels,
             :mod:`codec_det.codec.learned.centred`.
         has_zoo_weights: whether CompressAI publishes weights for it.
-        full: of a codec with a light encoder: the codec that it is but for g_a, whose receivers
-            read its files, and whose weights it is distilled from.
         levels: of a codec whose architecture is of variable rate; else 1.
+        predicts_frames: of a learned codec: whether it codes frames of sequences with what it knows
+            of those before, :mod:`codec_det.codec.learned.temporal_codec`.
         no_files: why its pictures cannot be written to .cdet files; "" where they can.
     """
 
@@ -65,19 +65,14 @@ class CodecEntry:
     stride: int = 16
     is_centred: bool = False
     has_zoo_weights: bool = False
-    full: str = ""
     levels: int = 1
+    predicts_frames: bool = False
     no_files: str = ""
 
     @property
     def is_learned(self) -> bool:
         """Whether it has weights."""
         return self.architecture is not None
-
-    @property
-    def receiver(self) -> str:
-        """The codec that its files name, and are decoded by."""
-        return self.full or self.name
 
     def widths_at(self, quality: int, n: int = 0, m: int = 0) -> tuple[int, ...]:
         """What the class of a learned codec is called with, latents' channels last.
@@ -170,7 +165,6 @@ def build_learned(cfg: CfgNode) -> Codec:
         quantization=node.QUANTIZATION,
         checkpoint_activations=node.CHECKPOINT_ACTIVATIONS,
         levels=node.LEVELS,
-        distillation_weight=node.DISTILLATION_WEIGHT,
     )
 
 
@@ -180,6 +174,22 @@ def _build_vbr(cfg: CfgNode) -> Codec:
     node = cfg.MODEL.CODEC
     widths = {"n": node.N, "m": node.M}
     return VbrCodec(node.NAME, node.QUALITY, quantization=node.QUANTIZATION, **widths)
+
+
+def _build_temporal(cfg: CfgNode) -> Codec:
+    from .learned.temporal_codec import TemporalCodec
+
+    node = cfg.MODEL.CODEC
+    return TemporalCodec(
+        node.NAME,
+        node.QUALITY,
+        n=node.N,
+        m=node.M,
+        quantization=node.QUANTIZATION,
+        checkpoint_activations=node.CHECKPOINT_ACTIVATIONS,
+        clip_length=cfg.INPUT.CLIP_LENGTH,
+        key_interval=node.KEY_INTERVAL,
+    )
 
 
 def _build_conventional(cfg: CfgNode) -> Codec:
@@ -227,28 +237,6 @@ def _vbr_of_compressai(name: str) -> Callable[[], Callable[..., Any]]:
     return lambda: partial(_of_compressai(name)(), vr_entbttlnck=True)
 
 
-def _light(full: CodecEntry) -> CodecEntry:
-    """The codec with a light encoder for the receivers of another."""
-
-    def architecture() -> Callable[..., Any]:
-        from .learned.light import light_analysis
-
-        assert full.architecture is not None
-        usual = full.architecture()
-
-        def make(n: int, m: int) -> Any:
-            model = usual(n, m)
-            model.g_a = light_analysis(n, m)
-            return model
-
-        return make
-
-    name = f"{full.name}-light"
-    return replace(
-        full, name=name, architecture=architecture, full=full.name, has_zoo_weights=False
-    )
-
-
 def _steps(low: tuple[int, ...], upto: int, high: tuple[int, ...], last: int = 8) -> dict:
     """Widths ``low`` for qualities 1 to ``upto``, then ``high``."""
     return {quality: low if quality <= upto else high for quality in range(1, last + 1)}
@@ -283,9 +271,20 @@ for _name, _widths, _no_files in (
 for _name in ("bmshj2018-hyperprior", "mbt2018-mean"):
     _usual = find_codec(_name)
     register_codec(replace(_usual, name=f"{_name}-centred", is_centred=True, has_zoo_weights=False))
-for _name in ("bmshj2018-hyperprior", "mbt2018-mean"):
-    for _kind in ("", "-centred"):
-        register_codec(_light(find_codec(_name + _kind)))
+# Weights of the picture codecs that they are named for fit them, as a start.
+for _name in (
+    *("bmshj2018-hyperprior", "bmshj2018-hyperprior-centred"),
+    *("mbt2018-mean", "mbt2018-mean-centred"),
+):
+    register_codec(
+        replace(
+            find_codec(_name),
+            name=f"{_name}-temporal",
+            build=_build_temporal,
+            predicts_frames=True,
+            has_zoo_weights=False,
+        )
+    )
 # Those of compressai.zoo.image_vbr that files could be made of but for a number.
 for _name in ("bmshj2018-hyperprior-vbr", "mbt2018-mean-vbr"):
     register_codec(

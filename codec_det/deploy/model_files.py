@@ -246,7 +246,7 @@ def restore_codec(file: ModelFile) -> LearnedCodec:
     try:
         codec = file.metadata["codec"]
         n, m = codec["widths"]
-        if find_codec(codec["name"]).receiver != file.entropy.codec:
+        if codec["name"] != file.entropy.codec:
             raise ValueError(f"its entropy model is of a {file.entropy.codec}")
         quality = min(find_codec(codec["name"]).widths)
         levels = file.entropy.expected.levels

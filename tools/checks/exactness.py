@@ -219,6 +219,12 @@ def run_worker(folder: Path, number: int, stage: str) -> None:
     (folder / f"decoded_{number}.json").write_text(json.dumps(found))
 
 
+def variables_of(setting: Setting) -> dict[str, str]:
+    """The environment of a process that imports this package, as tools do."""
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    return os.environ | {"PYTHONPATH": path} | setting.environment
+
+
 def measure(
     folder: Path,
     codec: LearnedCodec,
@@ -251,9 +257,6 @@ def measure(
     np.save(folder / "pictures.npy", pictures)
     (folder / "settings.json").write_text(json.dumps([asdict(s) for s in settings]))
 
-    # Workers import this module, as tools do.
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-
     def run(number: int, stage: str) -> None:
         code = (
             "import sys; from pathlib import Path; "
@@ -262,7 +265,7 @@ def measure(
         )
         done = subprocess.run(
             [sys.executable, "-c", code, str(folder), str(number), stage],
-            env=os.environ | {"PYTHONPATH": path} | settings[number].environment,
+            env=variables_of(settings[number]),
             capture_output=True,
             text=True,
             check=False,

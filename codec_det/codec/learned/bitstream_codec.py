@@ -87,8 +87,7 @@ def decoded_values(latents: Latents, inverse_gains: Gains | None = None) -> np.n
     Args:
         inverse_gains: of a model of variable rate.
     """
-    y = latents.y.astype(np.float32)
-    y += latents.means
+    y = latents.values
     if inverse_gains is not None:
         y *= gain_at(inverse_gains.as_array(), latents.picture.level / LEVEL_STEPS)
     return y

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
 import torch
 from compressai.entropy_models import EntropyModel as CompressAIEntropyModel
@@ -13,14 +16,18 @@ from ...bitstream.entropy import EntropyModel
 from ...bitstream.expected import DEFAULT, Expected
 from ...bitstream.fixed_point import EXACT, SLOPE_BITS, FixedPointTransform, Layer
 from ...bitstream.hyperprior import Hyperprior
+from ...bitstream.prediction import Prediction
 from ...errors import WeightsError
 from ..table import find_codec, learned_codecs
+from .prediction import FramePrediction
 
 # Fractional bits of weights and activations, best first: the first whose sums are proven exact is
 # taken. On the packaged codecs the first costs 0.003 % rate or less, the last 0.05 %.
 PRECISIONS = ((14, 12), (12, 10), (10, 8), (8, 6))
 # Fixed-point weights are stored in 32 bits; rounding may add a half.
 WEIGHT_LIMIT = 2**31 - 1
+
+Frozen = TypeVar("Frozen")
 
 
 def freeze_entropy_model(
@@ -49,7 +56,7 @@ def freeze_entropy_model(
     with_hyperprior = isinstance(model, ScaleHyperprior)
     if not with_hyperprior:
         return EntropyModel(
-            codec=entry.receiver,
+            codec=name,
             latent_stride=entry.stride,
             channels=len(medians),
             tables=_tables(bottleneck),
@@ -57,10 +64,10 @@ def freeze_entropy_model(
             hyperprior=None,
             expected=expected,
         )
-    hyperprior = _freeze_hyperprior(name, model, medians)
+    hyperprior = _freeze_hyperprior(name, model)
     channels = model.M
     return EntropyModel(
-        codec=entry.receiver,
+        codec=name,
         latent_stride=entry.stride,
         channels=channels,
         tables=_tables(model.gaussian_conditional),
@@ -70,26 +77,86 @@ def freeze_entropy_model(
     )
 
 
-def _freeze_hyperprior(name: str, model: ScaleHyperprior, medians: np.ndarray) -> Hyperprior:
-    tables = _tables(model.entropy_bottleneck)
-    scales = _array(model.gaussian_conditional.scale_table).astype(np.float64)
-    largest = max(float(w.detach().abs().max()) for w in model.h_s.parameters() if w.dim() == 4)
+def freeze_prediction(name: str, prediction: FramePrediction, pictures: EntropyModel) -> Prediction:
+    """The same of predicted frames.
+
+    Args:
+        pictures: of key frames, as :func:`freeze_entropy_model` makes it.
+
+    Raises:
+        WeightsError: as that.
+    """
+    if not all(torch.isfinite(p).all() for p in prediction.parameters()):
+        raise WeightsError(f"{name} has weights that are not finite: take an earlier checkpoint")
+    tables = _tables(prediction.entropy_bottleneck)
+    scales = _scales(prediction)
+    # The nearest table: where next to nothing is left to code, the next larger one would cost
+    # several percent.
+    between = np.sqrt(scales[:-1] * scales[1:])
+
+    def at(weight_bits: int, activation_bits: int) -> Prediction | None:
+        hyperprior = _hyperprior_at(prediction, tables, between, weight_bits, activation_bits)
+        network = _freeze_transform(prediction.network, weight_bits, activation_bits)
+        try:
+            return Prediction(pictures, hyperprior, network)
+        except WeightsError:
+            return None
+
+    exact = nn.ModuleList([prediction.h_s, prediction.network])
+    return _best_precision(f"{name}: in the prediction of frames,", exact, at)
+
+
+def _freeze_hyperprior(name: str, model: ScaleHyperprior) -> Hyperprior:
+    tables, scales = _tables(model.entropy_bottleneck), _scales(model)
+
+    def at(weight_bits: int, activation_bits: int) -> Hyperprior | None:
+        hyperprior = _hyperprior_at(model, tables, scales[:-1], weight_bits, activation_bits)
+        sums = hyperprior.transform.partial_sums(*hyperprior.input_range)
+        return hyperprior if max(sums) < EXACT else None
+
+    return _best_precision(f"{name}:", model.h_s, at)
+
+
+def _scales(model: ScaleHyperprior | FramePrediction) -> np.ndarray:
+    """(T,) of the tables, ascending."""
+    return _array(model.gaussian_conditional.scale_table).astype(np.float64)
+
+
+def _hyperprior_at(
+    model: ScaleHyperprior | FramePrediction,
+    tables: Tables,
+    thresholds: np.ndarray,
+    weight_bits: int,
+    activation_bits: int,
+) -> Hyperprior:
+    transform = _freeze_transform(model.h_s, weight_bits, activation_bits)
+    medians = _array(model.entropy_bottleneck.quantiles[:, 0, 1]).astype(np.float64)
+    return Hyperprior(
+        tables,
+        np.rint(medians * 2**activation_bits).astype(np.int64),
+        transform,
+        # A whole number is above a real one exactly if it is above its floor.
+        np.floor(thresholds * 2**transform.output_bits).astype(np.int64),
+        isinstance(model, MeanScaleHyperprior) or getattr(model, "has_means", False),
+    )
+
+
+def _best_precision(
+    who: str, module: nn.Module, freeze_at: Callable[[int, int], Frozen | None]
+) -> Frozen:
+    """The first of :data:`PRECISIONS` at which sums are proven exact.
+
+    Raises:
+        WeightsError: if there is none.
+    """
+    largest = max(float(w.detach().abs().max()) for w in module.parameters() if w.dim() == 4)
     for weight_bits, activation_bits in PRECISIONS:
-        if largest * 2**weight_bits >= WEIGHT_LIMIT:
-            continue
-        transform = _freeze_transform(model.h_s, weight_bits, activation_bits)
-        hyperprior = Hyperprior(
-            tables,
-            np.rint(medians.astype(np.float64) * 2**activation_bits).astype(np.int64),
-            transform,
-            # A whole number is above a real one exactly if it is above its floor.
-            np.floor(scales[:-1] * 2**transform.output_bits).astype(np.int64),
-            isinstance(model, MeanScaleHyperprior),
-        )
-        if max(transform.partial_sums(*hyperprior.input_range)) < EXACT:
-            return hyperprior
+        if largest * 2**weight_bits < WEIGHT_LIMIT:
+            frozen = freeze_at(weight_bits, activation_bits)
+            if frozen is not None:
+                return frozen
     raise WeightsError(
-        f"{name}: no precision makes sums in the hyper-synthesis exact: its weights (up to "
+        f"{who} no precision makes sums in the hyper-synthesis exact: its weights (up to "
         f"{largest:.3g}) or the range of its hyper-latents are too large; train with "
         "SOLVER.WEIGHT_DECAY, or take an earlier checkpoint"
     )

@@ -1,0 +1,57 @@
+"""Which frames of sequences are predicted, and from what."""
+
+from __future__ import annotations
+
+from typing import Generic, NamedTuple, TypeVar
+
+Latents = TypeVar("Latents")
+
+
+class Frame(NamedTuple):
+    """Which frame of which sequence a picture is; numbers go up by one in order of time."""
+
+    sequence: int
+    number: int
+
+
+class Reference(Generic[Latents]):
+    """What the next frame is predicted from, where it is no key frame.
+
+    The first frame of a sequence is one, the first after a hole, one of another size than the frame
+    before, and every one that is an interval after the last.
+
+    Args:
+        key_interval: frames from a key frame to the next; 1: all are.
+    """
+
+    def __init__(self, key_interval: int) -> None:
+        self._key_interval = key_interval
+        self._frame: Frame | None = None
+        self._size: tuple[int, ...] = ()
+        self._since_key = 0
+        self._latents: Latents | None = None
+
+    def of(self, frame: Frame | None, size: tuple[int, ...]) -> Latents | None:
+        """Decoded latents of the frame before; None for a key frame, and a picture of no sequence.
+
+        Unless what is decoded of ``frame`` is kept, the next is a key frame.
+
+        Args:
+            size: height and width.
+        """
+        known, latents = (self._frame, self._size), self._latents
+        self._frame, self._size, self._latents = frame, size, None
+        self._since_key += 1
+        follows = (
+            frame is not None
+            and known == ((frame.sequence, frame.number - 1), size)
+            and self._since_key < self._key_interval
+        )
+        if follows and latents is not None:
+            return latents
+        self._since_key = 0
+        return None
+
+    def keep(self, latents: Latents) -> None:
+        """What was decoded of the last frame."""
+        self._latents = latents
