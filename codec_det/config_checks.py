@@ -9,7 +9,7 @@ import torch
 from detectron2.config import CfgNode
 
 from .bitstream.expected import LEVEL_STEPS
-from .codec.conventional import picture_codec
+from .codec.conventional import picture_codec, sequence_codec
 from .codec.learned import precision
 from .codec.table import METRICS, QUANTIZATIONS, find_codec, learned_codecs
 from .config import flatten
@@ -94,6 +94,7 @@ def _check_operating_point(cfg: CfgNode) -> None:
                 "MODEL.CODEC.CACHE to '' to keep nothing"
             )
         picture_codec(cfg)  # finds wrong settings and missing programs
+        sequence_codec(cfg)
         if codec.SCALE < 1 and cfg.INPUT.CROP.ENABLED:
             raise ConfigError(
                 f"INPUT.CROP.ENABLED is True, but {codec.NAME} codes whole pictures, and at "

@@ -91,6 +91,28 @@ def test_figures_are_of_the_drawn_pictures(make_run):
     assert ends.low < result.figure("AP") < ends.high
 
 
+def test_frames_are_drawn_with_their_sequence(make_run):
+    folder = make_run("a", bpp=0.2, kept=0.6)
+    path = folder / "inference" / NAME / "per_image.csv"
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    # Sequences 10, 9 and 8, of 6, 4 and 2 frames.
+    videos = [10] * 6 + [9] * 4 + [8] * 2
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], "video_id"])
+        writer.writeheader()
+        writer.writerows({**r, "video_id": v} for r, v in zip(rows, videos, strict=True))
+    figures = resample(read_results([folder]), COUNT, METRICS).figures[folder]
+    bits = np.array([float(row["bits"]) for row in rows])
+    of_sequence = [bits[np.array(videos) == v].sum() for v in (8, 9, 10)]
+    possible = [
+        (draws @ of_sequence) / (draws @ [2, 4, 6]) / 64**2
+        for draws in np.array([(i, j, 3 - i - j) for i in range(4) for j in range(4 - i)])
+    ]
+    assert np.abs(figures["bpp"][:, None] - possible).min(axis=1).max() < 1e-12
+    assert len(np.unique(figures["bpp"].round(12))) > 4
+
+
 def test_net_rates_are_resampled_without_the_overhead(make_run):
     folder = make_run("a", bpp=0.2, kept=0.6)
     results = read_results([folder])

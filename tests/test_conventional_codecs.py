@@ -59,6 +59,7 @@ BEST = [
     pytest.param("hevc", 0, {"bit_depth": 8}, 51.0, id="hevc-444-8", marks=needs_ffmpeg),
     pytest.param("hevc", 0, {"chroma": "4:2:0"}, 50.0, id="hevc-420-10", marks=needs_ffmpeg),
     pytest.param("vvc", 0, {}, 50.5, id="vvc-420-10", marks=needs_ffmpeg),
+    pytest.param("av1", 1, {"speed": 8}, 45.0, id="av1-444-10", marks=needs_ffmpeg),
 ]
 MIDDLING = [
     pytest.param("jpeg", 50, {}, id="jpeg"),
@@ -69,6 +70,7 @@ MIDDLING = [
     pytest.param("avc", 30, {}, id="avc", marks=needs_ffmpeg),
     pytest.param("hevc", 30, {}, id="hevc", marks=needs_ffmpeg),
     pytest.param("vvc", 32, {}, id="vvc", marks=needs_ffmpeg),
+    pytest.param("av1", 40, {"speed": 8}, id="av1", marks=needs_ffmpeg),
 ]
 
 
@@ -290,7 +292,7 @@ def test_chroma_filters_keep_constants_and_place(bit_depth):
 def test_y4m_of_another_kind_is_refused():
     size = {"width": 4, "height": 2, "chroma": "4:4:4", "bit_depth": 8}
     y4m = b"YUV4MPEG2 W4 H2 F1:1 C444 XCOLORRANGE=FULL\nFRAME\n" + bytes(range(24))
-    assert planes_from_y4m(y4m, **size).cr.tolist() == [[16, 17, 18, 19], [20, 21, 22, 23]]
+    assert planes_from_y4m(y4m, **size)[0].cr.tolist() == [[16, 17, 18, 19], [20, 21, 22, 23]]
     for wrong in (b"W6", b"W4 C420jpeg", b"W4 C444p10", b"W4 C422"):
         other = y4m.replace(b" C444", b"").replace(b"W4", wrong)
         with pytest.raises(BitstreamError):

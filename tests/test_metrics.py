@@ -45,4 +45,4 @@ def test_what_is_no_metric_is_named(key):
 def test_axes_have_units_where_there_is_one():
     assert metric_of("MS-SSIM").axis("x_val") == "MS-SSIM on x_val"
     assert metric_of("PSNR").axis("x_val") == "PSNR on x_val (dB)"
-    assert [m.key for m in METRICS.values() if not m.higher_is_better] == ["bpp"]
+    assert [m.key for m in METRICS.values() if not m.higher_is_better] == ["bpp", "kbps"]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from codec_det.codec.conventional import Precoder
     from codec_det.data.cache_warmup import Totals
+    from codec_det.data.coded_sequences import Group, SequencePrecoder
     from codec_det.deploy.file_batch import Failure
 
 SETS = ("train", "test")
@@ -136,7 +137,7 @@ def open_config(args: argparse.Namespace) -> CfgNode:
 
 
 def fill(
-    files: Sequence[str], precoder: Precoder, workers: int, count: int
+    files: Sequence[Group], precoder: Precoder | SequencePrecoder, workers: int, count: int
 ) -> tuple[Totals, list[Failure]]:
     """Code ``files`` with a progress bar.
 
@@ -155,21 +156,23 @@ def fill(
     assert precoder.cache is not None
     totals, failures, in_a_row = Totals(), [], 0
     outcomes = code_all(files, precoder, workers)
-    with closing(outcomes), tqdm(total=len(files), unit="img") as bar:
+    left = sum(map(len, files))
+    with closing(outcomes), tqdm(total=left, unit="img") as bar:
         for number, outcome in enumerate(outcomes, start=1):
             totals.add(outcome)
+            left -= outcome.pictures
             in_a_row = in_a_row + 1 if outcome.reason else 0
             if outcome.reason:
                 failures.append(Failure(Path(outcome.path), outcome.reason))
             if in_a_row == MAX_FAILURES_IN_A_ROW:
                 raise CodecDetError(f"{in_a_row} pictures in a row failed, last {outcome.reason}")
             if number == min(SAMPLE, len(files)):
-                warning = size_warning(totals, count, len(files) - number, precoder.cache)
+                warning = size_warning(totals, count, left, precoder.cache)
                 if warning:
                     bar.write(f"warning: {warning}", file=sys.stderr)
             shown = {"found": totals.found, "failed": len(failures)}
             bar.set_postfix(bpp=f"{totals.bpp:.4f}", **shown, refresh=False)
-            bar.update()
+            bar.update(outcome.pictures)
     return totals, failures
 
 
@@ -192,17 +195,17 @@ def warm_cache(args: argparse.Namespace) -> int:
     Raises:
         CodecDetError: if something is wrong with anything but a picture.
     """
-    from codec_det.codec.conventional import build_precoder
-    from codec_det.data.cache_warmup import picture_files
+    from codec_det.data.cache_warmup import files_to_code
+    from codec_det.data.coded_sequences import build_sequence_precoder
     from codec_det.deploy.cores import usable_cores
     from codec_det.deploy.file_batch import describe_failures
     from codec_det.errors import ConfigError
 
     cfg = open_config(args)
-    precoder = build_precoder(cfg)
+    precoder = build_sequence_precoder(cfg, ())
     assert precoder is not None
     assert precoder.cache is not None
-    everything = picture_files(cfg)
+    everything = files_to_code(cfg)
     i, n = args.part
     files = everything[i - 1 :: n]
     if not files:
@@ -211,12 +214,13 @@ def warm_cache(args: argparse.Namespace) -> int:
             "DATASETS.TEST: give fewer parts, or other sets"
         )
     workers = min(args.workers or usable_cores(), len(files))
-    totals, failures = fill(files, precoder, workers, len(everything))
+    pictures, count = sum(map(len, files)), sum(map(len, everything))
+    totals, failures = fill(files, precoder, workers, count)
     if failures:
         print(describe_failures(failures, len(files)), file=sys.stderr)
     codec = precoder.codec
     print(
-        f"{len(files)} of {len(everything)} pictures, {codec.name} at {codec.quality_text}, "
+        f"{pictures} of {count} pictures, {codec.name} at {codec.quality_text}, "
         f"{codec.version()}, in {precoder.cache.folder}"
     )
     print(describe(totals, len(failures), workers))

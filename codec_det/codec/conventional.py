@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..coding_scale import shrink
 from ..conventional import CodedCache, PictureCodec, build_picture_codec
+from ..conventional.inter_video import InterVideoCodec, inter_codec
 from ..errors import ConfigError
 from ..pixels import to_uint8
 from .base import Codec, Coded
@@ -52,8 +53,8 @@ class Precoder:
         self.cache = cache
         self.scale = scale
 
-    def __call__(self, picture: np.ndarray) -> Precoded:
-        """Shrink, code and decode a picture (H, W, 3) uint8 RGB.
+    def __call__(self, picture: np.ndarray, file: str = "") -> Precoded:
+        """Shrink, code and decode a picture (H, W, 3) uint8 RGB, of whatever file.
 
         Raises:
             CodecDetError: if the codec fails, or the cache cannot be written.
@@ -84,11 +85,17 @@ class Precoder:
 
 
 class ConventionalCodec(Codec):
-    """A conventional codec as a part of the model, for pictures that no loader has coded."""
+    """A conventional codec as a part of the model, for pictures that no loader has coded.
 
-    def __init__(self, codec: PictureCodec) -> None:
+    Args:
+        codec: of pictures.
+        inter: what loaders code frames of sequences with; None: ``codec``.
+    """
+
+    def __init__(self, codec: PictureCodec, inter: InterVideoCodec | None = None) -> None:
         super().__init__()
         self.codec = codec
+        self.inter = inter
 
     def forward(self, images: Sequence[Tensor], pictures: bool = True) -> Coded:
         """As :meth:`Codec.forward`, of pictures rounded to 8 bits; no gradient passes."""
@@ -127,6 +134,21 @@ def picture_codec(cfg: CfgNode) -> PictureCodec:
         raise ConfigError(f"MODEL.CODEC.QUALITY and SETTINGS: {error}") from None
 
 
+def sequence_codec(cfg: CfgNode) -> InterVideoCodec | None:
+    """The conventional codec of a config's frames; None where it codes each by itself.
+
+    Raises:
+        ConfigError: as of :func:`picture_codec`, or if the codec cannot predict frames.
+    """
+    interval = cfg.MODEL.CODEC.KEY_INTERVAL
+    if interval == 1:
+        return None
+    try:
+        return inter_codec(picture_codec(cfg), interval)
+    except ConfigError as error:
+        raise ConfigError(f"MODEL.CODEC.KEY_INTERVAL is {interval}: {error}") from None
+
+
 def build_precoder(cfg: CfgNode) -> Precoder | None:
     """What the loader codes pictures with; None where the codec is part of the model.
 
@@ -136,7 +158,16 @@ def build_precoder(cfg: CfgNode) -> Precoder | None:
     node = cfg.MODEL.CODEC
     if not is_conventional(node.NAME):
         return None
-    cache = None
-    if node.CACHE:
-        cache = CodedCache(Path(node.CACHE).expanduser(), int(node.CACHE_GB * 2**30))
-    return Precoder(picture_codec(cfg), cache, node.SCALE)
+    return Precoder(picture_codec(cfg), build_cache(cfg), node.SCALE)
+
+
+def build_cache(cfg: CfgNode) -> CodedCache | None:
+    """Where a config keeps what conventional codecs have coded; None: nowhere.
+
+    Raises:
+        ConfigError: if it cannot be used.
+    """
+    node = cfg.MODEL.CODEC
+    if not node.CACHE:
+        return None
+    return CodedCache(Path(node.CACHE).expanduser(), int(node.CACHE_GB * 2**30))

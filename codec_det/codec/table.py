@@ -193,9 +193,9 @@ def _build_temporal(cfg: CfgNode) -> Codec:
 
 
 def _build_conventional(cfg: CfgNode) -> Codec:
-    from .conventional import ConventionalCodec, picture_codec
+    from .conventional import ConventionalCodec, picture_codec, sequence_codec
 
-    return ConventionalCodec(picture_codec(cfg))
+    return ConventionalCodec(picture_codec(cfg), sequence_codec(cfg))
 
 
 def _conventional_entry(name: str) -> CodecEntry:

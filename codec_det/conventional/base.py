@@ -157,7 +157,7 @@ class PictureCodec(ABC):
         Raises:
             CodecDetError: if the array is no such picture or too large, or the program fails.
         """
-        self._check_picture(picture)
+        self.check_picture(picture)
         data = self._encode(np.ascontiguousarray(picture))
         if not data:
             raise CodecDetError(f"the codec '{self.name}' wrote nothing: see {self.command()}")
@@ -182,7 +182,8 @@ class PictureCodec(ABC):
     @abstractmethod
     def _decode(self, data: bytes) -> np.ndarray: ...
 
-    def _check_picture(self, picture: np.ndarray) -> None:
+    def check_picture(self, picture: np.ndarray) -> None:
+        """Refuse what is no picture for this codec; raises as :meth:`encode`."""
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
             raise CodecDetError(
                 f"the codec '{self.name}' codes (H, W, 3) uint8 arrays, RGB, not "

@@ -6,6 +6,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from ..errors import ConfigError
+from .av1 import Av1Codec
 from .base import PictureCodec
 from .external import ExternalCodec
 from .h26x import AvcCodec, HevcCodec
@@ -18,7 +19,7 @@ _CODECS: dict[str, type[PictureCodec]] = {
     codec.name: codec
     for codec in (
         *(JpegCodec, Jpeg2000Codec, WebpCodec, AvifCodec, JpegXlCodec),
-        *(AvcCodec, HevcCodec, VvcCodec, VtmCodec, ExternalCodec),
+        *(AvcCodec, HevcCodec, VvcCodec, Av1Codec, VtmCodec, ExternalCodec),
     )
 }
 

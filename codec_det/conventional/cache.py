@@ -25,6 +25,7 @@ import numpy as np
 from ..errors import CodecDetError, ConfigError
 from ..files import make_folder
 from .base import PictureCodec
+from .inter_video import InterVideoCodec
 
 _MAGIC = b"cdc1"
 HEADER_BYTES = len(_MAGIC) + hashlib.sha256().digest_size
@@ -72,11 +73,13 @@ class CodedCache:
         self._room = 0  # bytes that may be written before the folder is looked at again
         make_folder(self.folder, "the cache's folder")
 
-    def get_or_encode(self, picture: np.ndarray, codec: PictureCodec) -> tuple[bytes, bool]:
-        """The coded bytes of a picture, and whether they were in the cache.
+    def get_or_encode(
+        self, picture: np.ndarray, codec: PictureCodec | InterVideoCodec
+    ) -> tuple[bytes, bool]:
+        """The coded bytes of a picture or a group of frames, and whether they were in the cache.
 
         Args:
-            picture: (H, W, 3) uint8, RGB.
+            picture: (H, W, 3) uint8, RGB; or (n, H, W, 3), of a codec of frames.
             codec: codes it if need be.
 
         Raises:
@@ -94,7 +97,7 @@ class CodedCache:
         self._write_entry(path, data)
         return data, False
 
-    def _path(self, picture: np.ndarray, codec: PictureCodec) -> Path:
+    def _path(self, picture: np.ndarray, codec: PictureCodec | InterVideoCodec) -> Path:
         identity = [codec.name, *codec.identity.values(), picture.shape, str(picture.dtype)]
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
         key.update(np.ascontiguousarray(picture).data)

@@ -14,6 +14,7 @@ from ..errors import BitstreamError
 _JPEG_SCAN = 0xDA
 _JPEG_ALONE = {0x01, *range(0xD0, 0xDA)}  # TEM, RST0-7, SOI, EOI: markers without a length
 _JPEG_RESTART = range(0xD0, 0xD8)
+_AV1_OF_SEQUENCES = {1, 2}  # types of OBU: sequence header, temporal delimiter
 _WEBP_PICTURE = (b"VP8 ", b"VP8L", b"ALPH")
 
 
@@ -106,6 +107,25 @@ def parameter_sets(stream: bytes, units: NalUnits) -> int:
             raise BitstreamError(f"a unit at byte {code.end()} has no header: damaged stream")
         if stream[at] >> units.shift & units.mask in units.parameter_sets:
             overhead += end - code.start()
+    return overhead
+
+
+def av1_overhead(stream: bytes) -> int:
+    """Bytes of sequence headers and temporal delimiters in a stream of OBUs (AV1, section 5.3)."""
+    overhead, at = 0, 0
+    while at < len(stream):
+        kind, extended, sized = stream[at] >> 3 & 15, stream[at] >> 2 & 1, stream[at] >> 1 & 1
+        start, length, shift = at, 0, 0
+        at += 1 + extended
+        while sized and at < len(stream):
+            length |= (stream[at] & 127) << shift
+            at, shift = at + 1, shift + 7
+            if stream[at - 1] < 128:
+                break
+        at = at + length if sized else len(stream)
+        if at > len(stream):
+            raise BitstreamError(f"an OBU at byte {start} has an impossible length: damaged stream")
+        overhead += (at - start) * (kind in _AV1_OF_SEQUENCES)
     return overhead
 
 

@@ -23,7 +23,7 @@ _CHOICES: Mapping[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class HevcCodec(FfmpegVideoCodec):
-    """ITU-T H.265 intra by x265.
+    """ITU-T H.265 by x265.
 
     Attributes:
         quality: QP, 0 to 51; x265 gives intra pictures a QP about 3 lower.
@@ -43,10 +43,12 @@ class HevcCodec(FfmpegVideoCodec):
     preset: str = "slow"
     tune: str = "psnr"
 
-    def encoder_options(self) -> list[str]:
+    def encoder_options(self, frames: int = 1) -> list[str]:
         tune = [] if self.tune == "default" else ["-tune", self.tune]
+        # P frames alone, and no look ahead.
+        low_delay = ":bframes=0:rc-lookahead=0:scenecut=0" if frames > 1 else ""
         parameters = (
-            f"qp={self.quality_text}:keyint=1"
+            f"qp={self.quality_text}:keyint={frames}{low_delay}"
             # Nothing that a decoder does not need: x265's advertisement alone is 700 bytes.
             ":info=0:vui-timing-info=0"
             # Bytes that do not depend on the number of cores.
@@ -57,7 +59,7 @@ class HevcCodec(FfmpegVideoCodec):
 
 @dataclass(frozen=True, kw_only=True)
 class AvcCodec(FfmpegVideoCodec):
-    """ITU-T H.264 intra by x264.
+    """ITU-T H.264 by x264.
 
     Attributes:
         quality: QP on the scale of 8 bits, 0 to 51; x264 gives intra pictures a QP 3 lower.
@@ -77,10 +79,13 @@ class AvcCodec(FfmpegVideoCodec):
     preset: str = "veryslow"
     tune: str = "psnr"
 
-    def encoder_options(self) -> list[str]:
+    def encoder_options(self, frames: int = 1) -> list[str]:
         tune = [] if self.tune == "default" else ["-tune", self.tune]
+        # P frames alone, and no look ahead.
+        low_delay = ["-g", str(frames), "-bf", "0", "-rc-lookahead", "0", "-sc_threshold", "0"]
         # x264 counts QP from the finest step of its bit depth, six per bit.
         quantizer = int(self.quality) + 6 * (self.bit_depth - 8)
         # Type 6 is SEI, where x264 writes 600 bytes of its options.
         no_sei = ["-bsf:v", "filter_units=remove_types=6"]
-        return ["-preset", self.preset, *tune, "-qp", str(quantizer), *no_sei]
+        inter = low_delay if frames > 1 else []
+        return ["-preset", self.preset, *tune, "-qp", str(quantizer), *inter, *no_sei]

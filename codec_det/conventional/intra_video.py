@@ -1,7 +1,8 @@
-"""Intra pictures of the video standards H.264 (AVC), H.265 (HEVC) and H.266 (VVC).
+"""Intra pictures of the video standards H.264 (AVC), H.265 (HEVC), H.266 (VVC) and AV1.
 
 The coded bytes are a header with the picture's size and a checksum (framing.py), followed by the
-standard's byte stream (Annex B of each) with its parameter sets, as any decoder of it reads.
+standard's byte stream (Annex B of each; of AV1, section 5) with its parameter sets, as any decoder
+of it reads. Frames that are predicted from others: inter_video.py.
 """
 
 from __future__ import annotations
@@ -60,7 +61,11 @@ class IntraVideoCodec(ProgramCodec):
         These are the same for all pictures of a size: a link may send them once.
         """
         _, _, stream = unframe(data, self.name)
-        return len(data) - len(stream) + parameter_sets(stream, self.nal_units)
+        return len(data) - len(stream) + self.stream_overhead(stream)
+
+    def stream_overhead(self, stream: bytes) -> int:
+        """Bytes of parameter sets in the standard's byte stream, or the part of it of a frame."""
+        return parameter_sets(stream, self.nal_units)
 
     def _encode(self, picture: np.ndarray) -> bytes:
         height, width, _ = picture.shape
@@ -78,26 +83,31 @@ class IntraVideoCodec(ProgramCodec):
     @abstractmethod
     def _decode_planes(self, stream: bytes, width: int, height: int) -> Planes: ...
 
-    def run_encoder(self, arguments: Sequence[str | Path], planes: Planes | None = None) -> None:
-        """Run an encoder, which reads ``planes`` from its standard input, if any."""
+    def run_encoder(self, arguments: Sequence[str | Path], frames: Sequence[Planes] = ()) -> None:
+        """Run an encoder, which reads ``frames``, if any, from its standard input."""
         run_program(
             arguments,
-            stdin=planes_to_bytes(planes) if planes else b"",
-            time_limit=self.time_limit,
+            stdin=b"".join(map(planes_to_bytes, frames)),
+            time_limit=self.time_limit * max(len(frames), 1),
             remedy=f"run it by hand to see why ({self.command()})",
         )
 
-    def run_decoder(self, arguments: Sequence[str | Path]) -> bytes:
-        """Run a decoder; what it wrote to its standard output."""
+    def run_decoder(self, arguments: Sequence[str | Path], frames: int = 1) -> bytes:
+        """Run a decoder of so many frames; what it wrote to its standard output."""
+        limit = self.time_limit * frames
         output, _ = run_program(
-            arguments, time_limit=self.time_limit, remedy=_DECODE_REMEDY, error=BitstreamError
+            arguments, time_limit=limit, remedy=_DECODE_REMEDY, error=BitstreamError
         )
         return output
 
 
 @dataclass(frozen=True, kw_only=True)
 class FfmpegVideoCodec(IntraVideoCodec):
-    """A video standard by ffmpeg, on one thread, so that the bytes are the same everywhere."""
+    """A video standard by ffmpeg, on one thread, so that the bytes are the same everywhere.
+
+    It codes pictures, and groups of frames of which all but the first are predicted from those
+    before, at low delay: none is coded before one that comes earlier.
+    """
 
     encoder: ClassVar[str]
     """ffmpeg's name of the encoder."""
@@ -119,52 +129,88 @@ class FfmpegVideoCodec(IntraVideoCodec):
         return f"{library}, {ffmpeg_version(path)}, revision {REVISION}"
 
     def command(self) -> str:
-        arguments = self._encode_arguments("ffmpeg", "{width}x{height}", "{output}")
+        return self.ffmpeg_command()
+
+    def ffmpeg_command(self, frames: int = 1) -> str:
+        """How ffmpeg makes the bytes of a group of frames."""
+        arguments = self._encode_arguments("ffmpeg", "{width}x{height}", "{output}", frames)
         return " ".join(arguments) + " < {input}"
 
     @abstractmethod
-    def encoder_options(self) -> list[str]:
-        """ffmpeg's options after the encoder's name."""
+    def encoder_options(self, frames: int = 1) -> list[str]:
+        """ffmpeg's options after the encoder's name, for a group of so many frames."""
 
-    def _encode_arguments(self, program: str, size: str, output: str) -> list[str]:
+    def _encode_arguments(self, program: str, size: str, output: str, frames: int) -> list[str]:
         pixel_format = f"yuv{self.chroma.replace(':', '')}p"
         if self.bit_depth > 8:
             pixel_format += f"{self.bit_depth}le"
         return [
             *(program, "-v", "error", "-f", "rawvideo", "-pix_fmt", pixel_format, "-s", size),
-            *("-r", "1", *_FULL_RANGE_BT709, "-i", "pipe:0", "-frames:v", "1"),
-            *("-c:v", self.encoder, "-threads", "1", *self.encoder_options()),
+            *("-r", "1", *_FULL_RANGE_BT709, "-i", "pipe:0", "-frames:v", str(frames)),
+            *("-c:v", self.encoder, "-threads", "1", *self.encoder_options(frames)),
             # Into a file: libvvenc prints warnings into the standard output.
             *("-f", self.format, "-y", output),
         ]
 
     def _encode_planes(self, planes: Planes) -> bytes:
-        height, width = planes.y.shape
-        with tempfile.TemporaryDirectory(prefix="codec_det_") as folder:
-            output = Path(folder) / "coded"
-            path = find_ffmpeg(self.encoder)
-            self.run_encoder(
-                self._encode_arguments(str(path), f"{width}x{height}", str(output)), planes
-            )
-            return read_output(output)
+        return self.encode_frames([planes])
 
     def _decode_planes(self, stream: bytes, width: int, height: int) -> Planes:
+        return self.decode_frames(stream, width, height, 1)[0][0]
+
+    def encode_frames(self, frames: Sequence[Planes]) -> bytes:
+        """The standard's byte stream of a group of frames."""
+        height, width = frames[0].y.shape
         with tempfile.TemporaryDirectory(prefix="codec_det_") as folder:
-            coded = Path(folder) / "coded"
+            output = Path(folder) / "coded"
+            program, size = str(find_ffmpeg(self.encoder)), f"{width}x{height}"
+            arguments = self._encode_arguments(program, size, str(output), len(frames))
+            self.run_encoder(arguments, frames)
+            return read_output(output)
+
+    def decode_frames(
+        self, stream: bytes, width: int, height: int, count: int
+    ) -> tuple[list[Planes], list[int]]:
+        """The frames of a byte stream, in order, and how many bytes of it each has.
+
+        Raises:
+            BitstreamError: if there are more or fewer than ``count``, or the stream is damaged.
+        """
+        with tempfile.TemporaryDirectory(prefix="codec_det_") as folder:
+            coded, packets = Path(folder) / "coded", Path(folder) / "packets"
             coded.write_bytes(stream)
             arguments = [
                 *(str(find_ffmpeg(self.encoder)), "-v", "error"),
                 # Without these ffmpeg patches over damage and reports success.
                 *("-xerror", "-err_detect", "explode"),
                 *("-max_pixels", str(MAX_PIXELS), "-threads", "1"),
-                *("-f", self.format, "-i", str(coded), "-frames:v", "1"),
+                *("-f", self.format, "-i", str(coded), "-fps_mode", "passthrough"),
                 # y4m says what the decoder found; asking for a format would convert silently.
                 *("-f", "yuv4mpegpipe", "-strict", "-1", "pipe:1"),
+                *("-c:v", "copy", "-f", "framecrc", "-y", str(packets)),
             ]
-            output = self.run_decoder(arguments)
-        return planes_from_y4m(
-            output, width=width, height=height, chroma=self.chroma, bit_depth=self.bit_depth
+            output = self.run_decoder(arguments, count)
+            sizes = _packet_sizes(packets.read_text())
+        if len(sizes) != count or sum(sizes) != len(stream):
+            raise BitstreamError(
+                f"the coded bytes hold {len(sizes)} frame(s) of {sum(sizes)} bytes instead of "
+                f"{count} of {len(stream)}: they are damaged, or of another number of frames"
+            )
+        frames = planes_from_y4m(
+            output,
+            width=width,
+            height=height,
+            chroma=self.chroma,
+            bit_depth=self.bit_depth,
+            count=count,
         )
+        return frames, sizes
+
+
+def _packet_sizes(report: str) -> list[int]:
+    """Bytes of each packet, from ffmpeg's list of packets."""
+    lines = (line for line in report.splitlines() if line and not line.startswith("#"))
+    return [int(line.split(",")[4]) for line in lines]
 
 
 def read_output(path: Path) -> bytes:

@@ -14,6 +14,7 @@ from .color import Planes
 
 _Y4M_CHROMA = re.compile(r"(420|444)(?:jpeg|mpeg2|paldv)?(p10)?")
 _Y4M_LONGEST_HEADER = 512
+_Y4M_FRAME = b"FRAME\n"
 
 
 def planes_to_bytes(planes: Planes) -> bytes:
@@ -56,11 +57,14 @@ def planes_from_bytes(
     return Planes(*(np.minimum(plane, 2**bit_depth - 1) for plane in planes))
 
 
-def planes_from_y4m(data: bytes, *, width: int, height: int, chroma: str, bit_depth: int) -> Planes:
-    """The first picture of a y4m file, which must be what the arguments say.
+def planes_from_y4m(
+    data: bytes, *, width: int, height: int, chroma: str, bit_depth: int, count: int = 1
+) -> list[Planes]:
+    """The pictures of a y4m file, which must be what the arguments say.
 
     Raises:
-        BitstreamError: if it is of another size, chroma format or bit depth, or cut short.
+        BitstreamError: if there are more or fewer than ``count``, or they are of another size,
+            chroma format or bit depth, or cut short.
     """
     header, _, rest = data[:_Y4M_LONGEST_HEADER].partition(b"\n")
     tags = {tag[:1]: tag[1:] for tag in header.decode("ascii", "replace").split(" ")[1:]}
@@ -79,7 +83,21 @@ def planes_from_y4m(data: bytes, *, width: int, height: int, chroma: str, bit_de
             f"the coded bytes hold {found} instead of {expected}: they are damaged, or of other "
             "settings"
         )
-    start = data.index(b"\n", len(header) + 1) + 1
-    return planes_from_bytes(
-        data[start:], width=width, height=height, chroma=chroma, bit_depth=bit_depth
-    )
+    # Each picture has a header line of its own, which ffmpeg writes without parameters.
+    rest = data[len(header) + 1 :]
+    each, left = divmod(len(rest), count)
+    frames = [rest[at : at + each] for at in range(0, len(rest), each)]
+    if left or not all(frame.startswith(_Y4M_FRAME) for frame in frames):
+        raise BitstreamError(
+            f"the decoder did not write {count} whole picture(s): the coded bytes are damaged"
+        )
+    return [
+        planes_from_bytes(
+            frame[len(_Y4M_FRAME) :],
+            width=width,
+            height=height,
+            chroma=chroma,
+            bit_depth=bit_depth,
+        )
+        for frame in frames
+    ]

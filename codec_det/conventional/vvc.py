@@ -25,7 +25,7 @@ from .rawvideo import planes_from_bytes, planes_to_bytes
 
 @dataclass(frozen=True, kw_only=True)
 class VvcCodec(FfmpegVideoCodec):
-    """ITU-T H.266 intra by libvvenc, which codes 4:2:0 at 10 bits alone.
+    """ITU-T H.266 by libvvenc, which codes 4:2:0 at 10 bits alone.
 
     Attributes:
         quality: QP, 0 to 63; libvvenc gives intra pictures a QP 3 lower.
@@ -78,12 +78,19 @@ class VvcCodec(FfmpegVideoCodec):
         arguments = self._app_arguments("vvencapp", "{input}", "{width}x{height}", "{output}")
         return " ".join(arguments)
 
-    def encoder_options(self) -> list[str]:
+    def encoder_options(self, frames: int = 1) -> list[str]:
+        # The shortest structure of frames that it codes in their order; a key frame comes first
+        # alone. It looks at up to 8 frames before it codes them, which no setting of it prevents.
+        low_delay = ":GOPSize=8:PicReordering=0:DecodingRefreshType=none:MCTFFutureReference=0"
         return [
             *("-qp", self.quality_text, "-qpa", f"{self.perceptual:d}", "-preset", self.preset),
             # Buffering parameters and delimiters are for broadcasts: 17 bytes a picture. ffmpeg
             # does not pass on the range.
-            *("-vvenc-params", "HRDParametersPresent=0:AccessUnitDelimiter=0:Range=full"),
+            "-vvenc-params",
+            "HRDParametersPresent=0:AccessUnitDelimiter=0:Range=full"
+            + (low_delay if frames > 1 else ""),
+            # In seconds, of one frame each: beyond the end, and of whole structures.
+            *(("-period", str(8 * frames)) if frames > 1 else ()),
         ]
 
     def _app_arguments(self, program: str, source: str, size: str, output: str) -> list[str]:

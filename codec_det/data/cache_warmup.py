@@ -24,11 +24,12 @@ from math import ceil, inf
 from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
-from detectron2.data import get_detection_dataset_dicts
+from detectron2.data import DatasetCatalog, get_detection_dataset_dicts
 
 from ..codec.conventional import Precoder
 from ..conventional.cache import HEADER_BYTES, CodedCache
 from ..errors import CodecDetError
+from .coded_sequences import Group, SequencePrecoder, groups_of
 from .image_io import read_image
 from .loader import training_entries
 
@@ -37,12 +38,13 @@ _AHEAD = 4  # pictures handed out per worker, so that none waits for the main pr
 
 
 class Coding(NamedTuple):
-    """What became of one picture.
+    """What became of one picture, or of a group of frames that are coded together.
 
     Attributes:
-        path: of its file.
-        size: of the coded picture, in bytes; 0 where it failed.
-        pixels: of the picture as it was taken; 0 where it failed.
+        path: of its file; the first one's of a group of frames.
+        pictures: 1, or the frames of the group.
+        size: as coded, in bytes; 0 where it failed.
+        pixels: as it was taken; 0 where it failed.
         found: whether it was in the cache already.
         reason: why it failed; "" where it did not.
         start, end: when, in seconds of the system's monotonic clock, the same in all processes.
@@ -50,6 +52,7 @@ class Coding(NamedTuple):
     """
 
     path: str
+    pictures: int
     size: int
     pixels: int
     found: bool
@@ -74,8 +77,8 @@ class Totals:
     def add(self, outcome: Coding) -> None:
         """Count one more."""
         if not outcome.reason:
-            self.found += outcome.found
-            self.coded += not outcome.found
+            self.found += outcome.pictures * outcome.found
+            self.coded += outcome.pictures * (not outcome.found)
         self.size += outcome.size
         self.pixels += outcome.pixels
         self.cpu_seconds += outcome.cpu_seconds
@@ -94,21 +97,26 @@ class Totals:
         return max(self.last - self.first, 0.0)
 
 
-def picture_files(cfg: CfgNode) -> list[str]:
+def files_to_code(cfg: CfgNode) -> list[Group]:
     """The pictures that training and evaluation will read, each once, in the data sets' order.
 
-    Of registered data sets.
+    Frames are in groups that are coded together. Of registered data sets.
     """
+    interval = cfg.MODEL.CODEC.KEY_INTERVAL
+    if interval > 1:
+        names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+        groups = [g for name in names for g in groups_of(DatasetCatalog.get(name), interval)]
+        return list(dict.fromkeys(groups))
     entries: list[dict[str, Any]] = []
     if cfg.DATASETS.TRAIN:
         entries += training_entries(cfg)
     if cfg.DATASETS.TEST:
         entries += get_detection_dataset_dicts(cfg.DATASETS.TEST, filter_empty=False)
-    return list(dict.fromkeys(entry["file_name"] for entry in entries))
+    return list(dict.fromkeys((entry["file_name"],) for entry in entries))
 
 
 def code_all(
-    files: Sequence[str], precoder: Precoder, workers: int
+    files: Sequence[Group], precoder: Precoder | SequencePrecoder, workers: int
 ) -> Generator[Coding, None, None]:
     """Code pictures into the precoder's cache; outcomes come as pictures are done.
 
@@ -127,7 +135,7 @@ def code_all(
         done: set[Future[Coding]] = set()
         room = _AHEAD * workers
         while True:
-            pending |= {pool.submit(_code, path) for path in islice(left, room)}
+            pending |= {pool.submit(_code, group) for group in islice(left, room)}
             for future in done:
                 yield future.result()
             if not pending:
@@ -147,11 +155,11 @@ def code_all(
     pool.shutdown()
 
 
-_in_worker: dict[str, Precoder] = {}
+_in_worker: dict[str, Precoder | SequencePrecoder] = {}
 """What a worker process was started with; empty in all others."""
 
 
-def _start_worker(precoder: Precoder, parent: int) -> None:
+def _start_worker(precoder: Precoder | SequencePrecoder, parent: int) -> None:
     _in_worker["precoder"] = precoder
     # Ctrl-C in a terminal reaches all processes: the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -173,21 +181,25 @@ def _watch(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _code(path: str) -> Coding:
+def _code(group: Group) -> Coding:
     precoder = _in_worker["precoder"]
     start, cpu = time.monotonic(), _cpu_seconds()
     size, pixels, found, reason = 0, 0, False, ""
     try:
-        picture = read_image(path, "RGB")
-        data, found = precoder.encode(picture)
-        size, pixels = len(data), picture.shape[0] * picture.shape[1]
+        pictures = [read_image(path, "RGB") for path in group]
+        if isinstance(precoder, SequencePrecoder):
+            data, found = precoder.encode(pictures)
+        else:
+            data, found = precoder.encode(pictures[0])
+        size, pixels = len(data), sum(one.shape[0] * one.shape[1] for one in pictures)
     except SystemExit as stopped:
         # The pool would take it for a result, and hand out the next picture.
         os._exit(int(str(stopped.code)))
     except (CodecDetError, OSError, MemoryError) as error:
         reason = str(error) or type(error).__name__
     spent = _cpu_seconds() - cpu
-    return Coding(path, size, pixels, found, reason, start, time.monotonic(), spent)
+    end = time.monotonic()
+    return Coding(group[0], len(group), size, pixels, found, reason, start, end, spent)
 
 
 def _cpu_seconds() -> float:

@@ -12,9 +12,10 @@ from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
-from ..codec.conventional import Precoder, build_precoder
+from ..codec.conventional import Precoder
 from ..coding_scale import shrink
 from ..errors import CodecDetError, DatasetError
+from .coded_sequences import SequencePrecoder, build_sequence_precoder
 from .image_io import read_image
 from .pictures_check import size_fault
 
@@ -31,7 +32,7 @@ class CodecDetectorMapper(DatasetMapper):
 
     Args:
         resize: picks the detector's input size.
-        precoder: codes pictures; None where the codec is part of the model.
+        precoder: codes pictures or frames; None where the codec is part of the model.
         scale: coding scale of the model's codec, :mod:`codec_det.coding_scale`.
         kwargs: those of detectron2's ``DatasetMapper``, with ``augmentations`` free of resizes.
     """
@@ -41,7 +42,7 @@ class CodecDetectorMapper(DatasetMapper):
         self,
         *,
         resize: T.ResizeShortestEdge,
-        precoder: Precoder | None = None,
+        precoder: Precoder | SequencePrecoder | None = None,
         scale: float = 1.0,
         **kwargs: Any,
     ) -> None:
@@ -56,7 +57,8 @@ class CodecDetectorMapper(DatasetMapper):
         augmentations = arguments["augmentations"]
         (arguments["resize"],) = (a for a in augmentations if isinstance(a, T.ResizeShortestEdge))
         arguments["augmentations"] = [a for a in augmentations if a is not arguments["resize"]]
-        arguments["precoder"] = build_precoder(cfg)
+        names = cfg.DATASETS.TRAIN if is_train else cfg.DATASETS.TEST
+        arguments["precoder"] = build_sequence_precoder(cfg, names)
         arguments["scale"] = cfg.MODEL.CODEC.SCALE
         return arguments
 
@@ -119,7 +121,7 @@ class CodecDetectorMapper(DatasetMapper):
         assert self.precoder is not None
         bgr = self.image_format == "BGR"
         try:
-            coded = self.precoder(image[:, :, ::-1] if bgr else image)
+            coded = self.precoder(image[:, :, ::-1] if bgr else image, entry["file_name"])
         except CodecDetError as error:
             raise type(error)(f"'{entry['file_name']}': {error}") from None
         decoded = coded.picture[:, :, ::-1] if bgr else coded.picture

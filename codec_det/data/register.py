@@ -13,7 +13,7 @@ from ..errors import ConfigError, DatasetError
 from ..evaluation.tasks import check_tasks
 from .coco_format import check_coco_format, register_coco_format
 from .picture_folder import EVALUATOR_TYPE, load_picture_folder, register_picture_folder
-from .sequences import check_clips
+from .sequences import check_clips, has_sequences
 from .shapes import register_shapes
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,11 @@ def check_datasets(cfg: CfgNode, *, train: bool) -> None:
         if json_file and not name.startswith("shapes_"):
             summary = check_coco_format(json_file, metadata.image_root, masks)
             logger.info("%s: %s", name, summary)
+        if cfg.MODEL.CODEC.KEY_INTERVAL > 1 and not has_sequences(DatasetCatalog.get(name)):
+            raise DatasetError(
+                f"MODEL.CODEC.KEY_INTERVAL is {cfg.MODEL.CODEC.KEY_INTERVAL} frames, but data set "
+                f"'{name}' has no sequences (docs/video.md): set it to 1"
+            )
         if metadata.get("evaluator_type") == EVALUATOR_TYPE:
             pictures = load_picture_folder(name, metadata.image_root)
             logger.info("%s: %d pictures without annotations", name, len(pictures))

@@ -64,6 +64,11 @@ class Metric:
 
 BPP = Metric("bpp", "rate", ("rate", "bpp"), "bits per pixel", 4, higher_is_better=False)
 
+KBPS = Metric("kbps", "rate", ("rate", "kbps"), "kbit/s", 2, higher_is_better=False)
+"""Of sequences, at their frame rate."""
+
+RATES = (BPP, KBPS)
+
 # Prefix of keys, name and group of the results of each kind of COCO's AP.
 _APS = (("", "box", "bbox"), ("mask_", "mask", "segm"), ("keypoint_", "keypoint", "keypoints"))
 _AP_FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -91,6 +96,7 @@ METRICS = {
         Metric("PSNR_MSE", "PSNR of the mean MSE", ("rate", "psnr_of_mse"), "dB", 2),
         Metric("MS-SSIM", "MS-SSIM", ("rate", "ms_ssim"), "", 4),
         BPP,
+        KBPS,
     )
 }
 """All but those of single classes, in the order to show them in."""
@@ -125,10 +131,12 @@ def metric_of(key: str) -> Metric:
 
 def figures_in_words(results: Mapping[str, Any]) -> str:
     """The headline figures of "results" and their bits per pixel, in a line."""
-    shown = [m for m in METRICS.values() if (m.is_headline or m is BPP)]
+    shown = [m for m in METRICS.values() if m.is_headline or m in RATES]
     read = [(m, m.read(results)) for m in shown]
     return ", ".join(
-        f"{value:.{m.digits}f} {m.unit}" if m is BPP else f"{m.name} {value:.{m.digits}f} {m.unit}"
+        f"{value:.{m.digits}f} {m.unit}"
+        if m in RATES
+        else f"{m.name} {value:.{m.digits}f} {m.unit}"
         for m, value in read
         if not math.isnan(value)
     )
@@ -147,4 +155,4 @@ def recorded(results: Iterable[Mapping[str, Any]]) -> list[str]:
         for metric in [_of_class(group, place.partition("-")[2])]
         if not math.isnan(metric.read(one))
     }
-    return [metric.key for metric in general if metric is not BPP] + list(classes)
+    return [metric.key for metric in general if metric not in RATES] + list(classes)

@@ -39,14 +39,19 @@ class RateEvaluator(DatasetEvaluator):
     how many were not found in a cache. With a learned codec, "bpp_estimated" is beside them, and
     "gap_percent" is how far the files, their constant overhead taken off, are above the estimate.
 
+    Where all pictures are frames of sequences, "kbps" is the rate of one such sequence as it is
+    taken: kilobits (1000 bits) per second, Σ bits / Σ seconds that frames last.
+
     Args:
         image_format: channel order of the input pictures, "BGR" or "RGB".
         output_dir: where per_image.csv goes; None: nowhere.
+        fps: frames per second of sequences that do not tell.
     """
 
-    def __init__(self, image_format: str, output_dir: str | None = None) -> None:
+    def __init__(self, image_format: str, output_dir: str | None = None, fps: float = 25.0) -> None:
         self._image_format = image_format
         self._output_dir = output_dir
+        self._fps = fps
         self._rows: list[dict[str, Any]] = []
 
     def reset(self) -> None:
@@ -59,6 +64,7 @@ class RateEvaluator(DatasetEvaluator):
                 {
                     "image_id": entry["image_id"],
                     "file_name": Path(entry["file_name"]).name,
+                    **self._place(entry),
                     "height": height,
                     "width": width,
                     "bits": output["bits"],
@@ -69,6 +75,13 @@ class RateEvaluator(DatasetEvaluator):
                     **output.get("measured", {}),
                 }
             )
+
+    def _place(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """Of a frame."""
+        if "video_id" not in entry:
+            return {}
+        place = {key: entry[key] for key in ("video_id", "frame_id")}
+        return {**place, "fps": entry.get("fps", self._fps)}
 
     def _distortion(self, entry: dict[str, Any], output: dict[str, Any]) -> dict[str, float]:
         decoded = output.get("reconstruction")
@@ -165,8 +178,16 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
         "detector_seconds_per_image": float(detector),
         "seconds_per_image": float(codec + detector),
         "images": len(rows),
+        **_rate_in_time(rows, column["bits"].sum()),
         **_summarize_files(rows, column["bits"].sum(), (column["height"] * column["width"]).sum()),
     }
+
+
+def _rate_in_time(rows: list[dict[str, Any]], bits: float) -> dict[str, float]:
+    """Of frames; nothing where any picture is none."""
+    if not all("fps" in row for row in rows):
+        return {}
+    return {"kbps": float(bits / sum(1 / row["fps"] for row in rows) / 1000)}
 
 
 def _summarize_files(rows: list[dict[str, Any]], bits: float, pixels: float) -> dict[str, float]:

@@ -138,7 +138,7 @@ def _conventional(codec: Codec) -> dict[str, Any]:
     if not isinstance(codec, ConventionalCodec):
         return {}
     # Its own quality: MODEL.CODEC.SETTINGS may have one that MODEL.CODEC.QUALITY cannot.
-    own = codec.codec
+    own = codec.inter or codec.codec
     return {"quality": own.quality, **own.identity, "command": own.command()}
 
 

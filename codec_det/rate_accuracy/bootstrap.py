@@ -1,10 +1,11 @@
 """How far figures would move with other pictures of the same kind: bootstrap over the test set.
 
 Pictures are drawn with replacement, as many as the set has, and AP of boxes and masks, bits per
-pixel and distortion are worked out anew from each run's detections and per-picture figures. A
-resample has the same pictures in all runs, so that what is common to the runs cancels in their
-difference (a paired bootstrap; Efron and Tibshirani, An Introduction to the Bootstrap, 1993).
-Intervals are percentile intervals.
+pixel and distortion are worked out anew from each run's detections and per-picture figures. Frames
+are drawn with their whole sequence, which is one draw: they are too much alike for less. A resample
+has the same pictures in all runs, so that what is common to the runs cancels in their difference (a
+paired bootstrap; Efron and Tibshirani, An Introduction to the Bootstrap, 1993). Intervals are
+percentile intervals.
 
 They say nothing of the spread between trainings: the runs are what they are. And repeated pictures
 raise box AP, on 300 pictures by half a point: of a single AP, the interval lies that much too high.
@@ -144,10 +145,7 @@ def resample(
             name = str(result.folder or result.record.get("config", {}).get("OUTPUT_DIR", "?"))
             missing.setdefault(str(error), []).append(name)
             continue
-        images = len(table.columns["bits"])
-        rng = np.random.default_rng(seed)
-        weights = rng.multinomial(images, np.full(images, 1 / images), size=count)
-        figures[table.folder] = table.figures(weights)
+        figures[table.folder] = table.figures(table.draw(count, seed))
     lines = tuple(
         f"{reason} ({len(names)} run(s): {', '.join(names[:3])}{', ...' * (len(names) > 3)})"
         for reason, names in missing.items()
@@ -164,12 +162,14 @@ class _Pictures:
     Attributes:
         metrics: to work out.
         columns: of the file of pictures, (images,) each; PSNR in dB.
+        sequences: (images,), which one a frame is of, from 0; of single pictures all differ.
         matches: by task and size of objects; of the same pictures.
     """
 
     folder: Path
     metrics: Sequence[str]
     columns: dict[str, np.ndarray]
+    sequences: np.ndarray
     matches: dict[tuple[str, str], Matches]
 
     @classmethod
@@ -199,9 +199,17 @@ class _Pictures:
         columns = {key: np.array([float(row[key]) for row in rows]) for key in numbers}
         if result.kind_of_rate == NET:
             columns["bits"] -= columns["overhead_bits"]
-        pictures = cls(result.folder, metrics, columns, matches)
+        names = [int(row.get("video_id", row["image_id"])) for row in rows]
+        _, sequences = np.unique(names, return_inverse=True)
+        pictures = cls(result.folder, metrics, columns, sequences, matches)
         pictures.check(result)
         return pictures
+
+    def draw(self, count: int, seed: int) -> np.ndarray:
+        """How often each picture is in ``count`` resamples: (count, images)."""
+        draws = self.sequences.max() + 1
+        rng = np.random.default_rng(seed)
+        return rng.multinomial(draws, np.full(draws, 1 / draws), size=count)[:, self.sequences]
 
     def check(self, result: Result) -> None:
         """Raise unless they give the figures of the record, so that they are of one evaluation."""

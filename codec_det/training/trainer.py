@@ -157,7 +157,7 @@ class Trainer(DefaultTrainer):
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         (level,) = levels_to_test(cfg)
         folder = str(inference_folder(Path(cfg.OUTPUT_DIR), dataset_name, level))
-        rate = RateEvaluator(cfg.INPUT.FORMAT, folder)
+        rate = RateEvaluator(cfg.INPUT.FORMAT, folder, cfg.INPUT.FPS)
         return DatasetEvaluators([rate, *build_evaluators(cfg, dataset_name, folder)])
 
     @classmethod
