@@ -13,6 +13,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
+from codec_det.config import load_config
 from codec_det.data.shapes import generate
 from codec_det.evaluation.metrics import metric_of
 from codec_det.rate_accuracy.bjontegaard_deltas import MIN_POINTS
@@ -435,6 +436,24 @@ def test_pictures_of_real_runs(real_runs):
         rf"\d\.\d{{3}}\xa0bpp · \d+\.\d\xa0dB · AP\xa0(\d+\.\d|{DASH})",
         pictures[0]["layers"]["picture1"]["caption"],
     )
+
+
+def test_pictures_of_a_run_in_latents_are_those_that_its_files_decode_to(real_runs):
+    root = real_runs / "ljft"
+    record = make_record("LJ-FT", 0.1, 0, 30.0, None, dataset=f"report_{real_runs.parent.name}")
+    write_run(root, record)
+    trained = str(real_runs / "jft" / "config.yaml")
+    opts = ["OUTPUT_DIR", str(root), "MODEL.CODEC.DECODED", "latents", "MODEL.BRIDGE.WIDTH", "8"]
+    cfg = load_config(trained, opts)
+    (root / "config.yaml").write_text(cfg.dump())
+    ChainCheckpointer(load_chain(cfg), cfg.OUTPUT_DIR).save("model_final")
+    assert tool.main([str(real_runs), "--pictures", "1"]) == 0
+    data = data_of(real_runs)
+    (picture,) = data["pictures"]
+    assert {"picture0", "picture1", "picture2", "bits2"} <= set(picture["layers"])
+    captions = [layer["caption"] for name, layer in picture["layers"].items() if "picture" in name]
+    assert all(re.search(r"\d\.\d{3}\xa0bpp · \d+\.\d\xa0dB", caption) for caption in captions)
+    assert "LJ-FT" in Page((real_runs / "report.html").read_text()).text
 
 
 def test_a_missing_picture_is_named_and_the_rest_is_written(real_runs, capsys):

@@ -26,6 +26,9 @@ _SYMBOLS = {
     "v": "triangle-down",
     "P": "cross",
     "X": "x",
+    "p": "pentagon",
+    "h": "hexagon",
+    "d": "diamond-tall",
     "*": "star",
 }
 # Dashes, and what is added to the symbol, of the first, second, ... codec.
