@@ -4,16 +4,23 @@ import copy
 
 import pytest
 import torch
+from detectron2.evaluation import inference_on_dataset
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
-from codec_det.bridge import Bridge, DecodedLatents, features_to_make
+from codec_det.bridge import Bridge, DecodedLatents, features_to_make, take_latents
+from codec_det.config import load_config
 from codec_det.config_checks import check_config
+from codec_det.data.loader import build_test_loader
+from codec_det.data.register import register_datasets
+from codec_det.data.shapes import generate
 from codec_det.errors import ConfigError, WeightsError
+from codec_det.evaluation.tasks import build_evaluators
 from codec_det.regimes import Regime
 from codec_det.training.checkpoint import ChainCheckpointer
 from codec_det.training.trainer import load_chain, real_bits
+from tests.conftest import CONFIGS
 from tests.deployed import lively
 from tests.test_receiver import DETECTORS
 from tests.test_regimes import batch, make, part_of, train
@@ -236,6 +243,48 @@ def test_features_are_of_the_place_that_the_detector_sees(tiny_cfg, factor):
             torch.testing.assert_close(
                 found[1, inner, inner], expected[inner, inner], rtol=0, atol=0.1 * stride
             )
+
+
+class Ideal(Bridge):
+    """Gives what the detector itself has of the decoded picture."""
+
+    def __init__(self, chain):
+        super().__init__(48, 16, features_to_make(chain.detector, "res4"), width=4, blocks=0)
+        self.of = [chain.codec.model.g_s, chain.detector]
+
+    def forward(self, latents):
+        g_s, detector = self.of
+        pictures = [255 * picture.flip(0) for picture in g_s(latents).clamp(0, 1)]
+        resnet = detector.backbone.bottom_up
+        x = resnet.stem(detector.preprocess_image([{"image": x} for x in pictures]).tensor)
+        return {name: (x := getattr(resnet, name)(x)) for name in self.strides}
+
+
+def test_another_input_size_costs_latents_no_more_than_pictures(tmp_path):
+    # The packaged detector, which was trained for pictures of 128x128.
+    path = generate(tmp_path / "set", 16, (128, 128), seed=5, progress=False)
+    options = [
+        *("MODEL.DEVICE", "cpu", "MODEL.CODEC.WEIGHTS", "codec_det://shapes_codec_3.pth"),
+        *("DATASETS.COCO_FORMAT", str([["sizes", str(path), str(path.parent / "images")]])),
+        *("DATASETS.TEST", ("sizes",), "DATALOADER.NUM_WORKERS", 0, "OUTPUT_DIR", str(tmp_path)),
+    ]
+    config = str(CONFIGS / "shapes" / "baseline.yaml")
+    chain = load_chain(load_config(config, options)).eval()
+    register_datasets(load_config(config, options))
+    ideal = Ideal(chain)
+    take_latents(chain.detector, ideal)
+
+    def box_ap(size, bridge):
+        chain.bridge = bridge
+        cfg = load_config(config, [*options, "INPUT.MIN_SIZE_TEST", size])
+        evaluators = build_evaluators(cfg, "sizes", str(tmp_path))
+        loader = build_test_loader(cfg, "sizes")
+        return inference_on_dataset(chain, loader, evaluators)["bbox"]["AP"]
+
+    pictures, latents = ({n: box_ap(n, b) for n in (128, 160)} for b in (None, ideal))
+    assert pictures[128] > 30
+    assert latents[128] == pytest.approx(pictures[128], abs=0.1)
+    assert latents[160] - latents[128] > pictures[160] - pictures[128] - 1
 
 
 def test_detections_are_in_pixels_of_the_picture_whatever_the_detector_size(tiny_cfg):

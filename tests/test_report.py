@@ -19,6 +19,7 @@ from codec_det.evaluation.metrics import metric_of
 from codec_det.rate_accuracy.bjontegaard_deltas import MIN_POINTS
 from codec_det.rate_accuracy.curves import curves_of
 from codec_det.rate_accuracy.records import read_results
+from codec_det.regimes import REGIMES
 from codec_det.report.gallery import Gallery, data_uri
 from codec_det.report.headline import facts, headline
 from codec_det.report.matrices import bd_tables
@@ -103,6 +104,14 @@ def test_codecs_differ_by_line_and_marker_and_regimes_by_colour(tmp_path):
     assert (learned["symbol"], learned["dash"]) == ("square", "solid")
     assert (jpeg["symbol"], jpeg["dash"]) == ("square-open", "dot")
     assert learned["colour"] == jpeg["colour"] != series["baseline, jpeg"]["colour"]
+
+
+def test_every_regime_is_told_from_the_others(tmp_path):
+    for regime in REGIMES:
+        write_run(tmp_path / regime.name, make_record(regime.name, 0.1, 0, 30.0, 20.0))
+    entries = series_entries(read(tmp_path)[1])
+    styles = {(entry["colour"], entry["symbol"]) for entry in entries}
+    assert len(styles) == len(entries) == len(REGIMES)
 
 
 def test_table_rows_sort_by_exact_values_and_show_ranges(tmp_path):

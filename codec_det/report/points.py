@@ -22,6 +22,7 @@ _SYMBOLS = {
     "o": "circle",
     "s": "square",
     "^": "triangle-up",
+    "<": "triangle-left",
     "D": "diamond",
     "v": "triangle-down",
     "P": "cross",
