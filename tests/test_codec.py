@@ -31,7 +31,8 @@ from codec_det.config_checks import check_config
 LEARNED = tuple(
     name
     for name in learned_codecs()
-    if not find_codec(name).is_centred and find_codec(name).levels == 1
+    if not (find_codec(name).is_centred or find_codec(name).predicts_frames)
+    and find_codec(name).levels == 1
 )
 HYPERPRIOR = "bmshj2018-hyperprior"
 FACTORIZED = "bmshj2018-factorized"

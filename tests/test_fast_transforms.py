@@ -24,7 +24,9 @@ from codec_det.deploy.model_files import load_encoder, save_encoder
 FAST = [
     name
     for name in learned_codecs()
-    if not (name.startswith("cheng2020") or name.endswith("-vbr") or find_codec(name).is_centred)
+    if not name.startswith("cheng2020")
+    and not name.endswith(("-vbr", "-temporal"))
+    and not find_codec(name).is_centred
 ]
 HYPERPRIOR = "bmshj2018-hyperprior"
 

@@ -80,7 +80,10 @@ def build_parser() -> argparse.ArgumentParser:
         # Those of codec_det/codec/table.py, which is not imported yet.
         help="learned: bmshj2018-factorized, bmshj2018-factorized-relu, bmshj2018-hyperprior, "
         "mbt2018-mean, mbt2018, cheng2020-anchor, cheng2020-attn, bmshj2018-hyperprior-centred, "
-        "mbt2018-mean-centred, bmshj2018-hyperprior-vbr, mbt2018-mean-vbr; conventional: jpeg, "
+        "mbt2018-mean-centred, bmshj2018-hyperprior-temporal, "
+        "bmshj2018-hyperprior-centred-temporal, mbt2018-mean-temporal, "
+        "mbt2018-mean-centred-temporal, bmshj2018-hyperprior-vbr, mbt2018-mean-vbr; "
+        "conventional: jpeg, "
         "jpeg2000, webp, avif, jpegxl, avc, hevc, vvc, vtm, external",
     )
     add(

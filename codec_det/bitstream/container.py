@@ -100,7 +100,7 @@ def pack(header: Header, stream: bytes) -> bytes:
     if header.version == 1:
         assert isinstance(header.size, tuple)
         who = bytes((1, header.codec_id)) + header.fingerprint
-        body = MAGIC_1 + who + _varints(*header.size) + stream
+        body = MAGIC_1 + who + varints(*header.size) + stream
         return body + zlib.crc32(body).to_bytes(CHECKSUM_BYTES, "little")
     numbers: list[int] = []
     choice = header.size if isinstance(header.size, int) else _WRITTEN_OUT
@@ -112,7 +112,7 @@ def pack(header: Header, stream: bytes) -> bytes:
     if header.level:
         choice |= _HAS_LEVEL
         numbers += [header.level]
-    return MAGIC + header.fingerprint + bytes((choice,)) + _varints(*numbers) + stream
+    return MAGIC + header.fingerprint + bytes((choice,)) + varints(*numbers) + stream
 
 
 def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
@@ -146,7 +146,7 @@ def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
     if choice & _HAS_CODED_SIZE:
         coded_size, position = _read_size(data, position)
     if choice & _HAS_LEVEL:
-        level, position = _read_varint(data, position)
+        level, position = read_varint(data, position)
     return Header(VERSION, bytes(fingerprint), size, coded_size, level), bytes(data[position:])
 
 
@@ -190,7 +190,12 @@ def _unknown_version(version: int) -> BitstreamError:
     return BitstreamError(f"version {version} of the format; this program reads 1 and {VERSION}")
 
 
-def _varints(*values: int) -> bytes:
+def varints(*values: int) -> bytes:
+    """Numbers of 1 to :data:`MAX_SIDE` as bytes.
+
+    Raises:
+        ValueError: if one is out of range.
+    """
     out = bytearray()
     for value in values:
         if not 1 <= value <= MAX_SIDE:
@@ -204,12 +209,17 @@ def _varints(*values: int) -> bytes:
 
 
 def _read_size(data: bytes, position: int) -> tuple[tuple[int, int], int]:
-    height, position = _read_varint(data, position)
-    width, position = _read_varint(data, position)
+    height, position = read_varint(data, position)
+    width, position = read_varint(data, position)
     return (height, width), position
 
 
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """The number at a position, and where it ends.
+
+    Raises:
+        BitstreamError: if there is none.
+    """
     value = 0
     for count, byte in enumerate(data[position : position + _MAX_VARINT_BYTES]):
         value |= (byte & 0x7F) << 7 * count

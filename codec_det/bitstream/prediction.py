@@ -15,6 +15,7 @@ Shape glossary: as in :mod:`codec_det.bitstream.entropy`.
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from functools import cached_property
 from typing import Any
@@ -153,7 +154,7 @@ class Prediction:
 
     def _checksum(self, latents: Latents, previous: np.ndarray) -> int:
         """Of model, picture, frame before and latents, 24 bits."""
-        checksum = zlib.crc32(self._digest)
+        checksum = zlib.crc32(bytes.fromhex(self.sha256))
         sizes = np.array([*latents.picture.size, *latents.picture.coded_size])
         for values in (sizes, latents.z, latents.y):
             checksum = zlib.crc32(np.ascontiguousarray(values, "<i4").data, checksum)
@@ -161,8 +162,10 @@ class Prediction:
         return checksum & START - 1
 
     @cached_property
-    def _digest(self) -> bytes:
-        return bytes.fromhex(self.pictures.sha256 + sha256_of_state(*self.state()))
+    def sha256(self) -> str:
+        """Over everything that shapes a stream, key frames included, in hexadecimal."""
+        own = bytes.fromhex(self.pictures.sha256 + sha256_of_state(*self.state()))
+        return hashlib.sha256(own).hexdigest()
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and JSON-ready settings that :meth:`from_state` makes the same of."""

@@ -14,7 +14,7 @@ from ...bitstream.encoder import PictureEncoder
 from ...bitstream.entropy import Latents, as_integers
 from ...bitstream.expected import Picture, Size
 from ...bitstream.prediction import Prediction, SequenceReader
-from ...bitstream.stream import frame_overhead_bytes
+from ...bitstream.stream import Sent
 from ...pixels import to_uint8
 from ...sequences import Frame, Reference
 from ..base import Coded, join
@@ -144,7 +144,7 @@ class TemporalBitstreamCodec(BitstreamCodec):
         if image.is_cuda:
             torch.cuda.synchronize(image.device)
         end = time.perf_counter()
-        besides = frame_overhead_bytes(len(data))
+        besides = len(Sent(frame.number, is_key, data).pack()) - len(data)
         if is_key:
             estimated = self._estimate(decoded, image.device)
             header = besides + self.entropy.overhead_bytes(decoded)
