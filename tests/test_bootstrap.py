@@ -11,6 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from codec_det.evaluation.places import aps_by_place
+from codec_det.levels import inference_folder
 from codec_det.rate_accuracy.bootstrap import interval, resample
 from codec_det.rate_accuracy.curves import curves_of
 from codec_det.rate_accuracy.records import read_results, without_overhead
@@ -76,7 +77,7 @@ def test_figures_are_of_the_drawn_pictures(make_run):
     (result,) = read_results([folder])
     resamples = resample([result], COUNT, METRICS)
     assert resamples.missing == ()
-    figures = resamples.figures[folder]
+    figures = resamples.figures[folder, None]
     with (folder / "inference" / NAME / "per_image.csv").open() as file:
         rows = list(csv.DictReader(file))
     weights = np.random.default_rng(0).multinomial(12, [1 / 12] * 12, size=COUNT)
@@ -102,7 +103,7 @@ def test_frames_are_drawn_with_their_sequence(make_run):
         writer = csv.DictWriter(file, [*rows[0], "video_id"])
         writer.writeheader()
         writer.writerows({**r, "video_id": v} for r, v in zip(rows, videos, strict=True))
-    figures = resample(read_results([folder]), COUNT, METRICS).figures[folder]
+    figures = resample(read_results([folder]), COUNT, METRICS).figures[folder, None]
     bits = np.array([float(row["bits"]) for row in rows])
     of_sequence = [bits[np.array(videos) == v].sum() for v in (8, 9, 10)]
     possible = [
@@ -118,8 +119,32 @@ def test_net_rates_are_resampled_without_the_overhead(make_run):
     results = read_results([folder])
     whole, net = (resample(r, COUNT, METRICS) for r in (results, without_overhead(results)))
     assert net.missing == ()
-    difference = whole.figures[folder]["bpp"] - net.figures[folder]["bpp"]
+    difference = whole.figures[folder, None]["bpp"] - net.figures[folder, None]["bpp"]
     assert difference == pytest.approx(100 / (64 * 64))
+
+
+def test_each_level_of_a_run_has_figures_of_its_own(make_run):
+    runs = [
+        make_run(name, bpp=bpp, kept=kept)
+        for name, bpp, kept in zip("ab", RATES[:2], KEPT[:2], strict=True)
+    ]
+    both, alone = make_run("both", bpp=0.1, kept=0.5), [r.figures for r in map(resampled, runs)]
+    lines = []
+    for level, run in enumerate(runs):
+        written = json.loads((run / "results.jsonl").read_text())
+        lines.append({**written, "config": {}, "level": float(level)})
+        shutil.copytree(run / "inference" / NAME, inference_folder(both, NAME, float(level)))
+    (both / "results.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    together = resampled(both)
+    assert together.missing == ()
+    for level, (run, figures) in enumerate(zip(runs, alone, strict=True)):
+        for metric in ("AP", "bpp"):
+            own = together.figures[both, level][metric]
+            assert np.array_equal(own, figures[run, None][metric])
+
+
+def resampled(folder):
+    return resample(read_results([folder]), COUNT, METRICS)
 
 
 def test_pictures_without_loss_leave_the_resampled_psnr_finite(make_run):
@@ -139,7 +164,7 @@ def test_pictures_without_loss_leave_the_resampled_psnr_finite(make_run):
     weights = np.random.default_rng(0).multinomial(12, [1 / 12] * 12, size=COUNT)[0]
     drawn = [float(row["psnr"]) for row, n in zip(rows, weights, strict=True) for _ in range(n)]
     known = [psnr for psnr in drawn if psnr < np.inf]
-    figures = resamples.figures[folder]
+    figures = resamples.figures[folder, None]
     assert figures["PSNR"][0] == pytest.approx(np.mean(known))
     mse = np.mean([10 ** (-psnr / 10) for psnr in drawn])
     assert figures["PSNR_MSE"][0] == pytest.approx(-10 * np.log10(mse))
@@ -166,7 +191,7 @@ def test_the_mean_over_seeds_is_resampled(make_run):
     results = read_results(folders)
     ((point,),) = (curve.points for curve in curves_of(results))
     resamples = resample(results, COUNT, METRICS)
-    each = [resamples.figures[folder]["AP"] for folder in folders]
+    each = [resamples.figures[folder, None]["AP"] for folder in folders]
     assert resamples.of_point(point, "AP") == pytest.approx((each[0] + each[1]) / 2)
 
 
@@ -179,7 +204,7 @@ def test_runs_without_fitting_files_are_left_out_with_the_reason(make_run, tmp_p
     data = write_data(tmp_path / "data.jsonl", record(ap=1.0, dataset=NAME))
     results = read_results([data, gone, stale])
     resamples = resample([*results, *read_results([whole])], COUNT, METRICS)
-    assert list(resamples.figures) == [whole]
+    assert list(resamples.figures) == [(whole, None)]
     missing = "\n".join(resamples.missing)
     assert "records of data files have no detections (1 run(s): runs/J-FT-0.1-0)" in missing
     file = f"inference/{NAME}/coco_instances_results.json"

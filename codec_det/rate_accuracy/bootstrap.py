@@ -87,18 +87,18 @@ class Resamples:
     """Figures of runs over resampled test sets.
 
     Attributes:
-        figures: by run folder, then metric, (resamples,).
+        figures: by run folder and level, None of a fixed rate; then by metric, (resamples,).
         count: resamples.
         missing: why runs are not among them, in words, one line for each reason.
     """
 
-    figures: dict[Path, dict[str, np.ndarray]]
+    figures: dict[tuple[Path, float | None], dict[str, np.ndarray]]
     count: int
     missing: tuple[str, ...]
 
     def of_point(self, point: Point, metric: str) -> np.ndarray:
         """(resamples,): the mean over the point's runs; nan if one of them has none."""
-        runs = [self.figures.get(result.folder or Path(), {}) for result in point.results]
+        runs = [self.figures.get(_key(result), {}) for result in point.results]
         if not all(metric in run for run in runs):
             return np.full(self.count, np.nan)
         return np.mean([run[metric] for run in runs], axis=0)
@@ -124,6 +124,10 @@ class Resamples:
             yield [bpp[i] for i in chosen], [quality[i] for i in chosen]
 
 
+def _key(result: Result) -> tuple[Path, float | None]:
+    return result.folder or Path(), result.level
+
+
 def resample(
     results: Sequence[Result], count: int, metrics: Sequence[str], seed: int = 0
 ) -> Resamples:
@@ -134,7 +138,7 @@ def resample(
     draws.
     """
     known = [key for key in metrics if _is_ap(key) or key in _DISTORTIONS]
-    figures: dict[Path, dict[str, np.ndarray]] = {}
+    figures: dict[tuple[Path, float | None], dict[str, np.ndarray]] = {}
     missing: dict[str, list[str]] = {}
     truths: dict[Path, COCO] = {}
     nothing_to_do = all(result.folder is None for result in results)
@@ -145,7 +149,7 @@ def resample(
             name = str(result.folder or result.record.get("config", {}).get("OUTPUT_DIR", "?"))
             missing.setdefault(str(error), []).append(name)
             continue
-        figures[table.folder] = table.figures(table.draw(count, seed))
+        figures[_key(result)] = table.figures(table.draw(count, seed))
     lines = tuple(
         f"{reason} ({len(names)} run(s): {', '.join(names[:3])}{', ...' * (len(names) > 3)})"
         for reason, names in missing.items()
@@ -166,7 +170,6 @@ class _Pictures:
         matches: by task and size of objects; of the same pictures.
     """
 
-    folder: Path
     metrics: Sequence[str]
     columns: dict[str, np.ndarray]
     sequences: np.ndarray
@@ -201,7 +204,7 @@ class _Pictures:
             columns["bits"] -= columns["overhead_bits"]
         names = [int(row.get("video_id", row["image_id"])) for row in rows]
         _, sequences = np.unique(names, return_inverse=True)
-        pictures = cls(result.folder, metrics, columns, sequences, matches)
+        pictures = cls(metrics, columns, sequences, matches)
         pictures.check(result)
         return pictures
 
