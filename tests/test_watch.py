@@ -13,7 +13,7 @@ from codec_det.deploy import watch as module
 from codec_det.deploy.watch import Arrival, CommittedFiles, Journal, Watcher
 from codec_det.errors import CodecDetError
 
-SUFFIXES = frozenset({".png"})
+SUFFIXES = frozenset({".png", ".jpg"})
 
 
 class Enough(Exception):
@@ -31,6 +31,7 @@ class Camera:
         self.made, self.said = [], []
 
     def make(self, path):
+        self.files.check_name(path)
         self.made.append(path.name)
         if b"broken" in path.read_bytes():
             raise CodecDetError("it is broken")
@@ -51,9 +52,9 @@ class Camera:
 
     def watch(self, sleep, interval=0.0):
         journal = Journal(self.output / ".journal.jsonl")
-        files = CommittedFiles(self.output, journal, ".cdet", self.keep_bytes)
+        self.files = CommittedFiles(self.output, journal, ".cdet", self.keep_bytes)
         how = {"say": self.said.append, "interval": interval, "sleep": sleep}
-        Watcher(self.pictures, SUFFIXES, journal, self.make, files.commit, **how).run()
+        Watcher(self.pictures, SUFFIXES, journal, self.make, self.files.commit, **how).run()
 
     def write(self, name, content="x"):
         # At once: with looks a millisecond apart, a file may be empty at two of them.
@@ -95,6 +96,24 @@ def test_another_picture_of_the_same_name_is_coded(camera):
     camera.run(nothing, lambda: camera.write("a.png", "another"), nothing, nothing)
     assert camera.coded() == {"a.cdet": "coded another"}
     assert camera.made == ["a.png", "a.png"]
+
+
+def test_two_pictures_do_not_share_a_file(camera):
+    camera.write("a.png", "first")
+    camera.run(nothing, lambda: camera.write("a.jpg", "second"), nothing, nothing)
+    # Started again, it knows.
+    camera.write("a.jpg", "second, changed")
+    camera.write("a.png", "first, changed")
+    camera.run(nothing, nothing)
+    assert camera.coded() == {"a.cdet": "coded first, changed"}
+    assert camera.made == ["a.png", "a.png"]
+    assert len(camera.said) == 2
+    assert "'a.cdet' is the file of 'a.png'" in camera.said[0]
+    assert camera.said[0].startswith(f"error: {camera.pictures / 'a.jpg'}: ")
+    # Once the first is gone, its name is free.
+    (camera.pictures / "a.png").unlink()
+    camera.run(nothing, lambda: camera.write("a.jpg", "third"), nothing, nothing)
+    assert camera.coded() == {"a.cdet": "coded third"}
 
 
 def test_broken_pictures_are_named_once(camera):

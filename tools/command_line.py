@@ -62,6 +62,15 @@ def not_negative(text: str) -> int:
     return value
 
 
+def picture_size(text: str) -> tuple[int, int]:
+    """Height and width, of "640x480" for a picture of 640 columns."""
+    width, height = map(positive, text.split("x"))
+    return height, width
+
+
+picture_size.__name__ = "WIDTHxHEIGHT"
+
+
 def number(text: str) -> float:
     """A number of 0 or more."""
     value = float(text)

@@ -25,7 +25,8 @@ With --watch, the pictures of one folder are coded as they are written to it, fo
 program runs: each once, when its size and time have not changed for a second, one at a time with
 all cores. Killed at any moment and started again, it goes on where it was: what was coded is in
 OUTPUT_DIR/.watched.jsonl. When nothing can be written it says so, and goes on when there is room.
-A picture that is written again is coded again, and of several with one name the last file is kept.
+A picture that is written again is coded again. Of pictures whose names differ only in their
+suffix, as a.png and a.jpg, the first is coded, and the other is named as one that cannot be read.
 """
 
 from __future__ import annotations
@@ -382,6 +383,7 @@ def watch_pictures(args: argparse.Namespace) -> NoReturn:
     files = CommittedFiles(args.output_dir, journal, ".cdet", args.keep_bytes)
 
     def code(path: Path) -> bytes:
+        files.check_name(path)
         picture = read_image(path, "RGB")
         return in_thread(lambda: code_picture(args, encoder, picture))[0]
 

@@ -10,6 +10,7 @@ the weights of its config), come
   decoder.safetensors   of a run that detects in latents (MODEL.CODEC.DECODED): the synthesis
                         transform, which its receiver does not have, for tools/decode.py
   encoder.onnx          with --onnx: the encoder for ONNX Runtime, which needs no PyTorch
+  encoder_int8.onnx     with --int8 as well: the same in 8-bit integers, smaller and faster
 
 The entropy model is frozen in integers, so that files decode to the same latents on any machine;
 that its arithmetic is exact is proven from the weights and printed. Its fingerprint is in every
@@ -19,11 +20,15 @@ encoder writes, if it has the same coding scale and is exported with the same --
 shows those of a model). No file holds code that runs when it is read.
 
 The encoder shrinks pictures as the run did (MODEL.CODEC.SCALE).
+
+For 8 bits, --calibration names pictures like those that the camera will see, some dozen: what the
+maps of its layers range over is found from them. Layers that would cost more than 1 % of rate times
+error stay in float32, and are listed. The receiver is the same: the entropy model does not change.
 """
 
 from __future__ import annotations
 
-from command_line import positive, run_command, run_program
+from command_line import picture_size, run_command, run_program
 
 import argparse
 import math
@@ -35,15 +40,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from codec_det.bitstream.entropy import EntropyModel
     from codec_det.bitstream.expected import Expected
+    from codec_det.deploy.int8_encoder import Outcome
     from codec_det.runs import Run
 
 ENCODER, RECEIVER, DECODER = "encoder.safetensors", "receiver.safetensors", "decoder.safetensors"
-ONNX_ENCODER = "encoder.onnx"
+ONNX_ENCODER, INT8_ENCODER = "encoder.onnx", "encoder_int8.onnx"
 EPILOG = """
 examples:
   tools/export_model.py output/jft_R50 --output-dir deploy --onnx
   tools/encode.py pictures --model deploy/encoder.onnx --output-dir coded
   tools/detect.py coded --model deploy/receiver.safetensors --output-dir found
+  in 8 bits for a small camera
+  tools/export_model.py output/jft_R50 --output-dir deploy --onnx --int8 --calibration pictures
 """
 
 
@@ -56,6 +64,14 @@ def build_parser() -> argparse.ArgumentParser:
     add("run", type=Path, metavar="RUN_FOLDER", help="OUTPUT_DIR of tools/train_net.py")
     add("--output-dir", type=Path, required=True, metavar="FOLDER", help="where the files go")
     add("--onnx", action="store_true", help=f"write {ONNX_ENCODER} as well (takes some seconds)")
+    add("--int8", action="store_true", help=f"with --onnx: write {INT8_ENCODER} as well")
+    add(
+        "--calibration",
+        type=Path,
+        nargs="+",
+        metavar="PICTURE|FOLDER",
+        help="with --int8: pictures like those to be coded",
+    )
     add(
         "--sizes",
         type=picture_size,
@@ -65,15 +81,6 @@ def build_parser() -> argparse.ArgumentParser:
         "side of 16383; part of the fingerprint (default: the usual ones of cameras, upright too)",
     )
     return parser
-
-
-def picture_size(text: str) -> tuple[int, int]:
-    """Height and width, of "640x480" for a picture of 640 columns."""
-    width, height = map(positive, text.split("x"))
-    return height, width
-
-
-picture_size.__name__ = "WIDTHxHEIGHT"
 
 
 def describe_proof(entropy: EntropyModel) -> str:
@@ -106,16 +113,53 @@ def expect(sizes: Sequence[tuple[int, int]] | None) -> Expected:
         raise ConfigError(f"--sizes: {error}") from None
 
 
-def export(run: Run, folder: Path, onnx: bool, expected: Expected) -> str:
+def calibration_pictures(args: argparse.Namespace) -> list[Path]:
+    """The pictures that 8 bits are calibrated with; none without --int8.
+
+    Raises:
+        CodecDetError: if options do not fit one another, or a picture is none.
+    """
+    from codec_det.data.image_io import SUFFIXES, read_size
+    from codec_det.deploy.file_batch import find_files
+    from codec_det.errors import CodecDetError
+
+    if args.calibration and not args.int8:
+        raise CodecDetError("--calibration is for encoders in 8 bits: give --onnx --int8 with it")
+    if args.int8 and not (args.onnx and args.calibration):
+        raise CodecDetError(
+            "--int8 makes its encoder from that of --onnx, with pictures: give --onnx and "
+            "--calibration with it"
+        )
+    pictures = find_files(args.calibration or (), SUFFIXES, "pictures").files
+    for picture in pictures:
+        read_size(picture)
+    return pictures
+
+
+def describe_quantization(outcome: Outcome) -> str:
+    """What became of an encoder in 8 bits, in words."""
+    left = ", ".join(outcome.float_layers) or "none"
+    rate, error = (f"{factor - 1:+.1%}" for factor in (outcome.rate, outcome.error))
+    return (
+        f"8 bits: {', '.join(outcome.layers)}; layers in float: {left}\n"
+        f"on {outcome.pictures} pictures: rate {rate}, squared error of decoded latents {error}"
+    )
+
+
+def export(
+    run: Run, folder: Path, onnx: bool, expected: Expected, calibration: Sequence[Path] = ()
+) -> str:
     """Write the files; what was written, in words.
 
     Args:
         expected: what files need not say of their pictures.
+        calibration: pictures for an encoder in 8 bits; none: there is none.
 
     Raises:
         CodecDetError: if something cannot be exported.
     """
     from codec_det.deploy.frozen_run import load_frozen, rates_of
+    from codec_det.deploy.int8_encoder import save_int8_encoder
     from codec_det.deploy.model_files import check_onnx_export, save_encoder, save_onnx_encoder
     from codec_det.deploy.receiver import save_decoder, save_receiver
     from codec_det.files import make_folder
@@ -133,9 +177,14 @@ def export(run: Run, folder: Path, onnx: bool, expected: Expected) -> str:
     if chain.bridge is not None:
         save_decoder(folder / DECODER, chain, entropy, run.cfg)
         names.append(DECODER)
+    notes = []
     if onnx:
         save_onnx_encoder(folder / ONNX_ENCODER, codec, entropy, rates)
         names.append(ONNX_ENCODER)
+    if calibration:
+        outcome = save_int8_encoder(folder / INT8_ENCODER, folder / ONNX_ENCODER, calibration)
+        notes.append(describe_quantization(outcome))
+        names.append(INT8_ENCODER)
     paths = [folder / name for name in names]
     widths = ", ".join(map(str, codec.widths))
     levels = f", {codec.levels} levels" * (codec.levels > 1)
@@ -146,6 +195,7 @@ def export(run: Run, folder: Path, onnx: bool, expected: Expected) -> str:
             f"{entropy.codec}, widths {widths}{levels}; {detector}",
             describe_proof(entropy),
             f"fingerprint: {entropy.fingerprint(entropy.version).hex()}",
+            *notes,
             *(f"{path}: {path.stat().st_size / 1e6:.2f} MB" for path in paths),
         ]
     )
@@ -159,8 +209,9 @@ def export_run(args: argparse.Namespace) -> None:
     """
     from codec_det.deploy.frozen_run import open_deployable
 
-    expected = expect(args.sizes)
-    print(export(open_deployable(args.run), args.output_dir, args.onnx, expected))
+    expected, calibration = expect(args.sizes), calibration_pictures(args)
+    run = open_deployable(args.run)
+    print(export(run, args.output_dir, args.onnx, expected, calibration))
 
 
 def main(argv: list[str] | None = None) -> int:

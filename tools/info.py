@@ -150,6 +150,8 @@ def describe_model(path: Path) -> Facts:
         if parts:
             facts["kmac_per_pixel"] = {k: float(v["kmac_per_pixel"]) for k, v in parts.items()}
             facts["parameters"] = sum(int(v["parameters"]) for v in parts.values())
+        if "int8" in metadata:
+            facts["int8"] = dict(metadata["int8"])
         if metadata["kind"] == "receiver":
             facts["classes"] = [str(category["name"]) for category in metadata["categories"]]
     except (KeyError, TypeError, ValueError) as error:
@@ -270,6 +272,11 @@ def format_model(facts: Facts) -> str:
             + ", ".join(f"{part} {cost:.2f}" for part, cost in costs.items())
             + f"), {facts['parameters'] / 1e6:.2f} million parameters"
         )
+    if "int8" in facts:
+        lines += [
+            f"  8 bits        {', '.join(facts['int8']['layers'])}",
+            f"  in float32    {', '.join(facts['int8']['float_layers']) or 'no convolution'}",
+        ]
     if "classes" in facts:
         lines.append(f"  detects       {', '.join(facts['classes']) or 'nothing: a decoder alone'}")
     made = ", ".join(f"{key} {value}" for key, value in facts["made"].items())

@@ -3,15 +3,16 @@ onnxruntime and safetensors.
 
 The ONNX file is complete: its graph holds the analysis transforms, its metadata the entropy model
 (under "codec_det" as in :mod:`codec_det.bitstream.model_file`, under "entropy" its arrays, as
-safetensors in base 64). The graph has the stages of :class:`.encoder.Stages` beside each other, and
-the metadata, under "tilings", the geometry of each. Of a model of variable rate, it has under
-"gains" what comes between them, as arrays like the entropy model's.
+safetensors in base 64, or under "entropy_xz" the same compressed, in base 85). The graph has the
+stages of :class:`.encoder.Stages` beside each other, and the metadata, under "tilings", the
+geometry of each. Of a model of variable rate, it has under "gains" what comes between them, as
+arrays like the entropy model's.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
+import lzma
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,8 @@ STAGES = {"picture": ("unrounded",), "latents": ("y", "z", "scales")}
 scales are those of variable rate alone."""
 
 GAINS = "gains"
+
+PACKED_ENTROPY = "entropy_xz"
 
 
 class OnnxFile(NamedTuple):
@@ -55,7 +58,16 @@ def load_onnx_encoder(path: Path, threads: int = 0) -> PictureEncoder:
     Args:
         threads: per picture; 0: as many as there are cores.
     """
-    session, metadata, entropy, log_gains = open_onnx(path, threads)
+    return make_encoder(open_onnx(path, threads), path)
+
+
+def make_encoder(file: OnnxFile, path: Path) -> PictureEncoder:
+    """The same of a file that was opened.
+
+    Raises:
+        WeightsError: if it does not say how its graph works on tiles.
+    """
+    session, metadata, entropy, log_gains = file
     analyse, quantize = (partial(_run, session, name) for name in STAGES)
     if len(session.get_inputs()) == 1:
         # Files of earlier versions have both stages as one, of whole pictures.
@@ -122,11 +134,14 @@ def open_onnx(path: Path, threads: int = 0) -> OnnxFile:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         found = session.get_modelmeta().custom_metadata_map
         metadata = parse_metadata(found.get("codec_det"), path, "encoder")
-        state = _arrays(found["entropy"])
-        gains = _arrays(found[GAINS])["log_gains"] if GAINS in found else None
+        packed = found.get(PACKED_ENTROPY)
+        state = safetensors.numpy.load(_unpack(packed) if packed else _plain(found["entropy"]))
+        gains = (
+            safetensors.numpy.load(_plain(found[GAINS]))["log_gains"] if GAINS in found else None
+        )
     except WeightsError:
         raise
-    except (KeyError, binascii.Error, SafetensorError) as error:
+    except (KeyError, ValueError, lzma.LZMAError, SafetensorError) as error:
         raise WeightsError(f"'{path}' has a damaged entropy model ({error!r})") from None
     except Exception as error:  # onnxruntime's own classes, which derive from nothing narrower
         raise WeightsError(f"'{path}' is damaged or no ONNX model ({error})") from error
@@ -137,6 +152,11 @@ def open_onnx(path: Path, threads: int = 0) -> OnnxFile:
     return OnnxFile(session, metadata, entropy, gains)
 
 
-def _arrays(text: str) -> dict[str, np.ndarray]:
-    """Those of safetensors in base 64."""
-    return safetensors.numpy.load(base64.b64decode(text, validate=True))
+def _plain(text: str) -> bytes:
+    """Of base 64."""
+    return base64.b64decode(text, validate=True)
+
+
+def _unpack(text: str) -> bytes:
+    """Of what was compressed by xz, in base 85."""
+    return lzma.decompress(base64.b85decode(text))

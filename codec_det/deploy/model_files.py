@@ -6,13 +6,14 @@ An encoder has the analysis transforms, a receiver the synthesis transform (and,
 
 from __future__ import annotations
 
+import ast
 import base64
 import contextlib
 import io
 import json
 import platform
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -32,6 +33,7 @@ from ..bitstream.model_file import ModelFile, load_model, save_model
 from ..bitstream.onnx_encoder import GAINS, STAGES, load_onnx_encoder
 from ..codec.learned.bitstream_codec import PictureDecoder
 from ..codec.learned.complexity import complexity
+from ..codec.learned.export_layers import for_export
 from ..codec.learned.fast_transforms import set_inner_dtype
 from ..codec.learned.learned_codec import LearnedCodec
 from ..codec.learned.transforms import Analysis, stages_of
@@ -45,6 +47,8 @@ Module = TypeVar("Module", bound=nn.Module)
 SYNTHESIS = ("g_s", "inverse_gains")
 # Of the ONNX operators; ONNX Runtime has it, and the format of the file, since 1.18.
 OPSET = 18
+# Where PyTorch's exporter says what module a node is of, and the module that is exported.
+_SCOPES, _ANALYSIS = "pkg.torch.onnx.name_scopes", "analysis."
 
 
 Rates = Mapping[str, float]
@@ -79,13 +83,14 @@ def save_onnx_encoder(
 ) -> None:
     """Write the same as one ONNX file, for pictures of any size; raises as its check."""
     check_onnx_export()
-    stages = _Stages(Analysis(codec.model, entropy)).cpu().eval()
+    analysis = Analysis(codec.model, entropy)
+    stages = _Stages(for_export(analysis)).cpu().eval()
     state, settings = entropy.state()
     described = {
         "kind": "encoder",
         "version": entropy.version,
         "entropy": {**settings, "sha256": entropy.sha256},
-        "tilings": stages.analysis.tilings(),
+        "tilings": analysis.tilings(),
         **codec_metadata(codec, rates),
     }
     of_latents = (2 + (codec.levels > 1)) if entropy.hyperprior else 1
@@ -110,8 +115,20 @@ def save_onnx_encoder(
     if codec.gains is not None:
         metadata[GAINS] = in_base_64(to_arrays(codec.gains))
     program.model.metadata_props.update(metadata)
+    _name_by_layer(program.model.graph)
     with atomic_file(path) as unfinished:
         program.save(unfinished, external_data=False)
+
+
+def _name_by_layer(nodes: Iterable[Any]) -> None:
+    """Name nodes LAYER/NAME, as "g_a.2/node_conv2d_1", and drop what else says where they are from,
+    which is much: lines of source files on this machine."""
+    for node in nodes:
+        scopes = ast.literal_eval(node.metadata_props.get(_SCOPES, "[]"))
+        layers = [scope for scope in scopes if scope.startswith(_ANALYSIS)]
+        if layers:
+            node.name = f"{layers[-1].removeprefix(_ANALYSIS)}/{node.name}"
+        node.metadata_props.clear()
 
 
 def in_base_64(arrays: dict[str, np.ndarray]) -> str:

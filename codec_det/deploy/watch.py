@@ -45,6 +45,7 @@ class Journal:
         self.last: dict[str, Any] = {}
         self._grows = grows
         self._entries: dict[str, tuple[Arrival, str]] = {}
+        self._sources: dict[str, str] = {}
         self._lines = 0
         repair_last_line(path)
         if path.exists():
@@ -56,6 +57,10 @@ class Journal:
         """Whether the file is done."""
         entry = self._entries.get(arrival.name)
         return entry is not None and entry[0] == arrival
+
+    def source_of(self, file: str) -> str | None:
+        """The file, among those that are there, that one of this name was made of."""
+        return self._sources.get(file)
 
     def add(self, arrival: Arrival, **facts: Any) -> None:
         """The file is done from here on, even if the power fails.
@@ -73,6 +78,7 @@ class Journal:
         """Forget files that are not there any more, in memory and, now and then, in the journal."""
         there = set(names)
         self._entries = {k: v for k, v in self._entries.items() if k in there}
+        self._sources = {k: v for k, v in self._sources.items() if v in there}
         if not self._grows and self._lines > 2 * len(self._entries) + _SPARE_LINES:
             with atomic_file(self.path) as partial:
                 lines = [f"{line}\n" for _, line in self._entries.values()]
@@ -90,6 +96,8 @@ class Journal:
         # A journal that grows is not written anew.
         self._entries[arrival.name] = arrival, "" if self._grows else line
         self._lines += 1
+        if "file" in self.last:
+            self._sources[self.last["file"]] = arrival.name
 
 
 class Watcher:
@@ -205,6 +213,20 @@ class CommittedFiles:
         self._keep_bytes = keep_bytes
         self._finish_interrupted()
 
+    def check_name(self, path: Path) -> None:
+        """Check that the file to be made of ``path`` is not that of another which is there.
+
+        Raises:
+            CodecDetError: if it is.
+        """
+        name = self._name(path.name)
+        source = self._journal.source_of(name)
+        if source not in (None, path.name):
+            raise CodecDetError(
+                f"it is not coded: '{name}' is the file of '{source}', which has the same name but "
+                "for the suffix; rename it"
+            )
+
     def commit(self, arrival: Arrival, data: bytes) -> None:
         """Keep the file that was made of ``arrival``; its name is that without suffix.
 
@@ -212,13 +234,16 @@ class CommittedFiles:
             CodecDetError: if it cannot be written; nothing is then.
         """
         self._make_room(len(data))
-        path = self._folder / Path(arrival.name).with_suffix(self._suffix).name
+        path = self._folder / self._name(arrival.name)
         with atomic_file(path) as partial, partial.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
             # From here on it is done: whoever is killed before it has its name finds it again.
             self._journal.add(arrival, file=path.name, sha256=sha256(data).hexdigest())
+
+    def _name(self, source: str) -> str:
+        return Path(source).with_suffix(self._suffix).name
 
     def _finish_interrupted(self) -> None:
         for partial in self._folder.glob(f".*{self._suffix}.partial"):

@@ -100,7 +100,7 @@ def speed_up(transform: nn.Sequential) -> nn.Sequential:
     convolutions, activations = [*pairs[::2], last], pairs[1::2]
     known = (
         len(activations) == len(convolutions) - 1
-        and all(_resamples(layer) for layer in convolutions)
+        and all(resamples(layer) for layer in convolutions)
         and all(type(layer) in (GDN, nn.ReLU) for layer in activations)
     )
     return FastTransform(*transform) if known else transform
@@ -134,7 +134,7 @@ def half_size_kernel(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
     return weight.contiguous(memory_format=torch.channels_last), layer.bias.repeat_interleave(4)
 
 
-def _resamples(layer: nn.Module) -> bool:
+def resamples(layer: nn.Module) -> bool:
     """Whether it halves a map's sides, or doubles them, with a kernel of 5x5."""
     if not isinstance(layer, Convolution):
         return False
