@@ -125,6 +125,11 @@ def _check_operating_point(cfg: CfgNode) -> None:
 def _check_frames(cfg: CfgNode, *, train: bool) -> None:
     codec = cfg.MODEL.CODEC
     if not find_codec(codec.NAME).predicts_frames:
+        if "prediction" in codec.TRAINABLE:
+            raise ConfigError(
+                f"MODEL.CODEC.TRAINABLE names 'prediction', but {codec.NAME} predicts no frames: "
+                "choose a codec whose name ends in -temporal"
+            )
         return
     if codec.LEVELS > 1:
         raise ConfigError(

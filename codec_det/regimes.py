@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     # Curves of results need none of it.
     from detectron2.config import CfgNode
 
-# encoder: g_a, h_a. decoder: g_s, h_s and the entropy model. synthesis: g_s alone.
-CODEC_PARTS = ("encoder", "decoder", "synthesis")
+# encoder: g_a, h_a. decoder: g_s, h_s and the entropy model. synthesis: g_s alone. prediction: of
+# codecs of sequences, all that predicted frames have of their own, which is of encoder and decoder.
+CODEC_PARTS = ("encoder", "decoder", "synthesis", "prediction")
 
 
 class NamedRegime(NamedTuple):
@@ -154,7 +155,7 @@ class Regime:
     @property
     def trains_entropy_model(self) -> bool:
         """Whether CDF tables change, so that deployed decoders must change with them."""
-        return "decoder" in self.codec_parts
+        return bool({"decoder", "prediction"} & {*self.codec_parts})
 
     @property
     def trains_rate(self) -> bool:
@@ -163,8 +164,9 @@ class Regime:
 
     def _codec_parts(self) -> frozenset[str]:
         parts = frozenset(self.codec_parts)
-        # The synthesis transform is a part of the decoder.
-        return parts - {"synthesis"} if "decoder" in parts else parts
+        # The synthesis transform is a part of the decoder, the prediction of both others.
+        parts -= {"synthesis"} if "decoder" in parts else set()
+        return parts - {"prediction"} if parts >= {"encoder", "decoder"} else parts
 
     def _known(self) -> list[NamedRegime]:
         """Those of :data:`REGIMES` that train the same parts."""

@@ -28,6 +28,7 @@ REGIMES = {
     "ljft": "LJ-FT",
     "codec": "C-FT",
     "detector": "T-FT",
+    "prediction": "prediction",
 }
 COSINE = {"SOLVER.LR_SCHEDULER_NAME": "WarmupCosineLR"}
 # Those of sweeps are in tests/test_sweep_study.py.

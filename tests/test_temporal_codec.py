@@ -187,6 +187,29 @@ def test_parts_of_the_prediction_train_with_the_codecs_own():
         assert names == trained
 
 
+def test_the_prediction_trains_alone_and_pictures_stay_as_they_are():
+    _, codec = make(TEMPORAL[0], clip_length=3, quantization="threshold")
+    codec.set_trainable(["prediction"])
+    pictures = clip(3)
+    before = code(codec, [None] * 3, pictures)
+    kept = {k: v.clone() for k, v in codec.model.state_dict().items()}
+    optimizer = torch.optim.Adam([p for p in codec.parameters() if p.requires_grad], lr=1e-3)
+    codec.train()
+    spent = []
+    for _ in range(30):
+        coded = codec(pictures)
+        (coded.bits.sum() / 100 + codec.auxiliary_loss()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        spent.append(coded.rounded_bits.sum().item())
+    assert spent[-1] < 0.9 * spent[0]
+    assert all(p.grad is None for p in codec.model.parameters())
+    codec.refresh_tables()
+    assert all(torch.equal(kept[key], value) for key, value in codec.model.state_dict().items())
+    codec.eval()
+    assert torch.equal(code(codec, [None] * 3, pictures).bits, before.bits)
+
+
 def test_a_fixed_decoder_keeps_the_tables_of_predicted_frames():
     _, codec = make(TEMPORAL[0], clip_length=2)
     before = freeze_prediction(codec.name, codec.prediction, entropy_of(codec)).state()[0]
@@ -379,6 +402,10 @@ def test_streams_decode_in_processes_that_compute_differently(tmp_path):
         ((), "INPUT.CLIP_LENGTH is 1, but bmshj2018-hyperprior-temporal learns from clips"),
         (("INPUT.CLIP_LENGTH", 4), "no more than MODEL.CODEC.KEY_INTERVAL, which is 1"),
         (("MODEL.CODEC.LEVELS", 2), "has a fixed rate: set it to 1"),
+        (
+            ("MODEL.CODEC.NAME", "mbt2018-mean", "MODEL.CODEC.TRAINABLE", "['prediction']"),
+            "names 'prediction', but mbt2018-mean predicts no frames",
+        ),
     ],
 )
 def test_config_refuses_what_cannot_predict_frames(tiny_cfg, opts, said):

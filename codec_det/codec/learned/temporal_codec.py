@@ -68,7 +68,19 @@ class TemporalCodec(LearnedCodec):
         # A frozen codec, which rounds, is given clips, too.
         self._in_clips = mode
         super().train(mode)
+        trains = any(p.requires_grad for p in self.prediction.h_a.parameters())
+        self.prediction.train(mode and trains)
         return self
+
+    @property
+    def trains_encoder(self) -> bool:
+        """Whether that of key frames is trainable."""
+        return any(p.requires_grad for p in self.model.g_a.parameters())
+
+    @property
+    def trains_prior_of_frames(self) -> bool:
+        """Whether the factorized prior of predicted frames may change."""
+        return self.prediction.entropy_bottleneck.quantiles.requires_grad
 
     def follow(self, frames: Sequence[Frame | None]) -> None:
         self._frames = frames
@@ -155,15 +167,18 @@ class TemporalCodec(LearnedCodec):
         parts = super().parts()
         for name, module in self.prediction.named_children():
             parts["encoder" if name in self.entry.encoder else "decoder"].append(module)
+        parts["prediction"] = [self.prediction]
         return parts
 
     def auxiliary_loss(self) -> Tensor | None:
-        loss = super().auxiliary_loss()
-        return None if loss is None else loss + self.prediction.aux_loss()
+        losses = [super().auxiliary_loss()]
+        losses += [self.prediction.aux_loss()] if self.trains_prior_of_frames else []
+        found = [loss for loss in losses if loss is not None]
+        return torch.stack(found).sum() if found else None
 
     def refresh_tables(self) -> None:
         super().refresh_tables()
-        trained = self.trains_entropy_model
+        trained = self.trains_prior_of_frames
         self.prediction.update(force=trained, update_quantiles=trained)
 
     def adapt_state_dict(self, state_dict: MutableMapping, prefix: str) -> None:
