@@ -124,11 +124,18 @@ def _check_operating_point(cfg: CfgNode) -> None:
 
 def _check_frames(cfg: CfgNode, *, train: bool) -> None:
     codec = cfg.MODEL.CODEC
-    if not find_codec(codec.NAME).predicts_frames:
+    entry = find_codec(codec.NAME)
+    if not entry.predicts_frames:
         if "prediction" in codec.TRAINABLE:
             raise ConfigError(
                 f"MODEL.CODEC.TRAINABLE names 'prediction', but {codec.NAME} predicts no frames: "
                 "choose a codec whose name ends in -temporal"
+            )
+        # Of conventional ones, some do.
+        if codec.KEY_INTERVAL > 1 and not entry.is_conventional:
+            raise ConfigError(
+                f"MODEL.CODEC.KEY_INTERVAL is {codec.KEY_INTERVAL}, but {codec.NAME} codes every "
+                "frame by itself: set it to 1, or choose a codec whose name ends in -temporal"
             )
         return
     if codec.LEVELS > 1:

@@ -159,6 +159,8 @@ def test_a_frame_that_is_gone_is_named(hevc_cfg, sequences, capsys):
 def test_what_cannot_predict_frames_is_refused(hevc_cfg, tiny_cfg, tiny_set):
     with pytest.raises(ConfigError, match=r"KEY_INTERVAL is 3: .*'jpeg' codes every picture by it"):
         check_config(hevc_cfg("MODEL.CODEC.NAME", "jpeg", "MODEL.CODEC.SETTINGS", "[]"))
+    with pytest.raises(ConfigError, match=r"KEY_INTERVAL is 3, but bmshj2018-hyperprior codes ev"):
+        check_config(tiny_cfg("MODEL.CODEC.KEY_INTERVAL", 3))
     cfg = tiny_cfg(*tiny_set, *HEVC)
     register_datasets(cfg)
     with pytest.raises(DatasetError, match=r"KEY_INTERVAL is 3 frames, but data set 'tiny' has no"):

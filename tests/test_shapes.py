@@ -9,7 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 from pycocotools.coco import COCO
 
-from codec_det.data import shapes
+from codec_det.data import shapes, written_set
 from codec_det.data.coco_format import check_coco_format
 from codec_det.data.scenes import CLASS_NAMES
 from codec_det.errors import DatasetError
@@ -83,10 +83,10 @@ def test_of_two_processes_the_second_drops_its_own(tmp_path, monkeypatch, caplog
     def overtaken(*args):
         monkeypatch.setattr(shapes, "scenes", draw)
         generate(folder, seed=5)  # the other process, finished while this one draws
-        return draw(*args)
+        yield from draw(*args)
 
     monkeypatch.setattr(shapes, "scenes", overtaken)
-    with caplog.at_level(logging.INFO, logger=shapes.__name__):
+    with caplog.at_level(logging.INFO, logger=written_set.__name__):
         json_file = generate(folder, seed=6)
     assert "Another process" in caplog.text
     assert json.loads(json_file.read_text())["info"]["seed"] == 5

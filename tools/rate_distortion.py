@@ -83,8 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
         "mbt2018-mean-centred, bmshj2018-hyperprior-temporal, "
         "bmshj2018-hyperprior-centred-temporal, mbt2018-mean-temporal, "
         "mbt2018-mean-centred-temporal, bmshj2018-hyperprior-vbr, mbt2018-mean-vbr; "
-        "conventional: jpeg, "
-        "jpeg2000, webp, avif, jpegxl, avc, hevc, vvc, vtm, external",
+        "conventional: jpeg, jpeg2000, webp, avif, jpegxl, avc, hevc, vvc, av1, vtm, external",
     )
     add(
         "--quality",

@@ -96,7 +96,7 @@ def check_coco_format(
         DatasetError: the first fault found: what is wrong, where, how often, and the remedy.
     """
     json_file = Path(json_file)
-    coco = _read_json(json_file)
+    coco = read_json(json_file)
     try:
         sizes, image_ids = _check_images(coco["images"])
         category_ids = _check_categories(coco["categories"])
@@ -125,8 +125,12 @@ def check_coco_format(
     )
 
 
-def _read_json(json_file: Path) -> Record:
-    """The JSON with its three lists, none of them empty."""
+def read_json(json_file: Path) -> Record:
+    """The JSON with its three lists, none of them empty.
+
+    Raises:
+        DatasetError: if it cannot be read, or has not.
+    """
     try:
         text = json_file.read_bytes()
         coco = json.loads(text)

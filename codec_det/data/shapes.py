@@ -9,15 +9,12 @@ it back by spending its bits on the textures instead of on the grain and clutter
 import json
 import logging
 import os
-import shutil
-import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from tqdm import tqdm
@@ -26,6 +23,7 @@ from ..errors import DatasetError
 from .moving_scenes import Motion, render_sequence
 from .scenes import CLASS_NAMES, DEFAULT_STYLE, Annotation, render_scene
 from .sequences import load_coco
+from .written_set import Video, write_set
 
 logger = logging.getLogger(__name__)
 
@@ -92,66 +90,16 @@ def generate(
         raise ValueError(f"Count is {count}; draw at least 1 picture.")
     if seed < 0:
         raise ValueError(f"Seed is {seed}; seeds are not negative.")
-    folder = Path(folder).absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DatasetError(f"{folder} is not an empty folder; remove it, or choose another.")
-    draft = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    try:
-        (draft / "images").mkdir(parents=True)
-        frames = motion.frames if motion else 1
-        images = sequences(count, size, seed, motion) if motion else scenes(count, size, seed)
-        drawing = tqdm(images, "shapes", count * frames, unit="img", disable=not progress)
-        coco = _write_images(drawing, draft / "images", motion.frames if motion else 0)
-        coco["info"] = {"description": "codec_det shapes", **_stamp(count, size, seed, motion)}
-        (draft / "annotations.json").write_text(json.dumps(coco))
-        _move_into_place(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return folder / "annotations.json"
-
-
-def _move_into_place(draft: Path, folder: Path) -> None:
-    try:
-        draft.rename(folder)
-    except OSError:
-        if not (folder / "annotations.json").exists():
-            raise
-        logger.info("Another process has drawn %s meanwhile; using that.", folder)
-
-
-def _write_images(
-    drawing: Iterable[tuple[np.ndarray, list[Annotation]]], folder: Path, frames: int
-) -> dict[str, Any]:
-    """Write pictures as PNG files; the COCO dictionary that describes them.
-
-    Args:
-        frames: of each sequence; 0: they are single pictures.
-    """
-    images: list[dict[str, Any]] = []
-    annotations: list[Annotation] = []
-    for image_id, (image, objects) in enumerate(drawing, start=1):
-        name, place = f"{image_id:06d}.png", {}
-        if frames:
-            video, frame = divmod(image_id - 1, frames)
-            name = f"{video + 1:06d}/{frame:06d}.png"
-            place = {"video_id": video + 1, "frame_id": frame}
-            (folder / name).parent.mkdir(exist_ok=True)
-        ok, png = cv2.imencode(".png", image[:, :, ::-1])  # OpenCV expects BGR
-        if not ok:
-            raise OSError(f"OpenCV could not encode {folder / name} as PNG.")
-        (folder / name).write_bytes(png.tobytes())
-        height, width = image.shape[:2]
-        image_size = {"height": height, "width": width}
-        images.append({"id": image_id, "file_name": name, **image_size, **place})
-        for annotation in objects:
-            ids = {"id": len(annotations) + 1, "image_id": image_id}
-            annotations.append({**ids, **annotation})
-    categories = [{"id": i, "name": name} for i, name in enumerate(CLASS_NAMES, start=1)]
-    coco = {"images": images, "annotations": annotations, "categories": categories}
-    if frames:
-        videos = range(1, images[-1]["video_id"] + 1)
-        coco["videos"] = [{"id": i, "name": f"{i:06d}", "fps": FPS} for i in videos]
-    return coco
+    frames = motion.frames if motion else 0
+    images = sequences(count, size, seed, motion) if motion else scenes(count, size, seed)
+    total = count * (frames or 1)
+    return write_set(
+        folder,
+        tqdm(images, "shapes", total, unit="img", disable=not progress),
+        categories=[{"id": i, "name": name} for i, name in enumerate(CLASS_NAMES, start=1)],
+        info={"description": "codec_det shapes", **_stamp(count, size, seed, motion)},
+        videos=[Video(f"{i:06d}", frames, FPS) for i in range(1, count + 1)] if motion else (),
+    )
 
 
 def _stamp(
