@@ -7,11 +7,13 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
+from torch import nn
 
 from codec_det.bitstream import tiles
 from codec_det.bitstream.tiles import Tiling, by_tiles
 from codec_det.codec.learned.bitstream_codec import PictureDecoder, picture_encoder
 from codec_det.codec.learned.complexity import complexity
+from codec_det.codec.learned.fast_transforms import convolve_pixels
 from codec_det.codec.learned.freeze import freeze_entropy_model
 from codec_det.codec.learned.geometry import geometry
 from codec_det.codec.learned.learned_codec import LearnedCodec
@@ -288,3 +290,19 @@ def test_onnx_encoder_is_the_same_whole_and_in_tiles(tmp_path, monkeypatch):
     assert (entropy.read(whole).y != expected.y).mean() < 0.01
     monkeypatch.setattr(tiles, "POSITIONS", 36)
     assert encoder.encode(picture) == whole
+
+
+@pytest.mark.parametrize("count", [1, 3, 16])
+@pytest.mark.parametrize("side", [8, 7])
+def test_pixels_are_convolved_as_pytorch_does_it(count, side):
+    layer = nn.Conv2d(6, 10, 1)
+    x = torch.randn(count, 6, side, side).to(memory_format=torch.channels_last).requires_grad_()
+    results = []
+    for convolve in (layer, lambda x: convolve_pixels(layer, x)):
+        y = convolve(x)
+        results.append((y, *torch.autograd.grad(y.square().sum(), (x, layer.weight, layer.bias))))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    plain = x.detach().contiguous()
+    torch.testing.assert_close(convolve_pixels(layer, plain), layer(plain))

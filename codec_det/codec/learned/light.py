@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from .fast_transforms import convolve_pixels
+
 BLOCKS = 2
 
 
@@ -36,7 +38,9 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
+        depthwise, wider, activation, narrower = self.layers
+        y = convolve_pixels(wider, depthwise(x))
+        return x + convolve_pixels(narrower, activation(y))
 
 
 def light_analysis(n: int, m: int) -> nn.Sequential:
