@@ -86,9 +86,9 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     # through the detector as it was at the start; and the features by name, []: all it returns.
     cfg.MODEL.CODEC.FEATURE_WEIGHT = 0.0
     cfg.MODEL.CODEC.FEATURES = []
-    # Weight of the squared error of latents and hyper-latents against those of the full encoder,
-    # >= 0, of a codec that ends in -light. Above 0: it starts from weights of the full codec, of
-    # which it takes all but g_a (docs/camera.md).
+    # Weight of the squared error of latents against those of the full encoder, >= 0, of a codec
+    # that ends in -light. Above 0: it starts from weights of the full codec, of which it takes all
+    # but g_a (docs/camera.md).
     cfg.MODEL.CODEC.DISTILLATION_WEIGHT = 0.0
     # What the detector is given: "picture", decoded by g_s; or "latents", through a bridge in the
     # place of g_s and of the detector's first stages, which trains in every regime.

@@ -113,6 +113,8 @@ class CodecDetector(nn.Module):
         self.batch_rate: tuple[Tensor, Tensor] | None = None
         codec.set_trainable(regime.codec_parts)
         freeze(detector, regime)
+        if codec.teacher and not (self._detects or self.trains_for_pictures or any(self.betas)):
+            codec.teacher.train_alone()
         if bridge is not None:
             take_latents(detector, bridge)
             self._freeze_what_does_not_run(bridge)

@@ -2,11 +2,12 @@
 
 .. code-block:: none
 
-    x ─┬─► full g_a ─► y* ─► full h_a ─► z*     loss: mean (y - y*)² + mean (z - z*)²
-       └─► light g_a ─► y ─► h_a ─► z
+    x ─┬─► full g_a ─► y*     loss: mean (y - y*)²
+       └─► light g_a ─► y
 
 It needs neither decoder nor detector nor labels. Latents are in quantization steps, so errors of
-less than a half are mostly rounded away. They are compared as they are before gains of levels.
+less than a half are mostly rounded away. They are compared as they are before gains of levels. h_a
+and gains are the full codec's, and stay so unless something else in the loss trains them.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from compressai.models import MeanScaleHyperprior
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import WeightsError
 
@@ -46,8 +46,7 @@ class Teacher:
     def __init__(self, student: LearnedCodec, full: LearnedCodec, weight: float) -> None:
         self._student = student
         self.weight = weight
-        parts = {name: getattr(full.model, name) for name in ("g_a", "h_a")}
-        self._encoder = nn.ModuleDict(parts).eval().requires_grad_(False)
+        self._g_a = full.model.g_a.eval().requires_grad_(False)
         self.is_loaded = False
 
     def take(self, weights: MutableMapping, prefix: str) -> None:
@@ -56,10 +55,10 @@ class Teacher:
         Raises:
             WeightsError: if they do not fit, as those of other widths.
         """
-        keys = self._encoder.state_dict()
-        own = {key: weights[prefix + key] for key in keys if prefix + key in weights}
+        prefix = f"{prefix}g_a."
+        own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         try:
-            self._encoder.load_state_dict(own)
+            self._g_a.load_state_dict(own)
         except RuntimeError as error:
             raise WeightsError(
                 f"the weights have no encoder that {self._student.name} could learn from "
@@ -81,23 +80,20 @@ class Teacher:
             yield seen
 
     def distance(self, seen: Sequence[Analysed]) -> Tensor:
-        """Mean squared difference of latents and, added to it, of hyper-latents.
+        """Mean squared difference of latents.
 
         Args:
             seen: of :meth:`watch`.
         """
-        self._encoder.to(seen[0][0].device)
-        found: list[list[Tensor]] = [[], []]
+        self._g_a.to(seen[0][0].device)
+        errors = []
         for x, y in seen:
             with torch.no_grad():
-                wanted = self._encoder["g_a"](x)
-                hyper = self._encoder["h_a"](self._input(wanted))
-            mine = self._student.model.h_a(self._input(y))
-            for errors, a, b in zip(found, (y, mine), (wanted, hyper), strict=True):
-                errors.append(F.mse_loss(a.float(), b.float(), reduction="none").flatten())
-        latents, hyper_latents = (torch.cat(errors).mean() for errors in found)
-        return latents + hyper_latents
+                wanted = self._g_a(x)
+            errors.append(F.mse_loss(y.float(), wanted.float(), reduction="none").flatten())
+        return torch.cat(errors).mean()
 
-    def _input(self, y: Tensor) -> Tensor:
-        """What h_a is given of latents."""
-        return y if isinstance(self._student.model, MeanScaleHyperprior) else y.abs()
+    def train_alone(self) -> None:
+        """Let nothing of the student train but g_a: all else has nothing to learn from here."""
+        self._student.requires_grad_(False)
+        self._student.model.g_a.requires_grad_(True)
