@@ -8,7 +8,6 @@
                                   └──────────────► loss = Σ task losses + β·bpp
                                                           (β of the picture's level)
                                                           (+ φ·feature distance) (+ λ·255²·MSE)
-                                                          (+ δ·distance of latents)
 
 Where the detector is given latents, a bridge takes the place of to_detector: codec_det.bridge.
 """
@@ -54,7 +53,7 @@ class CodecDetector(nn.Module):
     """Codes pictures at their coding scale, then detects in what was decoded.
 
     Args:
-        codec: codes RGB pictures; what its ``teacher`` adds to the loss is weighted there.
+        codec: codes RGB pictures.
         detector: an unmodified detectron2 meta-architecture.
         regime: the parts that train.
         bridge: takes latents to the detector's features, in place of a decoded picture; None: the
@@ -113,8 +112,6 @@ class CodecDetector(nn.Module):
         self.batch_rate: tuple[Tensor, Tensor] | None = None
         codec.set_trainable(regime.codec_parts)
         freeze(detector, regime)
-        if codec.teacher and not (self._detects or self.trains_for_pictures or any(self.betas)):
-            codec.teacher.train_alone()
         if bridge is not None:
             take_latents(detector, bridge)
             self._freeze_what_does_not_run(bridge)
@@ -158,11 +155,6 @@ class CodecDetector(nn.Module):
         return self
 
     @property
-    def _detects(self) -> bool:
-        """Whether anything in the loss depends on the detector."""
-        return bool(self.task_weight or self.features)
-
-    @property
     def trains_for_pictures(self) -> bool:
         """Whether the codec trains for people, too."""
         return bool(self.regime.codec_parts) and self.distortion_weight > 0
@@ -184,16 +176,12 @@ class CodecDetector(nn.Module):
         if not self.training:
             return self.inference(batched_inputs)
         images = [self._load(x) for x in batched_inputs]
-        wants_pictures = self.trains_for_pictures or (self.bridge is None and self._detects)
+        wants_pictures = self.bridge is None or self.trains_for_pictures
         levels = draw_levels(self.codec.levels, len(images))
-        teacher = self.codec.teacher
-        watch: AbstractContextManager[list[Any]] = teacher.watch() if teacher else nullcontext([])
-        with watch as analysed, torch.set_grad_enabled(bool(self.regime.codec_parts)):
+        with torch.set_grad_enabled(bool(self.regime.codec_parts)):
             coded = self._code(images, batched_inputs, wants_pictures, levels)
-        losses = self._detector_losses(images, coded, batched_inputs) if self._detects else {}
+        losses = self._detector_losses(images, coded, batched_inputs)
         losses.update(self._codec_losses(images, coded, levels))
-        if teacher:
-            losses["loss_distillation"] = teacher.weight * teacher.distance(analysed)
         return losses
 
     @torch.no_grad()
@@ -267,7 +255,6 @@ class CodecDetector(nn.Module):
             "Σ detector losses": self.task_weight,
             "feature distance": self.feature_weight,
             "255²·MSE": self.distortion_weight if self.regime.codec_parts else 0,
-            "distance of latents": self.codec.teacher.weight if self.codec.teacher else 0,
         }
         shown = [f"{w:g}·{term}".replace("1·Σ", "Σ") for term, w in terms.items() if w]
         if self.regime.trains_rate and any(self.betas):
@@ -363,7 +350,7 @@ class CodecDetector(nn.Module):
         mse = [(x - enlarge(y, x.shape[-2:])).square().mean() for x, y in pairs]
         self.batch_rate = self._sum_by_level(coded.rounded_bits.detach(), pixels, levels)
         losses = {}
-        if self.regime.trains_rate and any(self.betas):
+        if self.regime.trains_rate:
             betas = coded.bits.new_tensor([self.betas[level] for level in levels])
             losses["loss_rate"] = (betas * coded.bits / pixels).mean()
         if self.trains_for_pictures:

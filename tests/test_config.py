@@ -26,7 +26,6 @@ REGIMES = {
     "ltft": "LT-FT",
     "left": "LE-FT",
     "ljft": "LJ-FT",
-    "distill": "distillation",
     "codec": "C-FT",
     "detector": "T-FT",
     "prediction": "prediction",

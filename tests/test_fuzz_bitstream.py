@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from checks.fuzzing import ESCAPES, OUTCOMES, fuzz, same_latents
+from checks.fuzzing import ESCAPES, OUTCOMES, STREAMS, fuzz, same_latents
 from checks.mutations import KINDS, mutation
 from codec_det.bitstream.ans import StreamReader
 from codec_det.bitstream.container import unpack
@@ -364,3 +364,55 @@ def test_model_files_load_as_they_were_or_are_refused(model_files, mutate, numbe
         loads += 1
     assert refused + loads == 200
     assert refused > 75
+
+
+# ---- Streams ----
+
+
+@pytest.fixture(scope="module")
+def stream_targets():
+    return [tool.make_stream_target(tool.CODECS_OF_SEQUENCES[0])]
+
+
+def test_nothing_escapes_from_streams(stream_targets):
+    report = fuzz(stream_targets, 300, method=STREAMS, seed=3)
+    assert report.counts.sum() == 300
+    outcomes = dict(zip(OUTCOMES, report.counts.sum((0, 1, 2)), strict=True))
+    assert sum(outcomes[name] for name in ESCAPES) == 0
+    assert outcomes["refused"] > 200
+    # Crafted frames, and those of other numbers.
+    assert report.counts[0, :, 1, OUTCOMES.index("other picture")].sum() > 5
+    assert report.counts[0, :, 0, OUTCOMES.index("other picture")].sum() == 0
+
+
+def test_frames_that_should_not_be_shown_are_noticed(stream_targets):
+    (target,) = stream_targets
+    (_, data), known = target.files, STREAMS.prepare(target)
+    assert STREAMS.judge(target, known, data) == "unchanged"
+    records = target.records(data)
+    assert STREAMS.judge(target, known, target.stream(records[:-1])) == "refused"
+    shown = target.read(data)
+    for order in ([0, 1, 1, 2], [0, 2, 1]):
+
+        class Faulty(type(target)):
+            def read(self, _, order=order):
+                return [shown[i] for i in order]
+
+        assert STREAMS.judge(Faulty(*target), known, data) == "wrong picture"
+    last = shown[-1].latents
+    shown[-1] = shown[-1]._replace(latents=last._replace(y=last.y + 1))
+
+    class Changed(type(target)):
+        def read(self, _):
+            return shown
+
+    assert STREAMS.judge(Changed(*target), known, data) == "not canonical"
+
+
+def test_codecs_that_do_not_go_with_streams_are_refused(tmp_path, capsys):
+    arguments = ["--output-dir", str(tmp_path / "new"), "--codecs", "mbt2018-mean"]
+    assert tool.main([*arguments, "--streams"]) == 2
+    assert "--codecs mbt2018-mean: streams are of" in capsys.readouterr().err
+    assert tool.main([*arguments, "mbt2018-mean-temporal"]) == 2
+    assert "--codecs mbt2018-mean-temporal" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

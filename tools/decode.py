@@ -10,6 +10,11 @@ installed. Of a folder, the .cdet files directly in it are decoded. Existing pic
 A file that is damaged, or of another model, is named at the end, the others are decoded all the
 same, and the exit status is 1.
 
+A stream (.cdetv), which is given alone, becomes OUTPUT_DIR/<its name>/<number>.png of every frame,
+or with --mp4 OUTPUT_DIR/<its name>.mp4. Its model is that of a codec of sequences, whose name ends
+in -temporal. Frames that are lost, through damage or because a frame before them is, are named at
+the end and never shown; decoding goes on at the next key frame, and the exit status is then 1.
+
 The latents in a file are the same on any machine. Pictures differ by rounding: by less than a level
 where transforms are computed in float32, by up to two where the processor has AVX512_BF16 and inner
 layers are computed in bfloat16, which is faster; the tool says so.
@@ -35,6 +40,8 @@ EPILOG = """
 examples:
   all files of a folder
     tools/decode.py coded --model deploy/receiver.safetensors --output-dir pictures
+  the frames of a camera, as a video
+    tools/decode.py camera.cdetv --model deploy/receiver.safetensors --output-dir seen --mp4
   one file at a time, with all cores, of pictures larger than 4096x4096
     tools/decode.py large.cdet --model deploy/receiver.safetensors --output-dir pictures \\
         --workers 1 --max-pixels 50000000
@@ -57,7 +64,13 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("files", nargs="+", type=Path, metavar="FILE|FOLDER", help="what to decode")
+    add(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE|FOLDER",
+        help="what to decode: .cdet files, or one stream",
+    )
     add("--model", type=Path, required=True, metavar="FILE", help="receiver.safetensors")
     add("--output-dir", type=Path, required=True, metavar="FOLDER", help="where the PNGs go")
     add(
@@ -78,6 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
         default="cpu",
         help="of the synthesis transform: cpu, cuda, cuda:1, ... (default: %(default)s)",
     )
+    add("--mp4", action="store_true", help="of a stream: write a video (H.264), not pictures")
     add_recursive(parser, "; OUTPUT_DIR gets the same folders")
     add(
         "--skip-existing",
@@ -123,8 +137,25 @@ def decode_file(decoder: PictureDecoder, path: Path, picture_path: Path) -> Deco
     return DecodedFile(len(data), math.prod(latents.picture.size), *times)
 
 
-def decode_files(args: argparse.Namespace) -> int:
+def decode(args: argparse.Namespace) -> int:
     """Run the tool; returns the exit status.
+
+    Raises:
+        CodecDetError: if something is wrong with anything but a file.
+    """
+    if any(path.suffix.lower() == ".cdetv" for path in args.files):
+        from streams.decoding import decode_stream
+
+        return decode_stream(args)
+    if args.mp4:
+        from codec_det.errors import ConfigError
+
+        raise ConfigError("--mp4 is for a stream (.cdetv): leave it out, or give one")
+    return decode_files(args)
+
+
+def decode_files(args: argparse.Namespace) -> int:
+    """Decode files of pictures; returns the exit status.
 
     Raises:
         CodecDetError: if something is wrong with anything but a file.
@@ -199,7 +230,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv``; returns the exit status."""
     return run_command(
         build_parser().parse_args,
-        decode_files,
+        decode,
         argv,
         interrupted="the pictures in {output_dir} are complete",
     )

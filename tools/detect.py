@@ -11,6 +11,11 @@ Image ids are, with --annotations, those of the pictures there whose names are, 
 those of the files; else the numbers in the files' names, if every name is a number as in COCO; else
 1, 2, ... in order. Which it was is said at the end.
 
+Of a stream (.cdetv), which is given alone, every frame is used; image ids are numbers of frames,
+from 0. With --draw, OUTPUT_DIR/<its name>.mp4 shows what was found. Frames that are lost, through
+damage or because a frame before them is, are named at the end and never shown; the exit status is
+then 1. The model is that of a codec of sequences, whose name ends in -temporal.
+
 Of a folder, the .cdet files directly in it are used. A file that is damaged, or of another model,
 is named at the end, the others are used all the same, and the exit status is 1.
 
@@ -39,6 +44,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
+    from detectron2.structures import Instances
+    from PIL.Image import Image
+
+    from codec_det.bitstream.entropy import Latents
     from codec_det.codec.learned.bitstream_codec import PictureDecoder
     from codec_det.deploy.receiver import Receiver
 
@@ -55,6 +64,8 @@ examples:
   to be evaluated against a data set's annotations
     tools/detect.py coded --model deploy/receiver.safetensors --output-dir found \\
         --annotations /data/cells/val.json
+  the frames of a camera, and a video of what was found
+    tools/detect.py camera.cdetv --model deploy/receiver.safetensors --output-dir found --draw
 """
 
 
@@ -72,13 +83,20 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("files", nargs="+", type=Path, metavar="FILE|FOLDER", help="what to detect in")
+    add(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE|FOLDER",
+        help="what to detect in: .cdet files, or one stream",
+    )
     add("--model", type=Path, required=True, metavar="FILE", help="receiver.safetensors")
     add("--output-dir", type=Path, required=True, metavar="FOLDER", help="where results go")
     add(
         "--draw",
         action="store_true",
-        help="write <name>.png for each file: the decoded picture with what was found in it",
+        help="write <name>.png for each file: the decoded picture with what was found in it; of a "
+        "stream <name>.mp4",
     )
     add(
         "--decoder",
@@ -143,36 +161,47 @@ class Detector:
         Raises:
             CodecDetError: if it cannot be decoded, or nothing can be written.
         """
-        from codec_det.bridge import DecodedLatents
         from codec_det.deploy.detections import to_results
-        from codec_det.errors import CodecDetError
-        from codec_det.evaluation.objects import Objects
         from codec_det.pictures.visualization import save_sheet
-        from codec_det.pixels import enlarge, to_uint8
 
         data = path.read_bytes()
         decoder = self.receiver.decoder
         latents = decoder.entropy.read(data, decoder.max_pixels)
-        size = latents.picture.size
-        try:
-            decoded = decoder.synthesize(latents)
-            (instances,) = self.receiver.detect([decoded], [size])
-        except RuntimeError as error:
-            # PyTorch has no narrower class for memory that runs out.
-            raise CodecDetError(f"PyTorch cannot decode it or detect in it: {error}") from error
-        instances = instances[instances.scores >= self.threshold]
-        if self.painter is not None:
-            if isinstance(decoded, DecodedLatents):
-                decoded = self.painter.decode(data)
-            shown = to_uint8(enlarge(decoded, size)).permute(1, 2, 0).cpu().numpy()
-            masks = instances.pred_masks.numpy() if instances.has("pred_masks") else None
-            drawing = self._sheet.draw_one(shown, Objects.found(instances), masks)
+        instances, drawing = self.detect(latents)
+        if drawing is not None:
             save_sheet(drawing, self.drawings / f"{name}.png")
         results = [
             {**result, "file_name": f"{name}{path.suffix}"}
             for result in to_results(instances, image_id, self.receiver.categories)
         ]
-        return Found(len(data), math.prod(size), results)
+        return Found(len(data), math.prod(latents.picture.size), results)
+
+    def detect(self, latents: Latents) -> tuple[Instances, Image | None]:
+        """What is found in the picture of decoded latents, and a drawing of it, if wanted.
+
+        Raises:
+            CodecDetError: if it cannot be decoded.
+        """
+        from codec_det.bridge import DecodedLatents
+        from codec_det.errors import CodecDetError
+        from codec_det.evaluation.objects import Objects
+        from codec_det.pixels import enlarge, to_uint8
+
+        size = latents.picture.size
+        try:
+            decoded = self.receiver.decoder.synthesize(latents)
+            (instances,) = self.receiver.detect([decoded], [size])
+            if self.painter is not None and isinstance(decoded, DecodedLatents):
+                decoded = self.painter.synthesize(latents)
+        except RuntimeError as error:
+            # PyTorch has no narrower class for memory that runs out.
+            raise CodecDetError(f"PyTorch cannot decode it or detect in it: {error}") from error
+        instances = instances[instances.scores >= self.threshold]
+        if self.painter is None or isinstance(decoded, DecodedLatents):
+            return instances, None
+        shown = to_uint8(enlarge(decoded, size)).permute(1, 2, 0).cpu().numpy()
+        masks = instances.pred_masks.numpy() if instances.has("pred_masks") else None
+        return instances, self._sheet.draw_one(shown, Objects.found(instances), masks)
 
 
 def open_detector(args: argparse.Namespace) -> tuple[Detector, str]:
@@ -208,6 +237,15 @@ def detect(args: argparse.Namespace) -> int:
     Raises:
         CodecDetError: if something is wrong with anything but a file.
     """
+    if any(path.suffix.lower() == ".cdetv" for path in args.files):
+        # Slow to import, and no other use has streams.
+        from streams.detecting import detect_stream, open_stream
+
+        stream = open_stream(args)
+        detector, note = open_detector(args)
+        if note:
+            print(note)
+        return detect_stream(args, stream, detector, args.output_dir / DETECTIONS)
     if not args.watch:
         return detect_files(args)
     try:
@@ -286,7 +324,7 @@ def choose_painter(args: argparse.Namespace, receiver: Receiver) -> PictureDecod
     """What decodes the pictures to draw in: the receiver's own decoder, or that of --decoder.
 
     Raises:
-        WeightsError: if there is neither.
+        WeightsError: if there is neither, or the latter is of another codec.
     """
     from codec_det.codec.learned.bitstream_codec import PictureDecoder
     from codec_det.deploy.model_files import load_decoder
@@ -294,7 +332,13 @@ def choose_painter(args: argparse.Namespace, receiver: Receiver) -> PictureDecod
 
     own = receiver.decoder
     if args.decoder:
-        return load_decoder(args.decoder, args.device, own.max_pixels)
+        painter = load_decoder(args.decoder, args.device, own.max_pixels)
+        if painter.entropy.sha256 != own.entropy.sha256:
+            raise WeightsError(
+                f"--decoder '{args.decoder}' is of another codec than '{args.model}': give the "
+                "decoder.safetensors that was exported with it"
+            )
+        return painter
     if isinstance(own, PictureDecoder):
         return own
     raise WeightsError(

@@ -1,6 +1,13 @@
 #!/usr/bin/env python
 """Code pictures into files: what a camera sends. Each becomes OUTPUT_DIR/<its name>.cdet.
 
+A video file becomes one stream, OUTPUT_DIR/<its name>.cdetv or --output, and so do frames from a
+pipe ("-": YUV4MPEG2, of 8 bits, which ffmpeg writes with -f yuv4mpegpipe) and, with --sequence, a
+folder's pictures in the order of their names. The model is the encoder.safetensors of a codec of
+sequences, whose name ends in -temporal and which has the key interval; given pictures, it codes
+each as a key frame. A frame is written when it is coded, before the next is read: what ends too
+early loses its last frame alone. That is said, and the exit status is 1.
+
 The encoder is a file of tools/export_model.py. encoder.safetensors runs in PyTorch, encoder.onnx in
 ONNX Runtime, where neither PyTorch, CompressAI nor detectron2 need be installed: codec_det without
 extras is enough, for which pip installs numpy, Pillow, constriction, onnxruntime, safetensors and
@@ -69,6 +76,10 @@ examples:
     tools/encode.py pictures --model deploy/encoder.onnx --output-dir coded --mean-bytes 400
   on a GPU
     tools/encode.py pictures --model deploy/encoder.safetensors --output-dir coded --device cuda
+  a video, and what a camera sends, with a model of sequences
+    tools/encode.py clip.mp4 --model deploy/encoder.safetensors --output-dir coded
+    ffmpeg -i rtsp://camera -pix_fmt yuv420p -f yuv4mpegpipe - | \\
+        tools/encode.py - --model deploy/encoder.safetensors --output camera.cdetv
 """
 
 
@@ -93,9 +104,22 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("pictures", nargs="+", type=Path, metavar="PICTURE|FOLDER", help="what to code")
+    add("pictures", nargs="+", type=Path, metavar="PICTURE|FOLDER|VIDEO|-", help="what to code")
     add("--model", type=Path, required=True, metavar="FILE", help="encoder.safetensors or .onnx")
-    add("--output-dir", type=Path, required=True, metavar="FOLDER", help="where the files go")
+    add("--output-dir", type=Path, metavar="FOLDER", help="where the files go")
+    add("--output", type=Path, metavar="FILE", help="of a sequence: the stream; -: standard output")
+    add(
+        "--sequence",
+        action="store_true",
+        help="the pictures of the one FOLDER are frames of a camera, or the one file is a video "
+        "whatever its suffix: make a stream",
+    )
+    add(
+        "--fps",
+        type=number,
+        metavar="F",
+        help="of a sequence: frames per second (default: what the video says)",
+    )
     add(
         "--workers",
         type=positive,
@@ -353,13 +377,33 @@ def encode(args: argparse.Namespace) -> int:
     Raises:
         CodecDetError: if something is wrong with anything but a picture.
     """
+    from codec_det.errors import ConfigError
+
+    if is_sequence(args):
+        # Slow to import, and needs PyTorch, which cameras may not have.
+        from streams.encoding import encode_stream
+
+        return encode_stream(args)
+    for name in ("output", "fps"):
+        if getattr(args, name):
+            raise ConfigError(f"--{name} is for a sequence of frames: leave it out")
+    if args.output_dir is None:
+        raise ConfigError("--output-dir is missing: name the folder that the files go to")
     if args.watch:
         watch_pictures(args)
     if args.keep_bytes:
-        from codec_det.errors import ConfigError
-
         raise ConfigError("--keep-bytes goes with --watch: give both, or neither")
     return encode_files(args)
+
+
+def is_sequence(args: argparse.Namespace) -> bool:
+    """Whether frames of a camera are to be coded, or pictures."""
+    from codec_det.data.image_io import VIDEO_SUFFIXES
+
+    return args.sequence or any(
+        path == Path("-") or (path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir())
+        for path in args.pictures
+    )
 
 
 def watch_pictures(args: argparse.Namespace) -> NoReturn:

@@ -19,7 +19,8 @@ fingerprint of the codec that it started from, so receivers that are out there d
 encoder writes, if it has the same coding scale and is exported with the same --sizes (tools/info.py
 shows those of a model). No file holds code that runs when it is read.
 
-The encoder shrinks pictures as the run did (MODEL.CODEC.SCALE).
+The encoder shrinks pictures as the run did (MODEL.CODEC.SCALE). Of a codec of sequences, whose name
+ends in -temporal, all have the model of predicted frames, too, and the encoder the key interval.
 
 For 8 bits, --calibration names pictures like those that the camera will see, some dozen: what the
 maps of its layers range over is found from them. Layers that would cost more than 1 % of rate times
@@ -40,6 +41,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from codec_det.bitstream.entropy import EntropyModel
     from codec_det.bitstream.expected import Expected
+    from codec_det.bitstream.prediction import Prediction
     from codec_det.deploy.int8_encoder import Outcome
     from codec_det.runs import Run
 
@@ -83,19 +85,25 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def describe_proof(entropy: EntropyModel) -> str:
-    """What is known of the exactness of a frozen entropy model, in words."""
+def describe_proof(entropy: EntropyModel, prediction: Prediction | None) -> str:
+    """What is known of the exactness of frozen entropy models, in words."""
     if entropy.hyperprior is None:
         return "exact: one table per channel, and no arithmetic to choose it"
     transform = entropy.hyperprior.transform
-    # Rounded up: it is a bound.
-    exponent = math.ceil(10 * math.log2(max(entropy.partial_sums))) / 10
+    of_frames = ""
+    if prediction is not None:
+        of_frames = f", of the prediction of frames 2^{_exponent(prediction.partial_sums)}"
     return (
-        f"proven exact: no partial sum of the hyper-synthesis exceeds 2^{exponent:.1f}, and "
-        "float64 is exact below 2^53\n"
+        "proven exact: no partial sum of the hyper-synthesis exceeds "
+        f"2^{_exponent(entropy.partial_sums)}{of_frames}, and float64 is exact below 2^53\n"
         f"precision: {transform.weight_bits} fractional bits of weights, "
         f"{transform.activation_bits} of activations"
     )
+
+
+def _exponent(partial_sums: Sequence[int]) -> str:
+    # Rounded up: it is a bound.
+    return f"{math.ceil(10 * math.log2(max(partial_sums))) / 10:.1f}"
 
 
 def expect(sizes: Sequence[tuple[int, int]] | None) -> Expected:
@@ -146,6 +154,24 @@ def describe_quantization(outcome: Outcome) -> str:
     )
 
 
+def check_onnx(run: Run) -> None:
+    """Check that the encoder of a run can be written for ONNX Runtime.
+
+    Raises:
+        CodecDetError: if not.
+    """
+    from codec_det.codec.table import find_codec
+    from codec_det.deploy.model_files import check_onnx_export
+    from codec_det.errors import ConfigError
+
+    if find_codec(run.cfg.MODEL.CODEC.NAME).predicts_frames:
+        raise ConfigError(
+            f"--onnx is for codecs of single pictures, and that of '{run.folder}' predicts frames: "
+            f"leave it out, {ENCODER} codes sequences"
+        )
+    check_onnx_export()
+
+
 def export(
     run: Run, folder: Path, onnx: bool, expected: Expected, calibration: Sequence[Path] = ()
 ) -> str:
@@ -158,24 +184,29 @@ def export(
     Raises:
         CodecDetError: if something cannot be exported.
     """
+    from codec_det.codec.learned.freeze import freeze_prediction
+    from codec_det.codec.table import find_codec
     from codec_det.deploy.frozen_run import load_frozen, rates_of
     from codec_det.deploy.int8_encoder import save_int8_encoder
-    from codec_det.deploy.model_files import check_onnx_export, save_encoder, save_onnx_encoder
+    from codec_det.deploy.model_files import save_encoder, save_onnx_encoder
     from codec_det.deploy.receiver import save_decoder, save_receiver
     from codec_det.files import make_folder
     from codec_det.meta_arch import NoDetector
 
     if onnx:
-        check_onnx_export()
+        check_onnx(run)
     chain, entropy = load_frozen(run, expected)
     codec: Any = chain.codec
+    prediction = None
+    if find_codec(codec.name).predicts_frames:
+        prediction = freeze_prediction(codec.name, codec.prediction, entropy)
     make_folder(folder, "--output-dir")
     rates = rates_of(run)
-    save_receiver(folder / RECEIVER, chain, entropy, run.cfg, run.dataset, rates)
-    save_encoder(folder / ENCODER, codec, entropy, rates)
+    save_receiver(folder / RECEIVER, chain, entropy, run.cfg, run.dataset, rates, prediction)
+    save_encoder(folder / ENCODER, codec, entropy, rates, prediction)
     names = [ENCODER, RECEIVER]
     if chain.bridge is not None:
-        save_decoder(folder / DECODER, chain, entropy, run.cfg)
+        save_decoder(folder / DECODER, chain, entropy, run.cfg, prediction)
         names.append(DECODER)
     notes = []
     if onnx:
@@ -193,7 +224,7 @@ def export(
     return "\n".join(
         [
             f"{entropy.codec}, widths {widths}{levels}; {detector}",
-            describe_proof(entropy),
+            describe_proof(entropy, prediction),
             f"fingerprint: {entropy.fingerprint(entropy.version).hex()}",
             *notes,
             *(f"{path}: {path.stat().st_size / 1e6:.2f} MB" for path in paths),

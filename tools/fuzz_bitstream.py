@@ -8,6 +8,10 @@ be refused with a reason, or be a file that an encoder would have written, and s
 coded to these very bytes. All else escapes: another exception, a crash, a hang, too much memory, a
 wrong picture.
 
+With --streams, streams of narrow codecs of sequences are changed: bytes, and records, which are
+dropped, repeated, swapped or forged. A frame that is shown must then be one that was sent under its
+number, in order; all else must be reported as lost.
+
 Prints what came of each kind, and writes it to OUTPUT_DIR/fuzz.json. Bytes that escaped are saved
 beside it, each as one file named by outcome and number, and the exit status is then 1.
 """
@@ -28,8 +32,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from checks.fuzzing import Report
     from checks.mutations import Target
+    from checks.stream_mutations import StreamTarget
 
 CODECS = ("bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean")
+CODECS_OF_SEQUENCES = tuple(f"{name}-temporal" for name in CODECS[1:])
 # Height and width of the pictures whose files are changed.
 SIZES = ((1, 1), (17, 33), (64, 64), (65, 40), (100, 128))
 EPILOG = """
@@ -38,6 +44,8 @@ examples:
     tools/fuzz_bitstream.py --output-dir output/fuzz
   others, of one codec, on one core
     tools/fuzz_bitstream.py --output-dir output/fuzz --codecs mbt2018-mean --seed 7 --workers 1
+  streams of sequences, which take longer
+    tools/fuzz_bitstream.py --output-dir output/fuzz_streams --streams --mutations 20000
 """
 
 
@@ -58,11 +66,12 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--codecs",
         nargs="+",
-        default=CODECS,
-        choices=DEPLOYABLE,
+        choices=(*DEPLOYABLE, *CODECS_OF_SEQUENCES),
         metavar="NAME",
-        help=f"out of {', '.join(DEPLOYABLE)} (default: {' '.join(CODECS)})",
+        help=f"out of {', '.join(DEPLOYABLE)} (default: {' '.join(CODECS)}), or with --streams of "
+        f"{', '.join(CODECS_OF_SEQUENCES)} (default: all)",
     )
+    add("--streams", action="store_true", help="damage streams of sequences, not files of pictures")
     add(
         "--seed",
         type=not_negative,
@@ -142,10 +151,46 @@ def make_target(name: str) -> Target:
     return Target(name, entropy, lambda latents: decoder.synthesize(latents).numpy(), tuple(files))
 
 
+def make_stream_target(name: str) -> StreamTarget:
+    """A narrow codec of sequences with random weights, and streams of two clips."""
+    import numpy as np
+    import torch
+    from torch import nn
+
+    from checks.stream_mutations import StreamTarget
+    from codec_det.codec.learned.bitstream_codec import PictureDecoder, picture_encoder
+    from codec_det.codec.learned.frame_coding import SequenceEncoder
+    from codec_det.codec.learned.freeze import freeze_entropy_model, freeze_prediction
+    from codec_det.codec.learned.temporal_codec import TemporalCodec
+    from codec_det.deploy.streams import StreamEncoder
+
+    torch.manual_seed(0)
+    codec: Any = TemporalCodec(name, 1, n=8, m=12, key_interval=4).eval()
+    for transform in (codec.model.g_a, codec.model.h_a, codec.prediction.h_a):
+        *_, last = (layer for layer in transform.modules() if isinstance(layer, nn.Conv2d))
+        last.weight.data *= 30
+    # So that it corrects something.
+    codec.prediction.network[-1].weight.data.normal_(0, 0.3)
+    codec.refresh_tables()
+    entropy = freeze_entropy_model(name, codec.model)
+    prediction = freeze_prediction(name, codec.prediction, entropy)
+    decoder = PictureDecoder(codec.model.g_s, entropy)
+    streams = []
+    for height, width in ((17, 33), (32, 48)):
+        numbers = np.random.default_rng(height)
+        scene = numbers.integers(256, size=(height, width, 3), dtype=np.uint8)
+        pictures = picture_encoder(codec.model, entropy)
+        encoder = StreamEncoder(SequenceEncoder(pictures, codec.prediction, prediction, 4))
+        frames = [encoder.encode(np.roll(scene, t, axis=1)).pack() for t in range(9)]
+        streams.append(encoder.header(25) + b"".join(frames))
+    return StreamTarget(
+        name, prediction, lambda latents: decoder.synthesize(latents).numpy(), tuple(streams)
+    )
+
+
 def summarize(report: Report, args: argparse.Namespace) -> dict[str, Any]:
     """What fuzz.json holds."""
-    from checks.fuzzing import ESCAPES, OUTCOMES
-    from checks.mutations import KINDS
+    from checks.fuzzing import ESCAPES, OUTCOMES, PICTURES, STREAMS
 
     names = {
         outcome: int(count)
@@ -156,7 +201,7 @@ def summarize(report: Report, args: argparse.Namespace) -> dict[str, Any]:
             checksum: dict(zip(OUTCOMES, report.counts[:, k, c].sum(0).tolist(), strict=True))
             for c, checksum in enumerate(("as is", "repaired"))
         }
-        for k, kind in enumerate(KINDS)
+        for k, kind in enumerate((STREAMS if args.streams else PICTURES).kinds)
     }
     return {
         "codecs": list(args.codecs),
@@ -195,13 +240,13 @@ def print_summary(summary: dict[str, Any]) -> None:
     )
 
 
-def write_results(folder: Path, report: Report, summary: dict[str, Any]) -> list[Path]:
+def write_results(folder: Path, report: Report, summary: dict[str, Any], suffix: str) -> list[Path]:
     """fuzz.json, and the bytes of what escaped; the paths."""
     from codec_det.files import atomic_file
 
     paths = []
     for escape in report.escapes:
-        name = f"{escape.outcome.replace(' ', '_')}_{escape.number}.cdet"
+        name = f"{escape.outcome.replace(' ', '_')}_{escape.number}{suffix}"
         paths.append(folder / name)
         with atomic_file(paths[-1]) as partial_path:
             partial_path.write_bytes(escape.mutation.data)
@@ -220,17 +265,28 @@ def fuzz_bitstream(args: argparse.Namespace) -> int:
     import torch
     from tqdm import tqdm
 
-    from checks.fuzzing import fuzz
+    from checks.fuzzing import PICTURES, STREAMS, fuzz
     from codec_det.deploy.cores import usable_cores
+    from codec_det.errors import ConfigError
     from codec_det.files import make_folder
 
+    usual = CODECS_OF_SEQUENCES if args.streams else CODECS
+    args.codecs = args.codecs or usual
+    for name in args.codecs:
+        if name.endswith("-temporal") != args.streams:
+            raise ConfigError(
+                f"--codecs {name}: streams are of {', '.join(CODECS_OF_SEQUENCES)}, and files of "
+                "the others: give --streams with these alone"
+            )
     torch.set_num_threads(1)
     make_folder(args.output_dir, "--output-dir")
-    targets = [make_target(name) for name in args.codecs]
+    make = make_stream_target if args.streams else make_target
+    targets = [make(name) for name in args.codecs]
     with tqdm(total=args.mutations, unit="file", mininterval=1) as bar:
         report = fuzz(
             targets,
             args.mutations,
+            method=STREAMS if args.streams else PICTURES,
             seed=args.seed,
             workers=args.workers or usable_cores(),
             memory_bytes=args.memory * 2**20,
@@ -238,7 +294,8 @@ def fuzz_bitstream(args: argparse.Namespace) -> int:
             progress=partial(_show, bar),
         )
     summary = summarize(report, args)
-    paths = write_results(args.output_dir, report, summary)
+    suffix = ".cdetv" if args.streams else ".cdet"
+    paths = write_results(args.output_dir, report, summary, suffix)
     print_summary(summary)
     print("\n".join(map(str, paths)))
     return 1 if summary["escaped"] else 0

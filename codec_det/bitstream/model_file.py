@@ -1,14 +1,18 @@
 """Deployed models as files: safetensors with JSON metadata, which run no code when they are read.
 
 What a file holds is said by its metadata under "codec_det": a JSON object with "kind" ("encoder" or
-"receiver"), "version" of the format that encoders write with it, "codec" (name and widths),
-"entropy" (settings, and the SHA-256 of the entropy model) and, for people, who made it. Arrays are
-named by part: ``entropy.*``, ``analysis.*``, ``g_s.*``, ``detector.*``.
+"receiver"), "version" of the format that encoders write with it, "codec" (name, widths and, where
+it codes sequences, key interval), "entropy" (settings, and the SHA-256 of the entropy model), where
+it codes sequences "prediction" (the same of the model of predicted frames) and, for people, who
+made it. Arrays are named by part: ``entropy.*``, ``prediction.*``, ``analysis.*``, ``g_s.*``,
+``detector.*``.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +24,7 @@ from ..errors import WeightsError
 from ..files import atomic_file
 from .container import FINGERPRINT_BYTES
 from .entropy import EntropyModel, sha256_of_state
+from .prediction import Prediction
 
 
 class ModelFile(NamedTuple):
@@ -30,12 +35,14 @@ class ModelFile(NamedTuple):
         metadata: see the module.
         arrays: by name.
         entropy: the entropy model, verified against its SHA-256.
+        prediction: the same of predicted frames; None of a codec of single pictures.
     """
 
     path: Path
     metadata: dict[str, Any]
     arrays: dict[str, np.ndarray]
     entropy: EntropyModel
+    prediction: Prediction | None = None
 
     def part(self, name: str) -> dict[str, np.ndarray]:
         """Arrays of a part, without its prefix."""
@@ -49,18 +56,21 @@ def save_model(
     entropy: EntropyModel,
     parts: dict[str, dict[str, np.ndarray]],
     metadata: dict[str, Any],
+    prediction: Prediction | None = None,
 ) -> None:
-    """Write a deployed model: ``parts`` are its arrays by part, the entropy model's excepted."""
-    state, settings = entropy.state()
-    named = {
-        f"{part}.{k}": v
-        for part, own in {**parts, "entropy": state}.items()
-        for k, v in own.items()
-    }
+    """Write a deployed model: ``parts`` are its arrays by part, the entropy models' excepted."""
+    models = {"entropy": entropy.state()}
+    if prediction is not None:
+        models["prediction"] = prediction.state()
+    states = {name: state for name, (state, _) in models.items()}
+    named = {f"{part}.{k}": v for part, own in {**parts, **states}.items() for k, v in own.items()}
     described = {
         "kind": kind,
         "version": entropy.version,
-        "entropy": {**settings, "sha256": entropy.sha256},
+        **{
+            name: {**settings, "sha256": sha256_of_state(state, settings)}
+            for name, (state, settings) in models.items()
+        },
         **metadata,
     }
     with atomic_file(path) as partial:
@@ -69,7 +79,7 @@ def save_model(
 
 
 def load_model(path: Path, kind: str | None, parts: tuple[str, ...] = ()) -> ModelFile:
-    """Read a deployed model: its entropy model and, of the rest, the named parts.
+    """Read a deployed model: its entropy models and, of the rest, the named parts.
 
     Args:
         kind: that it must be of; None: any.
@@ -82,14 +92,21 @@ def load_model(path: Path, kind: str | None, parts: tuple[str, ...] = ()) -> Mod
     try:
         with safe_open(path, framework="np") as file:
             metadata = parse_metadata((file.metadata() or {}).get("codec_det"), path, kind)
-            wanted = tuple(f"{part}." for part in ("entropy", *parts))
+            wanted = tuple(f"{part}." for part in ("entropy", "prediction", *parts))
             arrays = {key: file.get_tensor(key) for key in file.keys() if key.startswith(wanted)}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise WeightsError(
             f"'{path}' is damaged or no model of tools/export_model.py ({error})"
         ) from None
-    state = {k.removeprefix("entropy."): v for k, v in arrays.items() if k.startswith("entropy.")}
-    return ModelFile(path, metadata, arrays, restore_entropy(state, metadata, path))
+    states = {
+        name: {k.removeprefix(name): v for k, v in arrays.items() if k.startswith(name)}
+        for name in ("entropy.", "prediction.")
+    }
+    entropy = restore_entropy(states["entropy."], metadata, path)
+    prediction = None
+    if "prediction" in metadata:
+        prediction = _restore_prediction(entropy, states["prediction."], metadata, path)
+    return ModelFile(path, metadata, arrays, entropy, prediction)
 
 
 def parse_metadata(text: str | None, path: Path, kind: str | None) -> dict[str, Any]:
@@ -123,12 +140,38 @@ def restore_entropy(
     Raises:
         WeightsError: if something is missing or was changed.
     """
-    try:
-        settings = dict(metadata["entropy"])
-        # Before anything is made of them: a changed setting could ask for anything.
+    settings = _checked_settings("entropy", state, metadata, path)
+    with _damage_said(path):
+        return EntropyModel.from_state(state, settings)
+
+
+def _restore_prediction(
+    entropy: EntropyModel, state: dict[str, np.ndarray], metadata: dict[str, Any], path: Path
+) -> Prediction:
+    """The model of predicted frames of a model file; raises as :func:`restore_entropy`."""
+    settings = _checked_settings("prediction", state, metadata, path)
+    with _damage_said(path):
+        return Prediction.from_state(entropy, state, settings)
+
+
+def _checked_settings(
+    name: str, state: dict[str, np.ndarray], metadata: dict[str, Any], path: Path
+) -> dict[str, Any]:
+    """Settings of an entropy model, before anything is made of them.
+
+    A changed one could ask for anything.
+    """
+    with _damage_said(path):
+        settings = dict(metadata[name])
         if settings.pop("sha256") != sha256_of_state(state, settings):
             raise WeightsError(f"'{path}' has an entropy model that was changed: export it again")
-        return EntropyModel.from_state(state, settings)
+        return settings
+
+
+@contextmanager
+def _damage_said(path: Path) -> Iterator[None]:
+    try:
+        yield
     except WeightsError:
         raise
     except (KeyError, ValueError, TypeError, IndexError) as error:

@@ -8,12 +8,28 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ..errors import ConfigError
 from .process import run_program
 
 INSTALL = "pip install 'codec_det[conventional]'"
 _REMEDY = f"install an ffmpeg with it ({INSTALL})"
+
+
+def video_library() -> Any:
+    """imageio_ffmpeg, which reads and writes video files.
+
+    Raises:
+        ConfigError: if it, or its ffmpeg, is missing.
+    """
+    try:
+        import imageio_ffmpeg
+
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as reason:
+        raise ConfigError(f"there is no ffmpeg for video files ({reason}): {INSTALL}") from None
+    return imageio_ffmpeg
 
 
 @cache

@@ -6,8 +6,11 @@ Samples of 10 bits take two bytes, little-endian.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from ..errors import BitstreamError
 from .color import Planes
@@ -15,6 +18,8 @@ from .color import Planes
 _Y4M_CHROMA = re.compile(r"(420|444)(?:jpeg|mpeg2|paldv)?(p10)?")
 _Y4M_LONGEST_HEADER = 512
 _Y4M_FRAME = b"FRAME\n"
+# Of a frame that is read from a pipe, whose header could ask for anything.
+_Y4M_MAX_PIXELS = 2**28
 
 
 def planes_to_bytes(planes: Planes) -> bytes:
@@ -101,3 +106,77 @@ def planes_from_y4m(
         )
         for frame in frames
     ]
+
+
+class Y4mReader:
+    """Frames of YUV4MPEG2 as they are written to a pipe: each as soon as its last byte is there.
+
+    Samples are of 8 bits, 4:2:0 or 4:4:4, and taken as of BT.601, as ffmpeg takes those of which it
+    is told nothing; of limited range, unless the header says XCOLORRANGE=FULL. Iterating gives
+    (H, W, 3) uint8, RGB.
+
+    Attributes:
+        height, width: in pixels.
+        fps: frames per second; 0: not known.
+
+    Raises:
+        BitstreamError: if what comes first is no header of such frames; while it is iterated, if a
+            frame is cut short or no frame.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        line = stream.readline(_Y4M_LONGEST_HEADER)
+        name, *tags = line.decode("ascii", "replace").rstrip("\n").split(" ")
+        if name != "YUV4MPEG2" or not line.endswith(b"\n"):
+            found = "there are no bytes" if not line else "it does not begin with YUV4MPEG2"
+            raise BitstreamError(f"no frames come ({found}): send them by ffmpeg -f yuv4mpegpipe")
+        by_letter = {tag[:1]: tag[1:] for tag in tags}
+        kind = _Y4M_CHROMA.fullmatch(by_letter.get("C", "420"))
+        if kind is None or kind[2]:
+            raise BitstreamError(
+                f"frames are in {by_letter['C']}, and must be in 420 or 444, of 8 bits: let ffmpeg "
+                "write -pix_fmt yuv420p"
+            )
+        try:
+            self.width, self.height = (int(by_letter[letter]) for letter in "WH")
+            frames, _, seconds = by_letter.get("F", "0:0").partition(":")
+            self.fps = int(frames) / int(seconds) if int(seconds or 0) else 0.0
+        except (KeyError, ValueError):
+            self.width = self.height = 0
+        if min(self.width, self.height) < 1 or self.width * self.height > _Y4M_MAX_PIXELS:
+            raise BitstreamError(f"a header that no frames can have: {line!r}")
+        self._full_range = "XCOLORRANGE=FULL" in tags
+        part = 2 if kind[1] == "420" else 1
+        chroma = -(-self.width // part), -(-self.height // part)
+        self._sizes = (self.width, self.height), chroma, chroma
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        number, sizes = 0, [width * height for width, height in self._sizes]
+        while line := self._stream.readline(_Y4M_LONGEST_HEADER):
+            if line.startswith(b"YUV4MPEG2"):
+                raise BitstreamError(
+                    f"after {number} frames another header comes: frames of one size and kind make "
+                    "a stream; code the others apart"
+                )
+            if not line.startswith(b"FRAME"):
+                raise BitstreamError(f"after {number} frames something else comes: {line[:16]!r}")
+            planes = [self._stream.read(size) for size in sizes]
+            if [len(plane) for plane in planes] != sizes:
+                raise BitstreamError(f"it was cut short amid frame {number}, which is lost")
+            yield self._to_rgb(planes)
+            number += 1
+
+    def _to_rgb(self, planes: list[bytes]) -> np.ndarray:
+        images = [
+            Image.frombuffer("L", size, plane, "raw", "L", 0, 1)
+            for size, plane in zip(self._sizes, planes, strict=True)
+        ]
+        if not self._full_range:
+            # Pillow's YCbCr is JPEG's, of full range.
+            steps = np.arange(256) - 128.0
+            luma, chroma = (steps + 112) * 255 / 219, steps * 255 / 224 + 128
+            tables = [np.clip(np.rint(t), 0, 255).astype(int).tolist() for t in (luma, chroma)]
+            images = [image.point(tables[i > 0]) for i, image in enumerate(images)]
+        full = [image.resize(self._sizes[0], Image.Resampling.BILINEAR) for image in images]
+        return np.asarray(Image.merge("YCbCr", full).convert("RGB"))

@@ -27,6 +27,14 @@ SUFFIXES = frozenset(
 )
 """Of pictures in folders: the formats that :func:`read_image` reads, and people use."""
 
+VIDEO_SUFFIXES = frozenset(
+    {
+        *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".3gp", ".ogv", ".y4m"),
+        *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".h264", ".264", ".h265", ".265", ".hevc"),
+    }
+)
+"""Of files that are taken for videos: ffmpeg tells what they are by what is in them."""
+
 CONVERTIBLE = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 """Pillow's names of the pixel formats with at most 8 bits per channel that it converts to RGB."""
 

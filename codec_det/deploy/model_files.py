@@ -31,11 +31,15 @@ from ..bitstream.encoder import PictureEncoder
 from ..bitstream.entropy import EntropyModel
 from ..bitstream.model_file import ModelFile, load_model, save_model
 from ..bitstream.onnx_encoder import GAINS, STAGES, load_onnx_encoder
+from ..bitstream.prediction import Prediction
 from ..codec.learned.bitstream_codec import PictureDecoder
 from ..codec.learned.complexity import complexity
 from ..codec.learned.export_layers import for_export
 from ..codec.learned.fast_transforms import set_inner_dtype
+from ..codec.learned.frame_coding import SequenceEncoder
 from ..codec.learned.learned_codec import LearnedCodec
+from ..codec.learned.prediction import FramePrediction
+from ..codec.learned.temporal_codec import TemporalCodec
 from ..codec.learned.transforms import Analysis, stages_of
 from ..codec.table import find_codec
 from ..errors import CodecDetError, ConfigError, WeightsError
@@ -45,6 +49,8 @@ Module = TypeVar("Module", bound=nn.Module)
 
 # What a receiver has to decode latents with; the second of a model of variable rate alone.
 SYNTHESIS = ("g_s", "inverse_gains")
+# Of predicted frames, what an encoder has in float.
+FRAMES = "frames"
 # Of the ONNX operators; ONNX Runtime has it, and the format of the file, since 1.18.
 OPSET = 18
 # Where PyTorch's exporter says what module a node is of, and the module that is exported.
@@ -56,13 +62,31 @@ Rates = Mapping[str, float]
 
 
 def save_encoder(
-    path: Path, codec: LearnedCodec, entropy: EntropyModel, rates: Rates | None = None
+    path: Path,
+    codec: LearnedCodec,
+    entropy: EntropyModel,
+    rates: Rates | None = None,
+    prediction: Prediction | None = None,
 ) -> None:
-    """Write what a camera needs."""
+    """Write what a camera needs.
+
+    Args:
+        prediction: of a codec of sequences, its frozen model of predicted frames.
+    """
     parts = {"analysis": to_arrays(Analysis(codec.model, entropy))}
     if codec.gains is not None:
         parts[GAINS] = to_arrays(codec.gains)
-    save_model(path, "encoder", entropy, parts, codec_metadata(codec, rates))
+    if isinstance(codec, TemporalCodec):
+        parts[FRAMES] = to_arrays(_analysis_of_frames(codec.prediction))
+    save_model(path, "encoder", entropy, parts, codec_metadata(codec, rates), prediction)
+
+
+def _analysis_of_frames(model: FramePrediction) -> nn.Module:
+    """What an encoder runs of a float model: its parameters are shared."""
+    analysis = nn.Module()
+    analysis.h_a = model.h_a
+    analysis.quantiles = model.entropy_bottleneck.quantiles
+    return analysis
 
 
 def check_onnx_export() -> None:
@@ -175,6 +199,43 @@ def load_encoder(
     return PictureEncoder(stages_of(move(analysis, device)), file.entropy, log_gains)
 
 
+def load_sequence_encoder(
+    path: Path, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> SequenceEncoder:
+    """The encoder of frames in a file of :func:`save_encoder`; for the rest :func:`load_encoder`.
+
+    Raises:
+        WeightsError: as that, or if it codes single pictures alone.
+    """
+    if path.suffix == ".onnx":
+        raise WeightsError(
+            f"'{path}' codes single pictures alone: give the encoder.safetensors of a codec whose "
+            "name ends in -temporal"
+        )
+    prediction = load_prediction(path, "encoder")
+    pictures = load_encoder(path, device, dtype=dtype)
+    file = load_model(path, "encoder", (FRAMES,))
+    codec = restore_codec(file)
+    assert isinstance(codec, TemporalCodec), "a file with a prediction names such a codec"
+    load_arrays(_analysis_of_frames(codec.prediction), file, FRAMES)
+    return SequenceEncoder(pictures, move(codec.prediction, device), prediction, codec.key_interval)
+
+
+def load_prediction(path: Path, kind: str = "receiver") -> Prediction:
+    """The model of predicted frames in a file.
+
+    Raises:
+        WeightsError: if the file is missing, damaged, of another kind, or of single pictures.
+    """
+    file = load_model(path, kind)
+    if file.prediction is None:
+        raise WeightsError(
+            f"'{file.path}' is of the codec {file.entropy.codec}, which codes single pictures: for "
+            "sequences, export a run whose MODEL.CODEC.NAME ends in -temporal"
+        )
+    return file.prediction
+
+
 def load_decoder(
     path: Path,
     device: str = "cpu",
@@ -206,9 +267,12 @@ def load_decoder(
 
 def codec_metadata(codec: LearnedCodec, rates: Rates | None = None) -> dict[str, Any]:
     """What a model file says of its codec, its cost and its making."""
+    described: dict[str, Any] = {"name": codec.name, "widths": list(codec.widths)}
+    if isinstance(codec, TemporalCodec):
+        described["key_interval"] = codec.key_interval
     return {
         **({"rates": dict(rates)} if rates else {}),
-        "codec": {"name": codec.name, "widths": list(codec.widths)},
+        "codec": described,
         "complexity": complexity(codec.model),
         "made": {
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -263,9 +327,12 @@ def restore_codec(file: ModelFile) -> LearnedCodec:
     try:
         codec = file.metadata["codec"]
         n, m = codec["widths"]
-        if find_codec(codec["name"]).receiver != file.entropy.codec:
+        if codec["name"] != file.entropy.codec:
             raise ValueError(f"its entropy model is of a {file.entropy.codec}")
         quality = min(find_codec(codec["name"]).widths)
+        if file.prediction is not None:
+            interval = codec["key_interval"]
+            return TemporalCodec(codec["name"], quality, n=n, m=m, key_interval=interval)
         levels = file.entropy.expected.levels
         return LearnedCodec(codec["name"], quality, n=n, m=m, levels=levels)
     except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:

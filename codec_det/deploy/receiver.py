@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import detectron2.modeling  # noqa: F401 (it registers what imports the bridge, so it comes first)
 import torch
 import yaml
 from detectron2.config import CfgNode
@@ -32,6 +33,7 @@ from ..bitstream.container import MAX_PIXELS
 from ..bitstream.entropy import EntropyModel, Latents
 from ..bitstream.expected import Size
 from ..bitstream.model_file import ModelFile, load_model, save_model
+from ..bitstream.prediction import Prediction
 from ..bridge import DecodedLatents, drop_replaced, replaced_modules
 from ..codec.identity import IdentityCodec
 from ..codec.learned.bitstream_codec import PictureDecoder, decoded_values
@@ -146,6 +148,7 @@ def save_receiver(
     cfg: CfgNode,
     dataset: str,
     rates: Rates | None = None,
+    prediction: Prediction | None = None,
 ) -> None:
     """Write what decodes the chain's files and, unless it is ``NoDetector``, its detector.
 
@@ -155,6 +158,7 @@ def save_receiver(
         entropy: the frozen entropy model of the chain's codec.
         cfg: that the chain was built from.
         dataset: registered, whose categories the detector's classes are.
+        prediction: of a codec of sequences, its frozen model of predicted frames.
 
     Raises:
         DatasetError: if its categories are not known, or not as many as the detector's classes.
@@ -172,14 +176,20 @@ def save_receiver(
         parts["detector"] = {k: v for k, v in weights.items() if not k.startswith(idle or "\0")}
         metadata["categories"] = dataset_categories(dataset)
         _check_classes(chain.detector, dataset, metadata["categories"])
-    save_model(path, "receiver", entropy, parts, metadata)
+    save_model(path, "receiver", entropy, parts, metadata, prediction)
 
 
-def save_decoder(path: Path, chain: CodecDetector, entropy: EntropyModel, cfg: CfgNode) -> None:
+def save_decoder(
+    path: Path,
+    chain: CodecDetector,
+    entropy: EntropyModel,
+    cfg: CfgNode,
+    prediction: Prediction | None = None,
+) -> None:
     """Write a receiver that decodes the chain's files to pictures, and has no detector.
 
     Args:
-        entropy, cfg: as of :func:`save_receiver`.
+        entropy, cfg, prediction: as of :func:`save_receiver`.
     """
     codec: Any = chain.codec
     alone = cfg.clone()
@@ -187,7 +197,7 @@ def save_decoder(path: Path, chain: CodecDetector, entropy: EntropyModel, cfg: C
     alone.MODEL.DETECTOR.META_ARCHITECTURE = "NoDetector"
     alone.MODEL.CODEC.DECODED = "picture"
     metadata = {**codec_metadata(codec), "config": _deployed_config(alone), "categories": []}
-    save_model(path, "receiver", entropy, synthesis_arrays(codec), metadata)
+    save_model(path, "receiver", entropy, synthesis_arrays(codec), metadata, prediction)
 
 
 def load_receiver(

@@ -5,7 +5,7 @@ then they decode to the latents that are coded to these very bytes. Or they are 
 :class:`~codec_det.errors.BitstreamError` that gives a reason. Everything else escaped: another
 exception, a crash, a hang, too much memory, or a picture out of bytes that stand for none.
 
-The mutations are those of :mod:`mutations`.
+The mutations are those of :mod:`.mutations`; of streams, those of :mod:`.stream_mutations`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 from codec_det.bitstream.entropy import Latents
 from codec_det.errors import BitstreamError
 
+from . import stream_mutations
 from .mutations import KINDS, Mutation, Target, mutation
 
 ALLOWED = ("unchanged", "refused", "other picture")
@@ -59,6 +60,29 @@ class Report(NamedTuple):
     peak_bytes: int
 
 
+class Method(NamedTuple):
+    """How what a kind of target reads is damaged and judged.
+
+    Attributes:
+        kinds: of mutations.
+        mutation: of targets, by a seed and an index.
+        prepare: a target to what is known of its files.
+        judge: target, what is known and damaged bytes to one of :data:`OUTCOMES`.
+    """
+
+    kinds: tuple[str, ...]
+    mutation: Callable[[Sequence[Any], int, int], Mutation]
+    prepare: Callable[[Any], Any]
+    judge: Callable[[Any, Any, bytes], str]
+
+
+def prepare(target: Target) -> dict[bytes, Latents]:
+    """Latents of a target's files."""
+    known = {data: target.entropy.read(data) for data in target.files}
+    target.synthesize(next(iter(known.values())))
+    return known
+
+
 def judge(target: Target, known: dict[bytes, Latents], data: bytes) -> str:
     """Read ``data`` and say what came of it, one of :data:`OUTCOMES`.
 
@@ -84,15 +108,34 @@ def judge(target: Target, known: dict[bytes, Latents], data: bytes) -> str:
         return "exception"
 
 
+PICTURES = Method(KINDS, mutation, prepare, judge)
+
+
+def judge_stream(target: stream_mutations.StreamTarget, known: Any, data: bytes) -> str:
+    """As :func:`judge`, of a stream."""
+    try:
+        return stream_mutations.judge(target, known, data)
+    except MemoryError:
+        return "out of memory"
+    except Exception:  # noqa: BLE001  # any other is what is looked for
+        return "exception"
+
+
+STREAMS = Method(
+    stream_mutations.KINDS, stream_mutations.mutation, stream_mutations.prepare, judge_stream
+)
+
+
 def same_latents(a: Latents, b: Latents) -> bool:
     """Whether they are equal, and of pictures of the same size."""
     return a[3:] == b[3:] and all(np.array_equal(x, y) for x, y in zip(a[:3], b[:3], strict=True))
 
 
 def fuzz(
-    targets: Sequence[Target],
+    targets: Sequence[Any],
     mutations: int,
     *,
+    method: Method = PICTURES,
     seed: int = 0,
     workers: int = 1,
     memory_bytes: int = 2**30,
@@ -102,15 +145,16 @@ def fuzz(
     """Read ``mutations`` mutated files in child processes, so that these alone may crash or hang.
 
     Args:
+        method: that is for these targets.
         workers: processes at a time.
         memory_bytes: of address space that reading may take beyond what is in use.
         time_limit: seconds after which a mutation is counted as a hang.
         progress: called a few times per second with the mutations done so far.
     """
     start = time.monotonic()
-    shape = len(targets), len(KINDS), 2, len(OUTCOMES)
+    shape = len(targets), len(method.kinds), 2, len(OUTCOMES)
     pool = [
-        _Worker(targets, range(first, mutations, workers), seed, memory_bytes)
+        _Worker(targets, method, range(first, mutations, workers), seed, memory_bytes)
         for first in range(min(workers, mutations))
     ]
     escapes: list[tuple[int, str]] = []
@@ -127,7 +171,7 @@ def fuzz(
     progress(int(counts.sum()))
     return Report(
         counts.reshape(shape),
-        [Escape(i, outcome, mutation(targets, seed, i)) for i, outcome in escapes],
+        [Escape(i, outcome, method.mutation(targets, seed, i)) for i, outcome in escapes],
         time.monotonic() - start,
         max((worker.slowest for worker in pool), default=0.0),
         max((int(worker.peak) for worker in pool), default=0),
@@ -145,11 +189,12 @@ class _Worker:
     """
 
     def __init__(
-        self, targets: Sequence[Target], indexes: range, seed: int, memory_bytes: int
+        self, targets: Sequence[Any], method: Method, indexes: range, seed: int, memory_bytes: int
     ) -> None:
         self._targets, self._indexes, self._seed = targets, indexes, seed
+        self._method = method
         self._memory_bytes = memory_bytes
-        cells = len(targets) * len(KINDS) * 2 * len(OUTCOMES)
+        cells = len(targets) * len(method.kinds) * 2 * len(OUTCOMES)
         self._shared_counts = RawArray("q", cells)
         # Position in indexes, escapes kept.
         self._position = RawArray("q", 2)
@@ -191,9 +236,7 @@ class _Worker:
             if position >= len(self._indexes):
                 return False
             index = self._indexes[position]
-            self._count(
-                index, mutation(self._targets, self._seed, index), _HANG if hangs else _CRASH
-            )
+            self._count(index, self._mutation(index), _HANG if hangs else _CRASH)
             self._process = self._start()
         return True
 
@@ -210,7 +253,8 @@ class _Worker:
 
     def _count(self, index: int, mutated: Mutation, outcome: int) -> None:
         """Count, and go on to the next; the last is done last, so that none is lost or repeated."""
-        cell = (mutated.target * len(KINDS) + KINDS.index(mutated.kind)) * 2 + index % 2
+        kinds = self._method.kinds
+        cell = (mutated.target * len(kinds) + kinds.index(mutated.kind)) * 2 + index % 2
         self._shared_counts[cell * len(OUTCOMES) + outcome] += 1
         kept = self._position[1]
         if outcome >= len(ALLOWED) and kept < _KEPT:
@@ -218,17 +262,19 @@ class _Worker:
             self._position[1] = kept + 1
         self._position[0] += 1
 
+    def _mutation(self, index: int) -> Mutation:
+        return self._method.mutation(self._targets, self._seed, index)
+
     def _work(self) -> None:
-        known = [{data: t.entropy.read(data) for data in t.files} for t in self._targets]
-        for target, latents in zip(self._targets, known, strict=True):
-            target.synthesize(next(iter(latents.values())))
+        known = [self._method.prepare(target) for target in self._targets]
         space, before = (1024 * _status(key) for key in ("VmSize", "VmRSS"))
         limit = space + self._memory_bytes
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         for index in self._indexes[self._position[0] :]:
-            mutated = mutation(self._targets, self._seed, index)
+            mutated = self._mutation(index)
             start = time.perf_counter()
-            outcome = judge(self._targets[mutated.target], known[mutated.target], mutated.data)
+            of_target = self._targets[mutated.target], known[mutated.target]
+            outcome = self._method.judge(*of_target, mutated.data)
             if outcome == "other picture" and index % 2 == 0 and mutated.kind != "crafted":
                 # The checksum should not have let it pass; by chance it does once in 2^24.
                 outcome = "wrong picture"

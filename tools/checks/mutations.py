@@ -73,10 +73,10 @@ def mutation(targets: Sequence[Target], seed: int, index: int) -> Mutation:
         return Mutation(number, kind, _craft(rng, target.entropy, repaired))
     other = rng.choice(rng.choice(targets).files)
     if not repaired:
-        return Mutation(number, kind, _MUTATORS[kind](rng, data, other))
+        return Mutation(number, kind, MUTATORS[kind](rng, data, other))
     if data.startswith(MAGIC):
-        return Mutation(number, kind, _reseal(target.entropy, _MUTATORS[kind](rng, data, other)))
-    body = _MUTATORS[kind](rng, data[:-CHECKSUM_BYTES], other[:-CHECKSUM_BYTES])
+        return Mutation(number, kind, _reseal(target.entropy, MUTATORS[kind](rng, data, other)))
+    body = MUTATORS[kind](rng, data[:-CHECKSUM_BYTES], other[:-CHECKSUM_BYTES])
     return Mutation(number, kind, body + struct.pack("<I", zlib.crc32(body)))
 
 
@@ -221,7 +221,7 @@ def _range(rng: random.Random, data: bytes) -> tuple[int, int]:
     return start, min(len(data), start + rng.choice((1, 2, 4, 16, 64)))
 
 
-_MUTATORS: dict[str, Callable[[random.Random, bytes, bytes], bytes]] = {
+MUTATORS: dict[str, Callable[[random.Random, bytes, bytes], bytes]] = {
     "bit flips": _flip_bits,
     "byte changes": _change_bytes,
     "truncation": _truncate,
@@ -236,7 +236,7 @@ _MUTATORS: dict[str, Callable[[random.Random, bytes, bytes], bytes]] = {
 }
 # Crafted files end where they should, which random bytes never do: they are made by the coder, of
 # any values that it can code, also of hyper-latents that no encoder sends.
-KINDS = (*_MUTATORS, "crafted")
+KINDS = (*MUTATORS, "crafted")
 
 
 def _craft(rng: random.Random, entropy: EntropyModel, repaired: bool) -> bytes:
@@ -250,11 +250,11 @@ def _craft(rng: random.Random, entropy: EntropyModel, repaired: bool) -> bytes:
     if entropy.hyperprior:
         tables = entropy.hyperprior.tables
         indexes = np.repeat(np.arange(len(tables)), z[0].size)
-        values = _extremes(numbers, tables, indexes, rng.choice((0.0, 0.0, share)))
+        values = extremes(numbers, tables, indexes, rng.choice((0.0, 0.0, share)))
         tables.write(writer, values, indexes)
         z = values.reshape(hyper_shape)
     indexes, _ = entropy.tables_and_means(shape[1:], z)
-    y = _extremes(numbers, entropy.tables, indexes.astype(np.int64), share)
+    y = extremes(numbers, entropy.tables, indexes.astype(np.int64), share)
     entropy.tables.write(writer, y, indexes)
     stream = writer.finish(entropy.checksum(version, picture, z, y))
     if not repaired:
@@ -281,7 +281,7 @@ def _random_picture(rng: random.Random, entropy: EntropyModel, version: int) -> 
     return Picture(size, coded_size, level)
 
 
-def _extremes(
+def extremes(
     numbers: np.random.Generator, tables: Tables, indexes: np.ndarray, share: float
 ) -> np.ndarray:
     """Values within their tables, a ``share`` of them as far outside as can be coded, or less."""

@@ -33,6 +33,9 @@ class SequenceEncoder:
         model: float model of predicted frames, whose hyper-analysis it takes.
         prediction: its frozen entropy model.
         key_interval: frames from a key frame to the next.
+
+    Attributes:
+        pictures, prediction: these.
     """
 
     def __init__(
@@ -42,9 +45,9 @@ class SequenceEncoder:
         prediction: Prediction,
         key_interval: int,
     ) -> None:
-        self._pictures = pictures
+        self.pictures = pictures
         self._model = model
-        self._prediction = prediction
+        self.prediction = prediction
         bottleneck, tables = model.entropy_bottleneck, prediction.hyperprior.tables
         self._medians = bottleneck.quantiles[:, 0, 1].detach().cpu().numpy()[:, None, None]
         self._range = tables.lowest[:, None, None], tables.highest[:, None, None]
@@ -62,8 +65,8 @@ class SequenceEncoder:
         """
         previous = self._reference.of(frame, (*size, *small.shape))
         if previous is None:
-            (data,) = self._pictures.encode_shrunk([small], [size])
-            latents = self._pictures.entropy.read(data, small.size)
+            (data,) = self.pictures.encode_shrunk([small], [size])
+            latents = self.pictures.entropy.read(data, small.size)
         else:
             data, latents = self._predict(small, size, previous)
         self._reference.keep(latents.values)
@@ -73,13 +76,13 @@ class SequenceEncoder:
         self, small: np.ndarray, size: Size, previous: np.ndarray
     ) -> tuple[bytes, Latents]:
         height, width, _ = small.shape
-        y = self._pictures.unrounded(small)[0]
+        y = self.pictures.unrounded(small)[0]
         z = np.clip(np.rint(self._hyper_analysis(y, previous) - self._medians), *self._range)
-        _, means = self._prediction.tables_and_means(z, previous)
+        _, means = self.prediction.tables_and_means(z, previous)
         rest = y - means
         symbols = as_integers(np.sign(rest) * np.rint(np.maximum(abs(rest) - DEAD_ZONE, 0)))
         latents = Latents(symbols, as_integers(z), means, Picture(size, (height, width)))
-        return self._prediction.write(latents, previous), latents
+        return self.prediction.write(latents, previous), latents
 
     @torch.inference_mode()
     def _hyper_analysis(self, y: np.ndarray, previous: np.ndarray) -> np.ndarray:
