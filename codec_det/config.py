@@ -48,7 +48,8 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     cfg.MODEL.CODEC = CfgNode()
     # One of the table in codec_det/codec/table.py: a learned codec, a conventional one (jpeg, hevc,
     # vvc, ...), or "identity", which codes nothing, at 24 bits per pixel. Learned ones that end in
-    # -centred code all sides of pictures alike (docs/borders.md); the zoo has no weights for them.
+    # -centred code all sides of pictures alike (docs/borders.md), those that end in -light have an
+    # encoder for small cameras (docs/camera.md); the zoo has no weights for them.
     cfg.MODEL.CODEC.NAME = "bmshj2018-hyperprior"
     # Operating point 1 (lowest rate) to 8 (to 6 for cheng2020-*): sets widths and zoo weights. Of
     # conventional codecs: the QP or quality that their programs take.
@@ -85,6 +86,10 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     # through the detector as it was at the start; and the features by name, []: all it returns.
     cfg.MODEL.CODEC.FEATURE_WEIGHT = 0.0
     cfg.MODEL.CODEC.FEATURES = []
+    # Weight of the squared error of latents against those of the full encoder, >= 0, of a codec
+    # that ends in -light. Above 0: it starts from weights of the full codec, of which it takes all
+    # but g_a (docs/camera.md).
+    cfg.MODEL.CODEC.DISTILLATION_WEIGHT = 0.0
     # What the detector is given: "picture", decoded by g_s; or "latents", through a bridge in the
     # place of g_s and of the detector's first stages, which trains in every regime.
     cfg.MODEL.CODEC.DECODED = "picture"

@@ -223,11 +223,13 @@ def _check_loss(cfg: CfgNode) -> None:
             "MODEL.DETECTOR.LOSS_WEIGHT is 0, but MODEL.DETECTOR.TRAINABLE is True: the detector "
             "would learn from nothing; set one of them otherwise"
         )
-    others = codec.FEATURE_WEIGHT or codec.DISTORTION_WEIGHT
+    _check_distillation(cfg)
+    others = codec.FEATURE_WEIGHT or codec.DISTORTION_WEIGHT or codec.DISTILLATION_WEIGHT
     if regime.codec_parts and not (cfg.MODEL.DETECTOR.LOSS_WEIGHT or others):
         raise ConfigError(
-            "MODEL.DETECTOR.LOSS_WEIGHT is 0, and so are MODEL.CODEC.FEATURE_WEIGHT and "
-            "DISTORTION_WEIGHT: the codec would learn to send nothing; set one of them above 0"
+            "MODEL.DETECTOR.LOSS_WEIGHT is 0, and so are MODEL.CODEC.FEATURE_WEIGHT, "
+            "DISTORTION_WEIGHT and DISTILLATION_WEIGHT: the codec would learn to send nothing; set "
+            "one of them above 0"
         )
     if regime.bridge and not (cfg.MODEL.DETECTOR.LOSS_WEIGHT or codec.FEATURE_WEIGHT):
         raise ConfigError(
@@ -245,6 +247,23 @@ def _check_loss(cfg: CfgNode) -> None:
                 "MODEL.CODEC.FEATURE_WEIGHT compares with the detector as it was at the start, "
                 "but MODEL.WEIGHTS is '': set it to a trained detector"
             )
+
+
+def _check_distillation(cfg: CfgNode) -> None:
+    codec = cfg.MODEL.CODEC
+    if not codec.DISTILLATION_WEIGHT:
+        return
+    if not find_codec(codec.NAME).full:
+        light = [name for name in learned_codecs() if find_codec(name).full]
+        raise ConfigError(
+            f"MODEL.CODEC.DISTILLATION_WEIGHT is set, but the codec '{codec.NAME}' has no light "
+            f"encoder: set it to 0, or MODEL.CODEC.NAME to one of {', '.join(light)}"
+        )
+    if "encoder" not in codec.TRAINABLE:
+        raise ConfigError(
+            "MODEL.CODEC.DISTILLATION_WEIGHT is set, but MODEL.CODEC.TRAINABLE has no 'encoder' "
+            "that could learn: set one of them otherwise"
+        )
 
 
 def _check_solver(cfg: CfgNode) -> None:

@@ -8,6 +8,7 @@
                                   └──────────────► loss = Σ task losses + β·bpp
                                                           (β of the picture's level)
                                                           (+ φ·feature distance) (+ λ·255²·MSE)
+                                                          (+ δ·distance of latents)
 
 Where the detector is given latents, a bridge takes the place of to_detector: codec_det.bridge.
 """
@@ -53,7 +54,7 @@ class CodecDetector(nn.Module):
     """Codes pictures at their coding scale, then detects in what was decoded.
 
     Args:
-        codec: codes RGB pictures.
+        codec: codes RGB pictures; what its ``teacher`` adds to the loss is weighted there.
         detector: an unmodified detectron2 meta-architecture.
         regime: the parts that train.
         bridge: takes latents to the detector's features, in place of a decoded picture; None: the
@@ -112,6 +113,8 @@ class CodecDetector(nn.Module):
         self.batch_rate: tuple[Tensor, Tensor] | None = None
         codec.set_trainable(regime.codec_parts)
         freeze(detector, regime)
+        if codec.teacher and not (self._detects or self.trains_for_pictures or any(self.betas)):
+            codec.teacher.train_alone()
         if bridge is not None:
             take_latents(detector, bridge)
             self._freeze_what_does_not_run(bridge)
@@ -155,6 +158,11 @@ class CodecDetector(nn.Module):
         return self
 
     @property
+    def _detects(self) -> bool:
+        """Whether anything in the loss depends on the detector."""
+        return bool(self.task_weight or self.features)
+
+    @property
     def trains_for_pictures(self) -> bool:
         """Whether the codec trains for people, too."""
         return bool(self.regime.codec_parts) and self.distortion_weight > 0
@@ -176,12 +184,16 @@ class CodecDetector(nn.Module):
         if not self.training:
             return self.inference(batched_inputs)
         images = [self._load(x) for x in batched_inputs]
-        wants_pictures = self.bridge is None or self.trains_for_pictures
+        wants_pictures = self.trains_for_pictures or (self.bridge is None and self._detects)
         levels = draw_levels(self.codec.levels, len(images))
-        with torch.set_grad_enabled(bool(self.regime.codec_parts)):
+        teacher = self.codec.teacher
+        watch: AbstractContextManager[list[Any]] = teacher.watch() if teacher else nullcontext([])
+        with watch as analysed, torch.set_grad_enabled(bool(self.regime.codec_parts)):
             coded = self._code(images, batched_inputs, wants_pictures, levels)
-        losses = self._detector_losses(images, coded, batched_inputs)
+        losses = self._detector_losses(images, coded, batched_inputs) if self._detects else {}
         losses.update(self._codec_losses(images, coded, levels))
+        if teacher:
+            losses["loss_distillation"] = teacher.weight * teacher.distance(analysed)
         return losses
 
     @torch.no_grad()
@@ -255,6 +267,7 @@ class CodecDetector(nn.Module):
             "Σ detector losses": self.task_weight,
             "feature distance": self.feature_weight,
             "255²·MSE": self.distortion_weight if self.regime.codec_parts else 0,
+            "distance of latents": self.codec.teacher.weight if self.codec.teacher else 0,
         }
         shown = [f"{w:g}·{term}".replace("1·Σ", "Σ") for term, w in terms.items() if w]
         if self.regime.trains_rate and any(self.betas):
@@ -350,7 +363,7 @@ class CodecDetector(nn.Module):
         mse = [(x - enlarge(y, x.shape[-2:])).square().mean() for x, y in pairs]
         self.batch_rate = self._sum_by_level(coded.rounded_bits.detach(), pixels, levels)
         losses = {}
-        if self.regime.trains_rate:
+        if self.regime.trains_rate and any(self.betas):
             betas = coded.bits.new_tensor([self.betas[level] for level in levels])
             losses["loss_rate"] = (betas * coded.bits / pixels).mean()
         if self.trains_for_pictures:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
-from benchmarks import environment, memory, receiver, steps
+from benchmarks import camera, environment, folders, memory, receiver, steps
 from benchmarks.evaluation import without_codec
 from benchmarks.result import BenchmarkCurve, BenchmarkResult, BenchmarkRow, table
 from benchmarks.settings import BenchmarkSettings, training_batch
@@ -47,6 +47,33 @@ def test_codec_compares_both_sides_and_writes_them(tmp_path, capsys):
     out = capsys.readouterr().out
     assert f"{encode['ratio']:.3f}" in out
     assert "threads: 1" in out
+
+
+@pytest.mark.slow  # imports and runs PyTorch's ONNX exporter
+def test_cameras_are_compared_with_each_other_and_the_peer(tmp_path):
+    name = "bmshj2018-factorized"
+    options = ["--sections", "camera", "--codecs", name, "--size", "64", "96"]
+    section = run(tmp_path, *options)["camera"]
+    own, int8, both = section["comparisons"]
+    assert [row["against"] for row in (own, int8)] == ["CompressAI"] * 2
+    assert both["against"] == camera.FLOAT
+    assert both["own"] == int8["own"]
+    notes = section["notes"][name]
+    assert notes["bytes of the encoder"][camera.INT8] < notes["bytes of the encoder"][camera.FLOAT]
+    lengths = notes["bytes"]
+    assert lengths[camera.INT8] == pytest.approx(lengths[camera.FLOAT], rel=0.1)
+
+
+def test_tools_are_timed_over_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setitem(tool.SHORT, "pictures", 2)
+    monkeypatch.setattr(folders, "usable_cores", lambda: 2)
+    section = run(tmp_path, "--short", "--sections", "folders", "--size", "64", "96")["folders"]
+    rows = section["comparisons"]
+    assert [row["what"] for row in rows] == [f"{x}.py, cores: 2" for x in folders.TOOLS]
+    speeds = section["notes"]["pictures per second, and on one core"]
+    for row in rows:
+        assert (row["against"], row["unit"]) == ("one core", "s/picture")
+        assert speeds[row["what"]][1] == pytest.approx(1 / row["reference"], abs=0.01)
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ LEARNED = tuple(
     name
     for name in learned_codecs()
     if not (find_codec(name).is_centred or find_codec(name).predicts_frames)
+    and not find_codec(name).full
     and find_codec(name).levels == 1
 )
 HYPERPRIOR = "bmshj2018-hyperprior"

@@ -26,6 +26,7 @@ REGIMES = {
     "ltft": "LT-FT",
     "left": "LE-FT",
     "ljft": "LJ-FT",
+    "distill": "distillation",
     "codec": "C-FT",
     "detector": "T-FT",
     "prediction": "prediction",

@@ -20,12 +20,12 @@ from codec_det.codec.table import find_codec, learned_codecs
 from codec_det.data.scenes import render_scene
 from codec_det.deploy.model_files import load_encoder, save_encoder
 
-# CompressAI's codecs of variable rate are compared in test_levels.py.
+# CompressAI's codecs of variable rate are compared in test_levels.py; light ones have no fast g_a.
 FAST = [
     name
     for name in learned_codecs()
     if not name.startswith("cheng2020")
-    and not name.endswith(("-vbr", "-temporal"))
+    and not name.endswith(("-vbr", "-temporal", "-light"))
     and not find_codec(name).is_centred
 ]
 HYPERPRIOR = "bmshj2018-hyperprior"

@@ -131,6 +131,28 @@ def test_models_say_what_they_are(deploy, capsys):
     assert shown["models"][1]["parameters"] == parameters
 
 
+@pytest.mark.slow  # starts processes that import PyTorch
+def test_the_memory_of_models_is_measured(deploy, capsys):
+    small, large = (
+        {
+            model["kind"]: model["memory"]
+            for model in as_json(capsys, deploy, "--memory", size)["models"]
+        }
+        for size in ("64x48", "1600x1200")
+    )
+    for kind in ("encoder", "receiver"):
+        assert (large[kind]["width"], large[kind]["height"]) == (1600, 1200)
+        # A process with PyTorch; the picture alone has 6 MB, and its first maps have 15.
+        assert 5e7 < small[kind]["loaded"] <= small[kind]["peak"]
+        assert large[kind]["peak"] > small[kind]["peak"] + 1e7
+
+
+def test_memory_that_cannot_be_measured_is_named(deploy, capsys, monkeypatch):
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    shown = as_json(capsys, deploy, "--memory", "64x48", status=1)
+    assert "peak memory of" in shown["failures"][0]["reason"]
+
+
 @pytest.mark.slow  # imports and runs PyTorch's ONNX exporter
 def test_an_onnx_encoder_is_one_more_model(tiny_set, tmp_path, coded, capsys):
     factorized = ["MODEL.CODEC.NAME", "bmshj2018-factorized"]

@@ -292,3 +292,14 @@ def test_target_rates_of_levels_are_numbers(tmp_path, study):
     study["grid"][0]["target_bpp"] = [0.1, "x"]
     with pytest.raises(ConfigError, match=r"target_bpp\[1\]: 'x' is no number"):
         read_study(write_study(tmp_path, study))
+
+
+def test_published_study_of_light_encoders(monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)
+    points = points_of(CONFIGS / "study/shapes_light.yaml")
+    assert len(points) == 4 + 4 + 4 * 3
+    full, light = (points[name].cfg.MODEL for name in ("baseline-rate_2", "distill-rate_2-seed_3"))
+    assert find_codec(light.CODEC.NAME).full == full.CODEC.NAME
+    # Both are of one receiver.
+    assert full.WEIGHTS == light.WEIGHTS
+    assert full.WEIGHTS.endswith("jft_2/model_final.pth")

@@ -3,6 +3,8 @@
 
 Sections:
   codec       encoding and decoding pictures, against CompressAI's compress and decompress
+  camera      encoding in ONNX Runtime, in float and in 8 bits, against CompressAI's compress
+  folders     encode.py, decode.py and detect.py over a folder, with all cores against one
   training    a J-FT step against detectron2's step plus CompressAI's step on the same pictures; the
               other regimes against J-FT; the memory of each
   receiver    from a file to instances, by a detector in latents against one in pictures
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 
 # Modules of benchmarks; each has measure(settings).
 SECTIONS = (
-    *("codec", "training", "receiver", "evaluation", "growth", "parallel", "box_ap", "startup"),
+    *("codec", "camera", "folders", "training", "receiver", "evaluation", "growth", "parallel"),
+    *("box_ap", "startup"),
 )
 
 CONFIG = str(Path(__file__).parent.parent / "configs" / "shapes" / "jft.yaml")
@@ -83,9 +86,9 @@ def build_parser() -> argparse.ArgumentParser:
         type=positive,
         nargs=2,
         metavar=("H", "W"),
-        help="of pictures (default: 512 768 for the section codec, else 480 640)",
+        help="of pictures (default: 512 768 for the sections codec and camera, else 480 640)",
     )
-    chain = parser.add_argument_group("all sections but codec and startup")
+    chain = parser.add_argument_group("all sections but codec, camera and startup")
     chain.add_argument(
         "--config-file",
         default=CONFIG,
@@ -102,7 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="KEY VALUE",
         help="config keys to change, at the end",
     )
-    codecs = parser.add_argument_group("section codec").add_argument
+    codecs = parser.add_argument_group("sections codec and camera").add_argument
     codecs(
         "--codecs",
         nargs="+",

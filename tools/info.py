@@ -7,14 +7,15 @@ have only its number in the model's list, and damage to files of version 2 is fo
 them whole: both need --model. Of encoder.safetensors, encoder.onnx and receiver.safetensors: codec,
 fingerprint (a file can be decoded by a model of the same), expected sizes, the proof that its
 arithmetic is exact, and what its transforms cost: thousands of multiply-accumulate operations per
-pixel, those of GDN included, and parameters. Of a folder, all of these directly in it.
+pixel, those of GDN included, and parameters; with --memory, also how much memory each takes at its
+peak, in a process of its own. Of a folder, all of these directly in it.
 
 A file that is damaged, or not of the model given, is named at the end, and the exit status is 1.
 """
 
 from __future__ import annotations
 
-from command_line import add_recursive, positive, run_command, run_program
+from command_line import add_recursive, picture_size, positive, run_command, run_program
 
 import argparse
 import json
@@ -39,6 +40,7 @@ examples:
   tools/info.py coded
   tools/info.py coded --model deploy/receiver.safetensors
   tools/info.py deploy --json
+  tools/info.py deploy --memory 768x512
 """
 
 
@@ -61,6 +63,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         # MAX_PIXELS, which is not imported yet.
         help="with --model: refuse files of larger pictures (default: 16777216)",
+    )
+    add(
+        "--memory",
+        type=picture_size,
+        metavar="WIDTHxHEIGHT",
+        help="measure the peak memory of models that code, or decode and detect in, a picture of "
+        "this size (some seconds each)",
     )
     add("--json", action="store_true", help="print JSON: files, models and failures")
     add_recursive(parser)
@@ -118,12 +127,14 @@ def read_model(path: Path) -> tuple[Facts, EntropyModel]:
     return model.metadata, model.entropy
 
 
-def describe_model(path: Path) -> Facts:
-    """What a deployed model is.
+def describe_model(path: Path, size: tuple[int, int] | None) -> Facts:
+    """What a deployed model is, with the memory it takes for a picture of a height and width.
 
     Raises:
         WeightsError: if it is damaged or no deployed model.
+        CodecDetError: if the memory cannot be measured.
     """
+    from codec_det.deploy.peak_memory import peak_memory
     from codec_det.errors import WeightsError
 
     metadata, entropy = read_model(path)
@@ -164,6 +175,8 @@ def describe_model(path: Path) -> Facts:
         facts["weight_bits"] = transform.weight_bits
         facts["activation_bits"] = transform.activation_bits
         facts["partial_sums_log2"] = math.log2(max(entropy.partial_sums))
+    if size is not None:
+        facts["memory"] = {"height": size[0], "width": size[1], **peak_memory(path, size)._asdict()}
     return facts
 
 
@@ -272,6 +285,13 @@ def format_model(facts: Facts) -> str:
             + ", ".join(f"{part} {cost:.2f}" for part, cost in costs.items())
             + f"), {facts['parameters'] / 1e6:.2f} million parameters"
         )
+    if "memory" in facts:
+        memory = facts["memory"]
+        loaded, peak = (memory[key] / 1e6 for key in ("loaded", "peak"))
+        lines.append(
+            f"  memory        {peak:.0f} MB at most with a picture of {memory['width']}x"
+            f"{memory['height']}, {loaded:.0f} MB before it, on one thread"
+        )
     if "int8" in facts:
         lines += [
             f"  8 bits        {', '.join(facts['int8']['layers'])}",
@@ -304,7 +324,7 @@ def describe_files(args: argparse.Namespace) -> int:
 
     def work(path: Path) -> Facts:
         if path.suffix.lower() in MODELS:
-            return describe_model(path)
+            return describe_model(path, args.memory)
         return describe_coded(path, entropy, max_pixels)
 
     facts, failures = process(batch.files, work, 1, "file")

@@ -16,7 +16,8 @@ bytes    field       content
 1        frame       bit 7: a key frame; bits 0-6: its number modulo 128
 1 to 4   number      its number ÷ 128, plus 1; only of a key frame
 2        checksum    low half of the CRC-32 of the fields before and of the payload,
-                     little-endian
+                     little-endian; only of a key frame: a predicted one's payload has
+                     24 bits of its own, of the frame before, too
 length   payload     of a key frame a ``.cdet`` file; else a predicted frame's stream
 =======  ==========  ===============================================================
 
@@ -80,8 +81,9 @@ class Sent(NamedTuple):
         """
         rounds, low = divmod(self.number, _NUMBERS)
         head = varints(len(self.payload)) + bytes((low | _KEY * self.is_key,))
-        if self.is_key:
-            head += varints(rounds + 1)
+        if not self.is_key:
+            return head + self.payload
+        head += varints(rounds + 1)
         return head + _checksum(head, self.payload) + self.payload
 
 
@@ -123,26 +125,6 @@ def read_header(data: bytes) -> tuple[StreamHeader, int]:
     return StreamHeader(model, rate / 1000 if rate > 1 else 0.0), position
 
 
-def read_records(data: bytes, position: int, fingerprint: bytes) -> Iterator[Sent | Lost]:
-    """The records of a stream, and what is lost between them.
-
-    Args:
-        position: where the first is.
-        fingerprint: of the model of key frames.
-    """
-    number: int | None = None
-    while position < len(data):
-        try:
-            sent, end = _read_record(data, position, number)
-        except BitstreamError as error:
-            yield Lost(f"at byte {position}: {error}")
-            position = _next_key_frame(data, position + 1, fingerprint)
-            number = None
-            continue
-        yield sent
-        position, number = end, sent.number
-
-
 def decode_stream(
     data: bytes, prediction: Prediction, max_pixels: int
 ) -> Iterator[Received | Lost]:
@@ -158,23 +140,22 @@ def decode_stream(
             f"{model_bytes(prediction).hex()}: decode it with the model of its encoder"
         )
     reader = SequenceReader(prediction, max_pixels)
-    last = -1
     fingerprint = prediction.pictures.fingerprint(prediction.pictures.version)
-    for sent in read_records(data, position, fingerprint):
-        if isinstance(sent, Lost):
-            yield sent
-        elif sent.number <= last:
-            # What follows is predicted from it, or from what is shown already.
+    last = -1
+    while position < len(data):
+        try:
+            before = None if reader.previous is None else last
+            sent, end = _read_record(data, position, before)
+            if sent.number <= last:
+                raise BitstreamError(f"frame {sent.number} comes after frame {last}")
+            received = Received(sent.number, reader.read(sent.is_key, sent.payload))
+        except BitstreamError as error:
+            yield Lost(f"at byte {position}: {error}")
             reader.previous = None
-            yield Lost(f"frame {sent.number} comes after frame {last}")
+            position = _next_key_frame(data, position + 1, fingerprint)
         else:
-            try:
-                received = Received(sent.number, reader.read(sent.is_key, sent.payload))
-            except BitstreamError as error:
-                yield Lost(f"frame {sent.number}: {error}")
-            else:
-                last = sent.number
-                yield received
+            position, last = end, sent.number
+            yield received
 
 
 def _read_record(data: bytes, position: int, before: int | None) -> tuple[Sent, int]:
@@ -184,7 +165,7 @@ def _read_record(data: bytes, position: int, before: int | None) -> tuple[Sent, 
         before: number of the frame before; None: not known, so that a key frame must be here.
 
     Raises:
-        BitstreamError: if there is none.
+        BitstreamError: if there is none, or not the next frame's.
     """
     length, place = read_varint(data, position)
     if place >= len(data):
@@ -198,11 +179,11 @@ def _read_record(data: bytes, position: int, before: int | None) -> tuple[Sent, 
         raise BitstreamError("a predicted frame, and the one before it is not there")
     else:
         number = before + 1
-    start = place + CHECKSUM_BYTES
-    payload = bytes(data[start : start + length])
+    start = place + CHECKSUM_BYTES * is_key
+    payload = data[start : start + length]
     if len(payload) < length:
         raise BitstreamError("the stream is cut short amid a frame, or a length is damaged")
-    if _checksum(bytes(data[position:place]), payload) != bytes(data[place:start]):
+    if is_key and _checksum(data[position:place], payload) != data[place:start]:
         raise BitstreamError("a checksum does not match: a frame is damaged")
     return Sent(number, is_key, payload), start + length
 

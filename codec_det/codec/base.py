@@ -10,13 +10,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import MutableMapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..sequences import Frame
+
+if TYPE_CHECKING:
+    from .learned.distillation import Teacher
 
 
 class Coded(NamedTuple):
@@ -76,6 +79,8 @@ class Codec(nn.Module, ABC):
     level: float | None = None
     # Consecutive pictures of a call that are frames of one sequence while the chain trains.
     clip_length: int = 1
+    # What the encoder learns from beside the loss of what is decoded.
+    teacher: Teacher | None = None
 
     @abstractmethod
     def forward(self, images: Sequence[Tensor], pictures: bool = True) -> Coded:

@@ -50,6 +50,8 @@ class CodecEntry:
         is_centred: of a learned codec: whether its latents are amid their pixels,
             :mod:`codec_det.codec.learned.centred`.
         has_zoo_weights: whether CompressAI publishes weights for it.
+        full: of a codec with a light encoder: the codec that it is but for g_a, whose receivers
+            read its files, and whose weights it is distilled from.
         levels: of a codec whose architecture is of variable rate; else 1.
         predicts_frames: of a learned codec: whether it codes frames of sequences with what it knows
             of those before, :mod:`codec_det.codec.learned.temporal_codec`.
@@ -65,6 +67,7 @@ class CodecEntry:
     stride: int = 16
     is_centred: bool = False
     has_zoo_weights: bool = False
+    full: str = ""
     levels: int = 1
     predicts_frames: bool = False
     no_files: str = ""
@@ -73,6 +76,11 @@ class CodecEntry:
     def is_learned(self) -> bool:
         """Whether it has weights."""
         return self.architecture is not None
+
+    @property
+    def receiver(self) -> str:
+        """The codec that its files name, and are decoded by."""
+        return self.full or self.name
 
     def widths_at(self, quality: int, n: int = 0, m: int = 0) -> tuple[int, ...]:
         """What the class of a learned codec is called with, latents' channels last.
@@ -165,6 +173,7 @@ def build_learned(cfg: CfgNode) -> Codec:
         quantization=node.QUANTIZATION,
         checkpoint_activations=node.CHECKPOINT_ACTIVATIONS,
         levels=node.LEVELS,
+        distillation_weight=node.DISTILLATION_WEIGHT,
     )
 
 
@@ -237,6 +246,28 @@ def _vbr_of_compressai(name: str) -> Callable[[], Callable[..., Any]]:
     return lambda: partial(_of_compressai(name)(), vr_entbttlnck=True)
 
 
+def _light(full: CodecEntry) -> CodecEntry:
+    """The codec with a light encoder for the receivers of another."""
+
+    def architecture() -> Callable[..., Any]:
+        from .learned.light import light_analysis
+
+        assert full.architecture is not None
+        usual = full.architecture()
+
+        def make(n: int, m: int) -> Any:
+            model = usual(n, m)
+            model.g_a = light_analysis(n, m)
+            return model
+
+        return make
+
+    name = f"{full.name}-light"
+    return replace(
+        full, name=name, architecture=architecture, full=full.name, has_zoo_weights=False
+    )
+
+
 def _steps(low: tuple[int, ...], upto: int, high: tuple[int, ...], last: int = 8) -> dict:
     """Widths ``low`` for qualities 1 to ``upto``, then ``high``."""
     return {quality: low if quality <= upto else high for quality in range(1, last + 1)}
@@ -285,6 +316,9 @@ for _name in (
             has_zoo_weights=False,
         )
     )
+for _name in ("bmshj2018-hyperprior", "mbt2018-mean"):
+    for _kind in ("", "-centred"):
+        register_codec(_light(find_codec(_name + _kind)))
 # Those of compressai.zoo.image_vbr that files could be made of but for a number.
 for _name in ("bmshj2018-hyperprior-vbr", "mbt2018-mean-vbr"):
     register_codec(

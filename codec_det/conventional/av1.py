@@ -42,9 +42,9 @@ class Av1Codec(FfmpegVideoCodec):
         return [
             *("-usage", "good", "-cpu-used", str(self.speed), "-tune", "psnr", "-aq-mode", "0"),
             *("-crf", self.quality_text, "-b:v", "0"),
-            # No look ahead, and with it no frame that is coded before its time; bits of frames do
-            # not depend on where the group ends.
-            *("-lag-in-frames", "0", "-g", "9999"),
+            # No look ahead, and with it no frame that is coded before its time. Bits of frames do
+            # not depend on where the group ends; and a key frame gets more of them than a picture.
+            *("-lag-in-frames", "0", "-g", "9999" if frames > 1 else "1"),
         ]
 
     def stream_overhead(self, stream: bytes) -> int:

@@ -327,7 +327,7 @@ def restore_codec(file: ModelFile) -> LearnedCodec:
     try:
         codec = file.metadata["codec"]
         n, m = codec["widths"]
-        if codec["name"] != file.entropy.codec:
+        if find_codec(codec["name"]).receiver != file.entropy.codec:
             raise ValueError(f"its entropy model is of a {file.entropy.codec}")
         quality = min(find_codec(codec["name"]).widths)
         if file.prediction is not None:

@@ -242,7 +242,9 @@ def load_codec_weights(codec: Codec, cfg: CfgNode) -> None:
 
     zoo = node.WEIGHTS == "zoo"
     weights = codec_weights(
-        _zoo_weights(node.NAME, node.QUALITY, node.METRIC) if zoo else read_checkpoint(node.WEIGHTS)
+        _zoo_weights(find_codec(node.NAME).receiver, node.QUALITY, node.METRIC)
+        if zoo
+        else read_checkpoint(node.WEIGHTS)
     )
     try:
         codec.load_state_dict(weights)

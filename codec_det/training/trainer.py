@@ -29,6 +29,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..codec.table import find_codec
 from ..data.loader import build_test_loader, build_train_loader
+from ..errors import WeightsError
 from ..evaluation.metrics import figures_in_words
 from ..evaluation.rate import RateEvaluator
 from ..evaluation.results import RESULTS_FILE, append_record, build_record
@@ -88,10 +89,7 @@ class Trainer(DefaultTrainer):
             {key: value for key, value in group.items() if key != "params"}
             for group in self.optimizer.param_groups
         ]
-        if self.chain.features and self.cfg.MODEL.DETECTOR.TRAINABLE:
-            # Those that training began from, also where it goes on.
-            self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
-            self.chain.features.keep_reference()
+        self._load_references()
         super().resume_or_load(resume)
         if self.start_iter:
             check_resumable(self.cfg, self.start_iter)
@@ -99,6 +97,30 @@ class Trainer(DefaultTrainer):
         if not self.checkpointer.found_codec:
             load_codec_weights(self.chain.codec, self.cfg)
         self.data_loader = build_train_loader(self.cfg, start=self.start_iter)
+
+    def _load_references(self) -> None:
+        """Load what training compares with: weights that it began from, also where it goes on.
+
+        Raises:
+            WeightsError: if they cannot be loaded, or have no encoder to learn from.
+        """
+        teacher, features = self.chain.codec.teacher, self.chain.features
+        if features and not self.cfg.MODEL.DETECTOR.TRAINABLE:
+            features = None  # the detector stays what it is compared with
+        if not (teacher or features):
+            return
+        self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
+        if teacher and not self.checkpointer.found_codec:
+            load_codec_weights(self.chain.codec, self.cfg)
+        if teacher and not teacher.is_loaded:
+            raise WeightsError(
+                "MODEL.CODEC.DISTILLATION_WEIGHT is set, but neither MODEL.WEIGHTS nor "
+                "MODEL.CODEC.WEIGHTS has the encoder of a "
+                f"{find_codec(self.cfg.MODEL.CODEC.NAME).full} to learn from: set one to a file "
+                "that has, or the weight to 0"
+            )
+        if features:
+            features.keep_reference()
 
     def _set_hyperparameters(self, groups: list[dict[str, Any]]) -> None:
         self.scheduler.base_lrs = [group["initial_lr"] for group in groups]

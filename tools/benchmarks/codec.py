@@ -75,12 +75,9 @@ def _measure_codec(settings: BenchmarkSettings, name: str) -> BenchmarkResult:
     ours, peer = build_sides(settings, name)
     height, width = settings.codec_size
     picture, _ = render_scene(np.random.default_rng(0), height, width)
-    bottom, right = (-side % peer.downsampling_factor for side in (height, width))
 
     def peer_encode() -> dict[str, Any]:
-        # From the same 8-bit picture: conversion and padding are part of coding it.
-        x = torch.from_numpy(picture.transpose(2, 0, 1).copy()).to(settings.device)
-        return peer.compress(F.pad(x[None].float() / 255, (0, right, 0, bottom), mode="replicate"))
+        return peer_compress(settings, peer, picture)
 
     def peer_decode() -> torch.Tensor:
         return peer.decompress(**coded)["x_hat"][0, :, :height, :width]
@@ -123,6 +120,16 @@ def _measure_codec(settings: BenchmarkSettings, name: str) -> BenchmarkResult:
         for side in sides
     ]
     return BenchmarkResult(rows, notes=notes)
+
+
+def peer_compress(
+    settings: BenchmarkSettings, peer: CompressionModel, picture: np.ndarray
+) -> dict[str, Any]:
+    """What CompressAI makes of a picture (H, W, 3), uint8 RGB."""
+    bottom, right = (-side % peer.downsampling_factor for side in picture.shape[:2])
+    # From the same 8-bit picture: conversion and padding are part of coding it.
+    x = torch.from_numpy(picture.transpose(2, 0, 1).copy()).to(settings.device)
+    return peer.compress(F.pad(x[None].float() / 255, (0, right, 0, bottom), mode="replicate"))
 
 
 def _levels(one: torch.Tensor, other: torch.Tensor) -> float:

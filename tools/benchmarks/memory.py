@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import multiprocessing
-import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from detectron2.utils.events import EventStorage
 from tqdm import tqdm
 
 from codec_det.deploy.cores import usable_cores
+from codec_det.deploy.peak_memory import resident_bytes
 
 from .settings import BenchmarkSettings
 from .steps import build_step
@@ -75,15 +75,8 @@ def _reset_peak(device: str) -> int:
     # proc(5): 5 sets the peak resident size to the present one. ru_maxrss of getrusage(2) cannot
     # be reset, and begins with that of the process which started this one.
     Path("/proc/self/clear_refs").write_text("5")
-    return _status("VmRSS")
+    return resident_bytes("VmRSS")
 
 
 def _peak(device: str) -> int:
-    return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
-
-
-def _status(key: str) -> int:
-    """Bytes, from a line such as "VmHWM:   123 kB"."""
-    text = Path("/proc/self/status").read_text()
-    (kilobytes,) = re.findall(rf"^{key}:\s+(\d+) kB$", text, re.MULTILINE)
-    return 1024 * int(kilobytes)
+    return torch.cuda.max_memory_allocated() if device == "cuda" else resident_bytes("VmHWM")

@@ -56,7 +56,7 @@ def freeze_entropy_model(
     with_hyperprior = isinstance(model, ScaleHyperprior)
     if not with_hyperprior:
         return EntropyModel(
-            codec=name,
+            codec=entry.receiver,
             latent_stride=entry.stride,
             channels=len(medians),
             tables=_tables(bottleneck),
@@ -67,7 +67,7 @@ def freeze_entropy_model(
     hyperprior = _freeze_hyperprior(name, model)
     channels = model.M
     return EntropyModel(
-        codec=name,
+        codec=entry.receiver,
         latent_stride=entry.stride,
         channels=channels,
         tables=_tables(model.gaussian_conditional),

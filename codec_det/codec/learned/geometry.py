@@ -9,6 +9,7 @@ from compressai.layers import GDN
 from torch import nn
 
 from ...bitstream.tiles import Tiling
+from .light import Residual
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 # Every output value depends on one pixel of the input.
@@ -62,6 +63,9 @@ def _step_and_reach(transform: nn.Module) -> tuple[int, int] | None:
 
 
 def _flatten(transform: nn.Module) -> Iterator[nn.Module]:
+    if isinstance(transform, Residual):
+        # What is added sees no more.
+        transform = transform.layers
     if not isinstance(transform, nn.Sequential):
         yield transform
         return

@@ -11,10 +11,12 @@ from compressai.layers import MaskedConv2d
 from compressai.models import CompressionModel
 from torch import Tensor, nn
 
+from ...errors import WeightsError
 from ..base import BatchedCodec, CodedBatch
 from ..table import find_codec
 from .activation_checkpointing import recompute_activations
 from .centred import centre_latents
+from .distillation import Teacher
 from .fast_transforms import speed_up
 from .gains import Gains, gained
 from .gdn import set_gdn_gradients
@@ -40,6 +42,11 @@ class LearnedCodec(BatchedCodec):
         checkpoint_activations: compute activations of g_a and g_s again in the backward pass.
         levels: 1 for a fixed rate; else there are gains of so many (:mod:`.gains`), of which the
             encoder has those before quantization, decoder and synthesis the inverse ones.
+        distillation_weight: above 0, of a light codec: weights of the full codec are a start, from
+            whose encoder, the ``teacher``, its own is to learn.
+
+    Attributes:
+        teacher: None without distillation.
     """
 
     def __init__(
@@ -52,6 +59,7 @@ class LearnedCodec(BatchedCodec):
         quantization: str = "noise",
         checkpoint_activations: bool = False,
         levels: int = 1,
+        distillation_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.entry = find_codec(name)
@@ -75,6 +83,9 @@ class LearnedCodec(BatchedCodec):
         self.levels = levels
         self.gains = Gains(levels, self.widths[-1]) if levels > 1 else None
         self.inverse_gains = Gains(levels, self.widths[-1]) if levels > 1 else None
+        if distillation_weight:
+            full = LearnedCodec(self.entry.full, quality, n=n, m=m)
+            self.teacher = Teacher(self, full, distillation_weight)
         self._layout = _fastest_layout(self.model)
         self.to(memory_format=self._layout)
         # No closure over self, which a copy of this codec would share.
@@ -138,11 +149,34 @@ class LearnedCodec(BatchedCodec):
 
     def adapt_state_dict(self, state_dict: MutableMapping, prefix: str) -> None:
         adapt_state_dict(self.model, state_dict, f"{prefix}model.")
+        if self.entry.full:
+            self._keep_own_encoder(state_dict, f"{prefix}model.")
         if any(key.startswith(f"{prefix}model.") for key in state_dict):
             # Weights of a fixed rate are those of every level.
             for name, gains in (("gains", self.gains), ("inverse_gains", self.inverse_gains)):
                 for key, value in gains.state_dict().items() if gains else ():
                     state_dict.setdefault(f"{prefix}{name}.{key}", torch.zeros_like(value))
+
+    def _keep_own_encoder(self, state_dict: MutableMapping, prefix: str) -> None:
+        """Take all but g_a out of weights of the full codec, and those as the teacher's.
+
+        Raises:
+            WeightsError: if there is to be no distillation: g_a would stay as it is.
+        """
+        own = {f"{prefix}g_a.{key}": value for key, value in self.model.g_a.state_dict().items()}
+        found = {key for key in state_dict if key.startswith(f"{prefix}g_a.")}
+        if not found or found == own.keys():
+            return
+        if self.teacher is None:
+            raise WeightsError(
+                f"the weights have the encoder of {self.entry.full}, not the light one of "
+                f"{self.name}: train that first, as in configs/distill_R50.yaml "
+                "(MODEL.CODEC.DISTILLATION_WEIGHT)"
+            )
+        self.teacher.take(state_dict, prefix)
+        for key in found:
+            del state_dict[key]
+        state_dict.update(own)
 
 
 def _fastest_layout(model: nn.Module) -> torch.memory_format:
