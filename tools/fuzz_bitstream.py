@@ -175,16 +175,15 @@ def make_stream_target(name: str) -> StreamTarget:
     entropy = freeze_entropy_model(name, codec.model)
     prediction = freeze_prediction(name, codec.prediction, entropy)
     decoder = PictureDecoder(codec.model.g_s, entropy)
-    streams = []
+    clips = []
     for height, width in ((17, 33), (32, 48)):
         numbers = np.random.default_rng(height)
         scene = numbers.integers(256, size=(height, width, 3), dtype=np.uint8)
         pictures = picture_encoder(codec.model, entropy)
         encoder = StreamEncoder(SequenceEncoder(pictures, codec.prediction, prediction, 4))
-        frames = [encoder.encode(np.roll(scene, t, axis=1)).pack() for t in range(9)]
-        streams.append(encoder.header(25) + b"".join(frames))
+        clips.append(tuple(encoder.encode(np.roll(scene, t, axis=1)) for t in range(9)))
     return StreamTarget(
-        name, prediction, lambda latents: decoder.synthesize(latents).numpy(), tuple(streams)
+        name, prediction, lambda latents: decoder.synthesize(latents).numpy(), tuple(clips)
     )
 
 

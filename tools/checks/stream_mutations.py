@@ -25,8 +25,6 @@ from codec_det.bitstream.stream import (
     StreamHeader,
     decode_stream,
     model_bytes,
-    read_header,
-    read_records,
 )
 from codec_det.errors import BitstreamError
 
@@ -46,20 +44,18 @@ class StreamTarget(NamedTuple):
         name: of the codec.
         prediction: its model of predicted frames.
         synthesize: latents to the picture (3, H, W) in [0, 1]; may raise BitstreamError.
-        files: valid streams of frames from 0 on.
+        clips: frames of valid streams, from 0 on.
     """
 
     name: str
     prediction: Prediction
     synthesize: Callable[[Latents], np.ndarray]
-    files: tuple[bytes, ...]
+    clips: tuple[tuple[Sent, ...], ...]
 
-    def records(self, data: bytes) -> list[Sent]:
-        """Frames of a valid stream."""
-        _, start = read_header(data)
-        pictures = self.prediction.pictures
-        fingerprint = pictures.fingerprint(pictures.version)
-        return [x for x in read_records(data, start, fingerprint) if isinstance(x, Sent)]
+    @property
+    def files(self) -> list[bytes]:
+        """The streams."""
+        return [self.stream(clip) for clip in self.clips]
 
     def read(self, data: bytes) -> list[Received | Lost]:
         """What comes of a stream."""
@@ -148,12 +144,12 @@ def mutation(targets: Sequence[StreamTarget], seed: int, index: int) -> Mutation
     rng = random.Random(f"stream {seed} {index // 2}")
     number, kind = rng.randrange(len(targets)), rng.choice(KINDS)
     target, forged = targets[number], index % 2 == 1
-    data, other = rng.choice(target.files), rng.choice(rng.choice(targets).files)
+    records = [*rng.choice(target.clips)]
     if kind in _OF_RECORDS:
-        return Mutation(number, kind, _OF_RECORDS[kind](rng, target, target.records(data), forged))
+        return Mutation(number, kind, _OF_RECORDS[kind](rng, target, records, forged))
     if not forged:
+        data, other = target.stream(records), rng.choice(rng.choice(targets).files)
         return Mutation(number, kind, MUTATORS[kind](rng, data, other))
-    records = target.records(data)
     place = rng.randrange(len(records))
     payload = MUTATORS[kind](rng, records[place].payload, rng.choice(records).payload)
     records[place] = records[place]._replace(payload=payload or b"\0")
