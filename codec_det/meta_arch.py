@@ -15,7 +15,6 @@ Where the detector is given latents, a bridge takes the place of to_detector: co
 
 from __future__ import annotations
 
-import difflib
 import logging
 import math
 import time
@@ -36,8 +35,8 @@ from .codec.base import Codec, Coded
 from .codec.learned.kept_pictures import KeptPictures
 from .codec.table import build_codec
 from .coding_scale import coded_size, shrink
-from .errors import ConfigError
 from .feature_loss import FeatureDistance, Features
+from .frozen_detector import freeze, keep_statistics
 from .levels import levels_of
 from .pixels import enlarge, psnr, to_codec, to_detector, to_uint8
 from .regimes import Regime
@@ -433,38 +432,6 @@ def _frame_of(entry: dict[str, Any]) -> Frame | None:
 def _forget_pictures(chain: CodecDetector, _: object) -> None:
     if chain.kept:
         chain.kept.forget()
-
-
-def freeze(detector: nn.Module, regime: Regime) -> None:
-    """Let exactly those parameters of a detector train that a regime trains.
-
-    Parameters that the detector itself has frozen stay so.
-
-    Raises:
-        ConfigError: if the regime names a part that the detector has not.
-    """
-    names = [name for name, _ in detector.named_modules()]
-    for part in regime.detector_parts:
-        if part not in names:
-            close = difflib.get_close_matches(part, names, n=1, cutoff=0) or names[:1]
-            raise ConfigError(
-                f"MODEL.DETECTOR.TRAINABLE_PARTS names '{part}', which the detector has not: did "
-                f"you mean {close[0]}?"
-            )
-    for name, parameter in detector.named_parameters():
-        if not regime.trains_detector(name):
-            parameter.requires_grad_(False)
-
-
-def keep_statistics(detector: nn.Module, regime: Regime) -> None:
-    """Put layers that behave by mode (batch norm, dropout) in eval mode where nothing trains.
-
-    Containers stay in training mode, because a detectron2 detector only returns losses there.
-    """
-    by_mode = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
-    for name, layer in detector.named_modules():
-        if isinstance(layer, by_mode) and not regime.trains_detector(name):
-            layer.eval()
 
 
 @META_ARCH_REGISTRY.register()
