@@ -184,3 +184,8 @@ def test_training_and_deployment_need_nothing_of_the_extras_for_the_rest():
     # jinja2 comes with PyTorch.
     others = {"bjontegaard", "imageio_ffmpeg", "matplotlib", "onnx", "onnxscript", "plotly", "ray"}
     assert not packages & others
+
+
+def test_a_receiver_may_be_what_is_imported_first():
+    program = "from codec_det.deploy.receiver import load_receiver"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, check=True)

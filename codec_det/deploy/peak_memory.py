@@ -65,8 +65,6 @@ def _open(path: Path, size: tuple[int, int]) -> Callable[[], object]:
 
         encoder = load_encoder(path)
         return lambda: encoder.encode(picture)
-    # Before what it needs: modules of detectron2 import it.
-    from .. import meta_arch  # noqa: F401
     from .receiver import load_receiver
 
     receiver, data = load_receiver(path, max_pixels=sys.maxsize), _empty_file(file.entropy, size)
