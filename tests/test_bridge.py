@@ -262,7 +262,7 @@ class Ideal(Bridge):
 
 def test_another_input_size_costs_latents_no_more_than_pictures(tmp_path):
     # The packaged detector, which was trained for pictures of 128x128.
-    path = generate(tmp_path / "set", 16, (128, 128), seed=5, progress=False)
+    path = generate(tmp_path / "set", 120, (128, 128), seed=5, progress=False)
     options = [
         *("MODEL.DEVICE", "cpu", "MODEL.CODEC.WEIGHTS", "codec_det://shapes_codec_3.pth"),
         *("DATASETS.COCO_FORMAT", str([["sizes", str(path), str(path.parent / "images")]])),

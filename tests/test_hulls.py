@@ -130,7 +130,7 @@ def test_each_resample_has_its_own_hull(tmp_path):
             bpp, ap = point.mean("bpp"), point.mean("AP")
             # In the second, the anchor's half size is worth nothing.
             worse = 0.0 if curve is anchor and point.scale < 1 else ap
-            figures[folder] = {"bpp": np.array([bpp, bpp]), "AP": np.array([ap, worse])}
+            figures[folder, None] = {"bpp": np.array([bpp, bpp]), "AP": np.array([ap, worse])}
     anchor, test = (
         curves_of(
             [Result(r.record, folders[id(p)]) for p in c.points for r in p.results], hulls=True
@@ -143,7 +143,7 @@ def test_each_resample_has_its_own_hull(tmp_path):
     expected = deltas([0.1, *WHOLE[0]], [0.0, *WHOLE[1]], *HULL).rate.value
     assert rates[1] == pytest.approx(expected)
     # Without the figures of one point, it is not known which would be the best.
-    del figures[folders[min(folders)]]
+    del figures[folders[min(folders)], None]
     assert np.isnan(Resamples(figures, 2, ()).of_bd(anchor, test, "AP")[0]).all()
 
 

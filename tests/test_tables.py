@@ -101,7 +101,7 @@ def test_intervals_have_a_column(curves):
     for result in results:
         shift = np.linspace(-1, 1, 201)
         figures = {name: result.figure(name) + 0 * shift for name in ("bpp", "PSNR", "AP50")}
-        folders[result.folder] = {**figures, "AP": result.figure("AP") + shift}
+        folders[result.folder, None] = {**figures, "AP": result.figure("AP") + shift}
     resamples = Resamples(folders, 201, ())
     curves = curves_of(results)
     table = points_table(curves, resamples, METRICS)

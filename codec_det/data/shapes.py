@@ -9,7 +9,8 @@ it back by spending its bits on the textures instead of on the grain and clutter
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -93,13 +94,20 @@ def generate(
     frames = motion.frames if motion else 0
     images = sequences(count, size, seed, motion) if motion else scenes(count, size, seed)
     total = count * (frames or 1)
-    return write_set(
-        folder,
-        tqdm(images, "shapes", total, unit="img", disable=not progress),
-        categories=[{"id": i, "name": name} for i, name in enumerate(CLASS_NAMES, start=1)],
-        info={"description": "codec_det shapes", **_stamp(count, size, seed, motion)},
-        videos=[Video(f"{i:06d}", frames, FPS) for i in range(1, count + 1)] if motion else (),
-    )
+
+    def drawn() -> Generator[tuple[np.ndarray, list[dict[str, Any]]]]:
+        # No bar before the first is asked for: the folder may be refused.
+        yield from tqdm(images, "shapes", total, unit="img", disable=not progress)
+
+    # Closed, bar and all, before an error is told.
+    with closing(drawn()) as pictures:
+        return write_set(
+            folder,
+            pictures,
+            categories=[{"id": i, "name": name} for i, name in enumerate(CLASS_NAMES, start=1)],
+            info={"description": "codec_det shapes", **_stamp(count, size, seed, motion)},
+            videos=[Video(f"{i:06d}", frames, FPS) for i in range(1, count + 1)] if motion else (),
+        )
 
 
 def _stamp(

@@ -24,6 +24,7 @@ NEW = ("new/*",)
 ENCODER = "--model deploy/encoder.safetensors"
 OUTPUT = "--output-dir new"
 PLAIN = "pictures/three.png"
+STILLS = "--annotations set/annotations.json --images set/images"
 WEBP = "--codec webp --quality 10 50"
 TRAINED = "--codec bmshj2018-hyperprior --quality 1 --weights run/model_final.pth"
 
@@ -334,6 +335,26 @@ ROWS = [
         "make_shapes --output-dir tiny.yaml --count 1",
         "tiny.yaml",
     ),
+    Row(
+        "make_sequences: fine",
+        f"make_sequences {STILLS} {OUTPUT} --count 2 --frames 2",
+        "annotations",
+        ODD,
+        writes=NEW,
+    ),
+    Row(
+        "make_sequences: no annotations",
+        f"make_sequences --annotations none.json --images set/images {OUTPUT}",
+        "none.json",
+    ),
+    Row(
+        "make_sequences: a picture that is not there",
+        f"make_sequences {STILLS} {OUTPUT}",
+        "000001.png",
+        prepare=remove("set/images/000001.png"),
+    ),
+    Row("make_sequences: a folder in use", f"make_sequences {STILLS} --output-dir set", "set"),
+    Row("make_sequences: no share", f"make_sequences {STILLS} {OUTPUT} --share 0", "--share"),
     Row(
         "make_shapes: a full disk",
         "make_shapes --output-dir new --count 2 --size 64 64",

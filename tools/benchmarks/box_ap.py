@@ -135,6 +135,6 @@ def _evaluate(evaluator: COCOEvaluator, detections: Detections) -> dict[str, flo
 
 
 def _difference(ours: dict[str, float], theirs: dict[str, float]) -> float:
-    """The largest of any metric, in percent points; nan in one alone gives nan."""
-    pairs = [(ours[key], theirs[key]) for key in ours.keys() | theirs.keys()]
+    """The largest of any of their metrics, in percent points; nan in one alone gives nan."""
+    pairs = [(ours[key], theirs[key]) for key in theirs]
     return float(np.max([abs(a - b) for a, b in pairs if not (math.isnan(a) and math.isnan(b))]))
