@@ -1,6 +1,7 @@
 """Codecs whose latents are amid their pixels."""
 
 import copy
+import logging
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from codec_det.codec.table import build_codec, find_codec, learned_codecs
 from codec_det.config_checks import check_config
 from codec_det.data.shapes import scenes
 from codec_det.deploy.model_files import load_encoder, save_encoder, save_onnx_encoder
+from codec_det.errors import WeightsError
 from codec_det.pixels import psnr, to_uint8
 from codec_det.training.checkpoint import load_codec_weights
-from tests.deployed import random_picture
+from codec_det.training.trainer import load_chain
+from tests.deployed import make_run, random_picture, tiny_config
 
 CENTRED = [
     name
@@ -163,3 +166,35 @@ def test_weights_of_usual_codecs_are_a_start(tiny_cfg):
     inside = (decoded - x)[:, 32:-32, 32:-32].square().mean()
     assert psnr(inside) > 20
     assert psnr(inside) > psnr((decoded - x)[:, :, :8].square().mean()) + 2
+
+
+def test_weights_of_a_run_whose_latents_lie_elsewhere_are_for_training_alone(tmp_path, caplog):
+    run = make_run(tmp_path / "usual", "MODEL.CODEC.NAME", "mbt2018-mean")
+    whole = str(run / "model_final.pth")
+    usual, centred = (
+        tiny_config(tmp_path / name, "MODEL.CODEC.NAME", name, "MODEL.WEIGHTS", whole)
+        for name in ("mbt2018-mean", "mbt2018-mean-centred")
+    )
+    load_chain(usual)
+    with pytest.raises(WeightsError, match=r"trained as mbt2018-mean, .*of mbt2018-mean-centred"):
+        load_chain(centred)
+    codec_alone = tiny_config(
+        tmp_path, "MODEL.CODEC.NAME", "mbt2018-mean-centred", "MODEL.CODEC.WEIGHTS", whole
+    )
+    with pytest.raises(WeightsError, match=r"trained as mbt2018-mean, .*MODEL\.CODEC\.NAME"):
+        load_chain(codec_alone)
+    with caplog.at_level(logging.WARNING):
+        load_codec_weights(build_codec(codec_alone), codec_alone, strict=False)
+    assert "which training has to move" in caplog.text
+
+
+def test_no_encoder_is_learned_from_whose_latents_lie_elsewhere(tmp_path):
+    run = make_run(tmp_path / "usual", "MODEL.CODEC.NAME", "mbt2018-mean")
+    light = tiny_config(
+        tmp_path,
+        *("MODEL.CODEC.NAME", "mbt2018-mean-centred-light"),
+        *("MODEL.CODEC.WEIGHTS", str(run / "model_final.pth")),
+        *("MODEL.CODEC.DISTILLATION_WEIGHT", 1.0),
+    )
+    with pytest.raises(WeightsError, match="trained as mbt2018-mean, whose latents lie elsewhere"):
+        load_codec_weights(build_codec(light), light, strict=False)

@@ -166,15 +166,20 @@ def build_learned(cfg: CfgNode) -> Codec:
 
     node = cfg.MODEL.CODEC
     return LearnedCodec(
-        node.NAME,
-        node.QUALITY,
-        n=node.N,
-        m=node.M,
-        quantization=node.QUANTIZATION,
-        checkpoint_activations=node.CHECKPOINT_ACTIVATIONS,
-        levels=node.LEVELS,
-        distillation_weight=node.DISTILLATION_WEIGHT,
+        **_learned_options(cfg), levels=node.LEVELS, distillation_weight=node.DISTILLATION_WEIGHT
     )
+
+
+def _learned_options(cfg: CfgNode) -> dict[str, Any]:
+    node = cfg.MODEL.CODEC
+    return {
+        "name": node.NAME,
+        "quality": node.QUALITY,
+        "n": node.N,
+        "m": node.M,
+        "quantization": node.QUANTIZATION,
+        "checkpoint_activations": node.CHECKPOINT_ACTIVATIONS,
+    }
 
 
 def _build_vbr(cfg: CfgNode) -> Codec:
@@ -188,16 +193,10 @@ def _build_vbr(cfg: CfgNode) -> Codec:
 def _build_temporal(cfg: CfgNode) -> Codec:
     from .learned.temporal_codec import TemporalCodec
 
-    node = cfg.MODEL.CODEC
     return TemporalCodec(
-        node.NAME,
-        node.QUALITY,
-        n=node.N,
-        m=node.M,
-        quantization=node.QUANTIZATION,
-        checkpoint_activations=node.CHECKPOINT_ACTIVATIONS,
+        **_learned_options(cfg),
         clip_length=cfg.INPUT.CLIP_LENGTH,
-        key_interval=node.KEY_INTERVAL,
+        key_interval=cfg.MODEL.CODEC.KEY_INTERVAL,
     )
 
 

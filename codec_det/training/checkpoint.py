@@ -10,6 +10,7 @@ from typing import Any
 from urllib.error import URLError
 
 import torch
+import yaml
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from detectron2.config import CfgNode
@@ -22,8 +23,9 @@ from torch import Tensor
 from ..bitstream.model_file import parse_metadata
 from ..codec.base import Codec
 from ..codec.table import find_codec
-from ..errors import CodecDetError, WeightsError
+from ..errors import CodecDetError, ConfigError, WeightsError
 from ..files import system_error
+from ..run_folder import CONFIG_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -184,6 +186,8 @@ class ChainCheckpointer(DetectionCheckpointer):
         if not any(key.startswith(("detector.", "codec.")) for key in weights):
             weights = {f"detector.{key}": value for key, value in weights.items()}
         self.found_codec = any(key.startswith("codec.") for key in weights)
+        if self.found_codec:
+            check_grid(self.loaded, self.model.codec, strict=self.strict)
         # fvcore drops tensors whose shape differs before load_state_dict could adapt the tables.
         self.model.codec.adapt_state_dict(weights, "codec.")
         checkpoint["model"] = weights
@@ -225,8 +229,43 @@ class ChainCheckpointer(DetectionCheckpointer):
             )
 
 
-def load_codec_weights(codec: Codec, cfg: CfgNode) -> None:
+def check_grid(path: str, codec: Codec, *, strict: bool) -> None:
+    """Compare where a codec's latents lie with where they lay when weights were trained.
+
+    Neither names nor shapes of weights tell a centred codec from the usual one, and each would give
+    the other's pictures, only worse. The config of the run that they are of tells, if it is there.
+
+    Args:
+        strict: they are not to be trained on.
+
+    Raises:
+        WeightsError: if they lie elsewhere and no training will change that, or the weights are
+            those of a teacher.
+    """
+    config = Path(path).with_name(CONFIG_FILE)
+    own = getattr(codec, "entry", None)
+    if own is None or not config.is_file():
+        return
+    try:
+        theirs = find_codec(yaml.safe_load(config.read_text())["MODEL"]["CODEC"]["NAME"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ConfigError):
+        return  # another program's
+    if not theirs.is_learned or theirs.is_centred == own.is_centred:
+        return
+    difference = (
+        f"'{path}' was trained as {theirs.name}, whose latents lie elsewhere than those of "
+        f"{own.name}"
+    )
+    if strict or codec.teacher:
+        raise WeightsError(f"{difference}: set MODEL.CODEC.NAME to the codec that it was made with")
+    logger.warning("%s: they are a start, which training has to move", difference)
+
+
+def load_codec_weights(codec: Codec, cfg: CfgNode, *, strict: bool = True) -> None:
     """Load ``MODEL.CODEC.WEIGHTS`` into ``codec``.
+
+    Args:
+        strict: as of :func:`check_grid`.
 
     Raises:
         WeightsError: if they are missing, unreadable or of another codec or other widths.
@@ -241,6 +280,7 @@ def load_codec_weights(codec: Codec, cfg: CfgNode) -> None:
     from ..codec.learned.state import codec_weights
 
     zoo = node.WEIGHTS == "zoo"
+    check_grid(node.WEIGHTS, codec, strict=strict)
     weights = codec_weights(
         _zoo_weights(find_codec(node.NAME).receiver, node.QUALITY, node.METRIC)
         if zoo

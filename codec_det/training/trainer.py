@@ -95,7 +95,7 @@ class Trainer(DefaultTrainer):
             check_resumable(self.cfg, self.start_iter)
             self._set_hyperparameters(hyperparameters)
         if not self.checkpointer.found_codec:
-            load_codec_weights(self.chain.codec, self.cfg)
+            load_codec_weights(self.chain.codec, self.cfg, strict=False)
         self.data_loader = build_train_loader(self.cfg, start=self.start_iter)
 
     def _load_references(self) -> None:
@@ -111,7 +111,7 @@ class Trainer(DefaultTrainer):
             return
         self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
         if teacher and not self.checkpointer.found_codec:
-            load_codec_weights(self.chain.codec, self.cfg)
+            load_codec_weights(self.chain.codec, self.cfg, strict=False)
         if teacher and not teacher.is_loaded:
             raise WeightsError(
                 "MODEL.CODEC.DISTILLATION_WEIGHT is set, but neither MODEL.WEIGHTS nor "
