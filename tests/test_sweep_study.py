@@ -250,20 +250,25 @@ def test_overrides_that_cannot_be():
 
 
 @pytest.mark.parametrize(
-    ("name", "count"),
-    [("shapes", 1 + 4 + 3 * 4 * 6 + 1), ("bccd", 79), ("shapes_latents", 3 + 3 * 3 * 5)],
+    ("name", "count", "jft", "beta"),
+    [
+        ("shapes", 1 + 4 + 3 * 4 * 6 + 1, "jft-rate_1", 1.0),
+        ("bccd_fixed", 2 + 3 * 4, "jft-bpp_0.005", 25.0),
+    ],
 )
-def test_published_studies(name, count, monkeypatch):
+def test_published_studies(name, count, jft, beta, monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
     points = points_of(CONFIGS / f"study/{name}.yaml")
     assert len(points) == count
-    learned = [p for p in points.values() if find_codec(p.cfg.MODEL.CODEC.NAME).is_learned]
-    assert all(p.cfg.MODEL.CODEC.BITSTREAM for p in learned if not p.prepares)
-    point, beta = ("bpp_0.005", 25.0) if name == "bccd" else ("rate_1", 1.0)
-    jft = points[f"jft-{point}-seed_3"].cfg
-    assert jft.SEED == 3
-    first_beta = jft.MODEL.CODEC.BETA
+    assert all(p.cfg.MODEL.CODEC.BITSTREAM for p in points.values() if _is_learned(p))
+    found = points[f"{jft}-seed_3"].cfg
+    assert found.SEED == 3
+    first_beta = found.MODEL.CODEC.BETA
     assert first_beta == beta
+
+
+def _is_learned(point):
+    return find_codec(point.cfg.MODEL.CODEC.NAME).is_learned and not point.prepares
 
 
 def test_published_study_of_coco(monkeypatch):
@@ -274,17 +279,29 @@ def test_published_study_of_coco(monkeypatch):
     assert not points["tft-quality_3-seed_1"].cfg.MODEL.CODEC.TARGET_BPP
 
 
-@pytest.mark.parametrize(("name", "prepared"), [("shapes_levels", 0), ("bccd_levels", 2)])
-def test_published_studies_of_variable_rate(name, prepared, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "count", "prepared"),
+    [
+        ("shapes_levels", 3 * 5, 0),
+        ("bccd", 3 + 1 + 3 * 2 + 4 + 3 * 4 + 4 * 4 + 1, 3),
+        ("shapes_latents", 3 + 3 * 5, 3),
+        ("bccd_latents", 5 + 3 * 2, 5),
+        ("driving", 3 + 1 + 3 * 2 + 4 + 3 * 4 + 3 * 4 + 1, 3),
+    ],
+)
+def test_published_studies_of_variable_rate(name, count, prepared, monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
     points = points_of(CONFIGS / f"study/{name}.yaml")
+    assert len(points) == count
     assert sum(p.prepares for p in points.values()) == prepared
-    variable = points["jft-levels-seed_2"].cfg
+    assert all(p.cfg.MODEL.CODEC.BITSTREAM for p in points.values() if _is_learned(p))
+    regime = "ljft" if "latents" in name else "jft"
+    variable = points[f"{regime}-levels-seed_2"].cfg
     codec = variable.MODEL.CODEC
     assert codec.LEVELS == len(codec.LEVEL_TARGETS) == len(codec.LEVEL_BETAS) == 4
     assert codec.TARGET_BPP == 0
     # Of four trainings of a fixed rate.
-    whole = 4 * (points["jft-rate_1-seed_2"].cfg.SOLVER.MAX_ITER if prepared == 0 else 400)
+    whole = 4 * (150 if "shapes" in name else 400)
     assert 0.4 * whole >= variable.SOLVER.MAX_ITER
 
 
