@@ -3,6 +3,7 @@ import io
 import json
 import shutil
 from contextlib import redirect_stdout
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from codec_det.evaluation.places import aps_by_place
 from codec_det.levels import inference_folder
 from codec_det.rate_accuracy.bootstrap import interval, resample
 from codec_det.rate_accuracy.curves import curves_of
-from codec_det.rate_accuracy.records import read_results, without_overhead
+from codec_det.rate_accuracy.records import over_rate, read_results, without_overhead
 from codec_det.rate_accuracy.weighted_ap import load_truth, match
 from tests.records import record, write_data, write_run
 
@@ -112,6 +113,27 @@ def test_frames_are_drawn_with_their_sequence(make_run):
     ]
     assert np.abs(figures["bpp"][:, None] - possible).min(axis=1).max() < 1e-12
     assert len(np.unique(figures["bpp"].round(12))) > 4
+
+
+def test_kbps_are_resampled_over_the_time_of_the_drawn_frames(make_run):
+    folder = make_run("a", bpp=0.2, kept=0.6)
+    path = folder / "inference" / NAME / "per_image.csv"
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    fps = [10] * 6 + [30] * 6
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], "fps"])
+        writer.writeheader()
+        writer.writerows({**r, "fps": v} for r, v in zip(rows, fps, strict=True))
+    bits = np.array([float(row["bits"]) for row in rows])
+    (result,) = read_results([folder])
+    rate = {**result.record["results"]["rate"], "kbps": bits.sum() / 0.8 / 1000}
+    record = {**result.record, "results": {**result.record["results"], "rate": rate}}
+    resamples = resample(over_rate([replace(result, record=record)]), COUNT, METRICS)
+    assert resamples.missing == ()
+    drawn = np.random.default_rng(0).multinomial(12, [1 / 12] * 12, size=COUNT)
+    expected = drawn @ bits / (drawn @ (1 / np.array(fps))) / 1000
+    assert resamples.figures[folder, None]["kbps"] == pytest.approx(expected)
 
 
 def test_net_rates_are_resampled_without_the_overhead(make_run):

@@ -141,3 +141,61 @@ def test_errors_name_the_culprit(data, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([str(data), "--bootstrap", "-1"])
     assert "-1 is negative" in capsys.readouterr().err
+
+
+@pytest.fixture
+def sequences(tmp_path):
+    """Of two frame rates: kbit/s are not in proportion to bits per pixel."""
+    records = [
+        record("baseline", 24.0, 60.0, codec="identity"),
+        *curve_records("baseline", RATES, ACCURACIES),
+        *curve_records("J-FT", RATES, ACCURACIES),
+    ]
+    for one in records[1:]:
+        rate = one["results"]["rate"]
+        rate["kbps"] = rate["bpp"] * (500 if one["regime"] == "baseline" else 250)
+        rate["bpp_overhead"] = rate["bpp"] / 4
+    return write_data(tmp_path / "sequences.jsonl", *records)
+
+
+def bd_rate_of_jft(out: str) -> str:
+    rows = [line.split() for line in out.splitlines()]
+    return next(row[2] for row in rows if row[:2] == ["J-FT", "AP"])
+
+
+@pytest.mark.parametrize(
+    ("options", "heading", "least", "saved"),
+    [
+        ((), "kbps", "50.00", "-50.0"),
+        (("--net",), "kbps", "37.50", "-50.0"),
+        (("--rate", "bpp"), "bpp", "0.1000", "+0.0"),
+    ],
+)
+def test_sequences_are_compared_over_kbps(sequences, capsys, options, heading, least, saved):
+    assert main([str(sequences), *options]) == 0
+    out = capsys.readouterr().out
+    head, _, _, first = out.splitlines()[2:6]
+    assert heading in head.split()
+    assert not {"kbps", "bpp"} - {heading} & set(head.split())
+    assert least in first.split()
+    assert bd_rate_of_jft(out) == saved
+
+
+def test_figures_of_sequences_are_over_kbps(sequences, tmp_path):
+    assert main([str(sequences), "--net", "--output-dir", str(tmp_path / "a")]) == 0
+    points = json.loads((tmp_path / "a" / "points.json").read_text())
+    assert points["rate_is"] == "kbit/s, net bits"
+    assert points["units"]["kbps"] == "kbit/s"
+    (_, curve, _) = points["curves"]
+    assert [point["kbps"]["mean"] for point in curve["points"]] == [37.5, 75, 150, 300]
+    assert "kbit/s, net bits" in (tmp_path / "a" / "rate_AP.svg").read_text()
+
+
+def test_pictures_among_sequences_have_no_kbps(sequences, data, capsys):
+    assert main([str(sequences), str(data), "--rate", "kbps"]) == 2
+    error = capsys.readouterr().err
+    assert "--rate kbps" in error
+    assert "runs/baseline-0.1-0" in error
+    assert "--rate bpp" in error
+    assert main([str(sequences), str(data)]) == 0
+    assert "bpp" in capsys.readouterr().out

@@ -360,6 +360,19 @@ def test_estimated_and_real_bits_are_on_one_page(tmp_path):
     assert data["rateIs"] == "bits per pixel, real unless marked as estimated"
 
 
+def test_sequences_are_on_the_page_over_kbps(tmp_path):
+    record = make_record("T-FT", 0.1, 1, 30.0, 20.0)
+    record["results"]["rate"]["kbps"] = 41.25
+    write_run(tmp_path / "a", record)
+    assert tool.main([str(tmp_path), "--pictures", "0"]) == 0
+    data = data_of(tmp_path)
+    assert (data["rate"], data["rateIs"]) == ("kbps", "kbit/s, real bits")
+    assert data["points"][0]["figures"]["kbps"]["mean"] == 41.25
+    assert "at 41.2 kbps" in Page((tmp_path / "report.html").read_text()).text
+    assert tool.main([str(tmp_path), "--pictures", "0", "--rate", "bpp"]) == 0
+    assert data_of(tmp_path)["rate"] == "bpp"
+
+
 def test_metrics_of_the_page_are_chosen(tmp_path, capsys):
     record = make_record("T-FT", 0.1, 1, 30.0, 20.0)
     record["results"]["segm"] = {"AP": 21.5, "AP-<i>": 7.0}

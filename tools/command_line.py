@@ -98,6 +98,16 @@ def add_recursive(parser: argparse.ArgumentParser, results: str = "") -> None:
     )
 
 
+def add_rate(add: Callable[..., Any]) -> None:
+    """The option of tools that draw curves."""
+    add(
+        "--rate",
+        choices=("bpp", "kbps"),
+        help="what curves are over: bits per pixel, or kbit/s of sequences at their frame rates "
+        "(default: kbps where all runs are of sequences, else bpp)",
+    )
+
+
 def watched_folder(inputs: Sequence[Path], args: argparse.Namespace, others: Sequence[str]) -> Path:
     """The one folder that --watch is given.
 

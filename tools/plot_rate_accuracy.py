@@ -11,6 +11,7 @@ The tables are printed. With --output-dir, they are written as table.csv, bd.csv
 table.tex, the figures as rate_<metric>.svg, .png and .pdf, and the data as points.json (what
 figures and tables show) and records.jsonl (what RESULTS can be instead of the runs). PSNR is the
 mean over the pictures that have lost something; PSNR_MSE, of the mean squared error, is of all.
+Rates are bits per pixel, and of sequences kbit/s at their frame rate (--rate).
 
 BD-rate is the mean difference in bits at equal accuracy, BD-AP that in accuracy at equal rate, over
 what two curves share of their range. Both are refused, with the reason, for curves of fewer than
@@ -22,7 +23,7 @@ COCO 2017 val. Curves of estimated bits are marked where there are real ones as 
 
 from __future__ import annotations
 
-from command_line import not_negative, run_command, run_program
+from command_line import add_rate, not_negative, run_command, run_program
 
 import argparse
 import json
@@ -97,8 +98,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="rates of real files without their overhead: containers, tables and parameter sets, "
         "which a link may send once for many pictures",
     )
+    add_rate(add)
     add("--dataset", metavar="NAME", help="take results of this test set alone")
-    add("--log-rate", action="store_true", help="bits per pixel on a logarithmic axis")
+    add("--log-rate", action="store_true", help="rates on a logarithmic axis")
     add("--markdown", action="store_true", help="print the tables as Markdown")
     return parser
 
@@ -113,12 +115,18 @@ def make(args: argparse.Namespace) -> None:
     from codec_det.files import make_folder
     from codec_det.rate_accuracy.comparisons import compare
     from codec_det.rate_accuracy.curves import curves_of, find_anchor
-    from codec_det.rate_accuracy.records import choose_metrics, read_results, without_overhead
+    from codec_det.rate_accuracy.records import (
+        choose_metrics,
+        over_rate,
+        read_results,
+        without_overhead,
+    )
     from codec_det.rate_accuracy.tables import bd_table, points_table
 
     results = read_results(args.results, args.dataset)
     if args.net:
         results = without_overhead(results)
+    results = over_rate(results, args.rate)
     curves = curves_of(results, hulls=args.hull)
     args.metrics = choose_metrics(results, args.metrics)
     anchor = find_anchor(curves, args.anchor) if any(not c.is_level for c in curves) else None

@@ -11,7 +11,7 @@ run without checkpoint is named in the page and left out of the pictures alone.
 
 from __future__ import annotations
 
-from command_line import not_negative, run_command, run_program
+from command_line import add_rate, not_negative, run_command, run_program
 
 import argparse
 import logging
@@ -59,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="to show, as of tools/plot_rate_accuracy.py; the first in the headline and the BD "
         "tables",
     )
+    add_rate(add)
     add(
         "--pictures",
         type=not_negative,
@@ -82,7 +83,7 @@ def report(args: argparse.Namespace) -> None:
     """
     from codec_det.files import make_folder
     from codec_det.rate_accuracy.curves import curves_of
-    from codec_det.rate_accuracy.records import choose_metrics, read_results
+    from codec_det.rate_accuracy.records import choose_metrics, over_rate, read_results
     from codec_det.report.page import render_page, write_page
     from codec_det.report.picture_coding import make_gallery
 
@@ -91,7 +92,7 @@ def report(args: argparse.Namespace) -> None:
     logger = logging.getLogger("codec_det")
     logger.addHandler(warned)
     try:
-        results = read_results([root], args.dataset)
+        results = over_rate(read_results([root], args.dataset), args.rate)
     finally:
         logger.removeHandler(warned)
     curves = curves_of(results)

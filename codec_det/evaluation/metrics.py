@@ -50,6 +50,10 @@ class Metric:
         """Name, test set and unit."""
         return f"{self.name} on {dataset}" + (f" ({self.unit})" if self.unit else "")
 
+    def amount(self, value: float) -> str:
+        """A figure with its unit, "0.0500 bits per pixel"."""
+        return f"{value:.{self.digits}f} {self.unit}".rstrip()
+
     @property
     def unit_of_differences(self) -> str:
         """Of figures in per cent: percentage points."""
@@ -134,16 +138,14 @@ def figures_in_words(results: Mapping[str, Any]) -> str:
     shown = [m for m in METRICS.values() if m.is_headline or m in RATES]
     read = [(m, m.read(results)) for m in shown]
     return ", ".join(
-        f"{value:.{m.digits}f} {m.unit}"
-        if m in RATES
-        else f"{m.name} {value:.{m.digits}f} {m.unit}"
+        m.amount(value) if m in RATES else f"{m.name} {m.amount(value)}"
         for m, value in read
         if not math.isnan(value)
     )
 
 
 def recorded(results: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Keys of all metrics but bits per pixel that any "results" of records have a figure of."""
+    """Keys of all metrics but rates that any "results" of records have a figure of."""
     results = list(results)
     general = [m for m in METRICS.values() if any(not math.isnan(m.read(one)) for one in results)]
     classes = {

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from bjontegaard import bd_psnr, bd_rate
 
+from ..evaluation.metrics import BPP, Metric
+
 # Curves are read with detectron2's configs, which the figures of points do not need.
 if TYPE_CHECKING:
     from .curves import Curve
@@ -69,17 +71,22 @@ class Deltas:
 
 
 def deltas(
-    anchor_bpp: Sequence[float],
+    anchor_rate: Sequence[float],
     anchor_quality: Sequence[float],
-    test_bpp: Sequence[float],
+    test_rate: Sequence[float],
     test_quality: Sequence[float],
+    over: Metric = BPP,
 ) -> Deltas:
-    """Both deltas of a curve of points in any order against another; rates are above 0."""
+    """Both deltas of a curve of points in any order against another; rates are above 0.
+
+    Args:
+        over: what the rates are, for the words of refusals.
+    """
     curves = [
-        np.array(sorted(zip(bpp, quality, strict=True)), dtype=np.float64).T.reshape(2, -1)
-        for bpp, quality in ((anchor_bpp, anchor_quality), (test_bpp, test_quality))
+        np.array(sorted(zip(rates, quality, strict=True)), dtype=np.float64).T.reshape(2, -1)
+        for rates, quality in ((anchor_rate, anchor_quality), (test_rate, test_quality))
     ]
-    refusal = _refuse_points(curves)
+    refusal = _refuse_points(curves, over)
     if refusal:
         refused = Delta(math.nan, math.nan, refusal)
         return Deltas(refused, refused)
@@ -89,7 +96,7 @@ def deltas(
     options = {"require_matching_points": False, "min_overlap": 0}
     by_rate = _overlap(np.log(anchor_rates), np.log(test_rates))
     by_quality = _overlap(anchor_values, test_values)
-    refusal = _refuse_falling(curves) or _refuse_overlap(by_quality, "quality", curves, 1)
+    refusal = _refuse_falling(curves, over) or _refuse_overlap(by_quality, "quality", curves, 1)
     rate = (
         Delta(math.nan, by_quality, refusal)
         if refusal
@@ -104,35 +111,41 @@ def deltas(
     return Deltas(rate, quality)
 
 
-def _refuse_points(curves: Sequence[np.ndarray]) -> str:
+def _refuse_points(curves: Sequence[np.ndarray], over: Metric) -> str:
     """Why nothing can be made of the points, in words; "" if something can."""
-    for name, (bpp, quality) in zip(("the anchor", "the curve"), curves, strict=True):
-        known = int(np.isfinite(bpp + quality).sum())
-        if known < len(bpp):
-            return f"{name} has {len(bpp) - known} of {len(bpp)} points without a figure"
+    for name, (rates, quality) in zip(("the anchor", "the curve"), curves, strict=True):
+        known = int(np.isfinite(rates + quality).sum())
+        if known < len(rates):
+            return f"{name} has {len(rates) - known} of {len(rates)} points without a figure"
         if known < MIN_POINTS:
             return f"{name} has {known} of the {MIN_POINTS} points that are needed: add rates"
-        if (bpp <= 0).any():
+        if (rates <= 0).any():
             return (
-                f"{name} has a point at {bpp.min():g} bpp, and only rates above 0 have a logarithm"
+                f"{name} has a point at {rates.min():g} {over.key}, and only rates above 0 have a "
+                "logarithm"
             )
-        if (np.diff(bpp) <= 0).any():
-            return f"{name} has two points at {bpp[:-1][np.diff(bpp) <= 0][0]:.4f} bpp"
+        if (np.diff(rates) <= 0).any():
+            twice = rates[:-1][np.diff(rates) <= 0][0]
+            return f"{name} has two points at {_in_words(twice, over)}"
     return ""
 
 
-def _refuse_falling(curves: Sequence[np.ndarray]) -> str:
+def _refuse_falling(curves: Sequence[np.ndarray], over: Metric) -> str:
     """Of BD-rate, which takes rate as a function of quality: it needs one rate for each quality."""
-    for name, (bpp, quality) in zip(("the anchor", "the curve"), curves, strict=True):
+    for name, (rates, quality) in zip(("the anchor", "the curve"), curves, strict=True):
         falls = np.flatnonzero(np.diff(quality) <= 0)
         if falls.size:
             i = falls[0]
             return (
-                f"{name} does not rise from {bpp[i]:.4f} to {bpp[i + 1]:.4f} bpp "
-                f"({quality[i]:.2f} to {quality[i + 1]:.2f}): a quality would have more "
-                "than one rate; leave out a point, or compare at equal rate"
+                f"{name} does not rise from {rates[i]:.{over.digits}f} to "
+                f"{_in_words(rates[i + 1], over)} ({quality[i]:.2f} to {quality[i + 1]:.2f}): a "
+                "quality would have more than one rate; leave out a point, or compare at equal rate"
             )
     return ""
+
+
+def _in_words(value: float, over: Metric) -> str:
+    return f"{value:.{over.digits}f} {over.key}"
 
 
 def _overlap(anchor: np.ndarray, test: np.ndarray) -> float:
@@ -163,12 +176,12 @@ def bd(anchor: Curve, test: Curve, metric: str, seed: int | None = None) -> Delt
     if refusal:
         refused = Delta(math.nan, math.nan, refusal)
         return Deltas(refused, refused)
-    return deltas(*_line(anchor, metric, seed), *_line(test, metric, seed))
+    return deltas(*_line(anchor, metric, seed), *_line(test, metric, seed), anchor.rate)
 
 
 def _line(curve: Curve, metric: str, seed: int | None) -> tuple[list[float], list[float]]:
     """Rates and values of the points that count."""
-    rates, values = curve.values("bpp", seed), curve.values(metric, seed)
+    rates, values = curve.values(curve.rate.key, seed), curve.values(metric, seed)
     chosen = curve.choose(rates, values)
     return [rates[i] for i in chosen], [values[i] for i in chosen]
 

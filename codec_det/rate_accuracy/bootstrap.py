@@ -1,7 +1,7 @@
 """How far figures would move with other pictures of the same kind: bootstrap over the test set.
 
-Pictures are drawn with replacement, as many as the set has, and AP of boxes and masks, bits per
-pixel and distortion are worked out anew from each run's detections and per-picture figures. Frames
+Pictures are drawn with replacement, as many as the set has, and AP of boxes and masks, rate
+and distortion are worked out anew from each run's detections and per-picture figures. Frames
 are drawn with their whole sequence, which is one draw: they are too much alike for less. A resample
 has the same pictures in all runs, so that what is common to the runs cancels in their difference (a
 paired bootstrap; Efron and Tibshirani, An Introduction to the Bootstrap, 1993). Intervals are
@@ -53,7 +53,7 @@ _AREAS = {
     **{f"AP{place}": place for place in PLACES},
 }
 _DISTORTIONS = ("PSNR", "PSNR_MSE", "MS-SSIM")
-_COLUMNS = ("height", "width", "bits", "overhead_bits", "psnr", "ms_ssim")
+_COLUMNS = ("height", "width", "bits", "overhead_bits", "psnr", "ms_ssim", "fps")
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,12 @@ class Resamples:
         """In each resample, rates and values of the points that count: all, if any has none."""
         rates, values = (
             np.stack([self.of_point(point, name) for point in curve.points], axis=1)
-            for name in ("bpp", metric)
+            for name in (curve.rate.key, metric)
         )
-        for bpp, quality in zip(rates.tolist(), values.tolist(), strict=True):
-            known = np.isfinite([*bpp, *quality]).all()
-            chosen = curve.choose(bpp, quality) if known else range(len(bpp))
-            yield [bpp[i] for i in chosen], [quality[i] for i in chosen]
+        for rate, quality in zip(rates.tolist(), values.tolist(), strict=True):
+            known = np.isfinite([*rate, *quality]).all()
+            chosen = curve.choose(rate, quality) if known else range(len(rate))
+            yield [rate[i] for i in chosen], [quality[i] for i in chosen]
 
 
 def _key(result: Result) -> tuple[Path, float | None]:
@@ -131,7 +131,7 @@ def _key(result: Result) -> tuple[Path, float | None]:
 def resample(
     results: Sequence[Result], count: int, metrics: Sequence[str], seed: int = 0
 ) -> Resamples:
-    """Draw ``count`` test sets and work out every run's metrics, and bits per pixel, on each.
+    """Draw ``count`` test sets and work out every run's metrics, and its rate, on each.
 
     Runs whose detections are not there, or are not those of the record, are left out, and so are
     metrics that no file has by picture; ``missing`` says why. The same seed and set give the same
@@ -144,7 +144,7 @@ def resample(
     nothing_to_do = all(result.folder is None for result in results)
     for result in tqdm(results, f"{count} resamples", unit="run", disable=nothing_to_do):
         try:
-            table = _Pictures.read(result, [*known, "bpp"], truths)
+            table = _Pictures.read(result, [*known, result.rate.key], truths)
         except CodecDetError as error:
             name = str(result.folder or result.record.get("config", {}).get("OUTPUT_DIR", "?"))
             missing.setdefault(str(error), []).append(name)
@@ -217,10 +217,11 @@ class _Pictures:
     def check(self, result: Result) -> None:
         """Raise unless they give the figures of the record, so that they are of one evaluation."""
         once = self.figures(np.ones((1, len(self.columns["bits"])), dtype=np.int64))
+        rate = result.rate.key
         aps = [key for key in self.metrics if metric_of(key).place[1] == "AP"]
         if not (
             all(math.isclose(once[k][0], result.figure(k), abs_tol=_TOLERANCE) for k in aps)
-            and math.isclose(once["bpp"][0], result.figure("bpp"), rel_tol=1e-6)
+            and math.isclose(once[rate][0], result.figure(rate), rel_tol=1e-6)
         ):
             raise DatasetError("the files of each picture are not of the newest record")
 
@@ -234,6 +235,8 @@ class _Pictures:
             "PSNR": psnr,
             "PSNR_MSE": psnr_of_mse,
         }
+        if "fps" in column:
+            known["kbps"] = (weights @ column["bits"]) / (weights @ (1 / column["fps"])) / 1000
         if "ms_ssim" in column:
             known["MS-SSIM"] = known_mean(column["ms_ssim"], weights)
         aps = {one: [m.aps(row) for row in weights] for one, m in self.matches.items()}

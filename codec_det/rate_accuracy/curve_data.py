@@ -22,7 +22,7 @@ def describe(
     metrics: Sequence[str],
 ) -> dict[str, Any]:
     """Everything that figures and tables show, JSON-ready; what does not exist is None."""
-    figures = [*metrics, "bpp"]
+    figures = [*metrics, curves[0].rate.key]
     data = {
         "dataset": curves[0].dataset,
         "rate_is": rate_axis(curves),

@@ -17,6 +17,7 @@ from typing import Any
 
 from ..codec.table import is_conventional
 from ..errors import CodecDetError
+from ..evaluation.metrics import BPP, Metric
 from ..regimes import order_of
 from .operating_points import configuration, default, name_points, operating_point
 from .pareto import pareto_front
@@ -66,6 +67,11 @@ class Point:
     def high(self, metric: str) -> float:
         """The greatest of the runs' figures."""
         return max(self.values(metric))
+
+    @property
+    def rate(self) -> float:
+        """Mean over runs of the rate that curves are over."""
+        return self.mean(self.results[0].rate.key)
 
     @property
     def lossless(self) -> int:
@@ -119,6 +125,11 @@ class Curve:
         return self.points[0].results[0].kind_of_rate
 
     @property
+    def rate(self) -> Metric:
+        """What it is over."""
+        return self.points[0].results[0].rate
+
+    @property
     def dataset(self) -> str:
         """Name of the test set."""
         return self.points[0].results[0].dataset
@@ -133,7 +144,7 @@ class Curve:
 
     def hull(self, metric: str) -> Curve:
         """The curve in a metric: of several scales, the points that are best at their rates."""
-        chosen = self.choose(self.values("bpp"), self.values(metric))
+        chosen = self.choose(self.values(self.rate.key), self.values(metric))
         return replace(self, points=tuple(self.points[i] for i in chosen))
 
     def hulls_with(self, point: Point, metrics: Iterable[str]) -> list[str]:
@@ -271,7 +282,7 @@ def _points(results: Sequence[Result], of_scales: bool) -> tuple[Point, ...]:
         Point(tuple(sorted(group, key=lambda r: r.seed)), name)
         for group, name in zip(groups, names, strict=True)
     ]
-    return tuple(sorted(points, key=lambda point: point.mean("bpp")))
+    return tuple(sorted(points, key=lambda point: point.rate))
 
 
 def _place(curve: Curve) -> tuple:
@@ -280,12 +291,15 @@ def _place(curve: Curve) -> tuple:
 
 
 def rate_axis(curves: Sequence[Curve]) -> str:
-    """What bits per pixel are of, and of which kind."""
+    """What rates are of, in which unit, and of which kind."""
     compressed = [curve for curve in curves if not curve.is_level] or curves
     said = [curve.points[0].results[0].record.get("rate_is") for curve in compressed]
+    unit = compressed[0].rate.unit
     if len({curve.kind_of_rate for curve in compressed}) > 1:
-        return "bits per pixel, real unless marked as estimated"
-    return said[0] or "bits per pixel"
+        return f"{unit}, real unless marked as estimated"
+    if compressed[0].rate is not BPP:
+        return f"{unit}, {compressed[0].kind_of_rate or 'uncompressed'} bits"
+    return said[0] or unit
 
 
 def find_anchor(curves: Sequence[Curve], label: str | None = None) -> Curve:

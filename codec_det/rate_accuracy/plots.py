@@ -28,7 +28,7 @@ FORMATS = ("svg", "png", "pdf")
 
 
 def rate_accuracy_figure(curves: Sequence[Curve], metric: str, *, log_rate: bool = False) -> Figure:
-    """A metric over bits per pixel, one line per curve; uncompressed pictures are a level.
+    """A metric over the curves' rate, one line per curve; uncompressed pictures are a level.
 
     Curves of several coding scales are drawn as their hulls, whose points say their scale.
     Points are means over seeds; bars go from the least to the greatest seed, in both directions.
@@ -37,7 +37,7 @@ def rate_accuracy_figure(curves: Sequence[Curve], metric: str, *, log_rate: bool
 
     Args:
         metric: of :mod:`codec_det.evaluation.metrics`, such as "AP" or "PSNR".
-        log_rate: whether bits per pixel are on a logarithmic axis.
+        log_rate: whether rates are on a logarithmic axis.
 
     Raises:
         CodecDetError: if no curve has a point with the metric.
@@ -80,7 +80,7 @@ def _draw_curve(axes: Axes, curve: Curve, metric: str, codec: int) -> None:
     # T-FT leaves rate and PSNR as they are: what is below must show.
     is_below = curve.regime == "baseline"
     fill = CODEC_FILLS[codec % len(CODEC_FILLS)]
-    places = ([point.mean(name) for point in points] for name in ("bpp", metric))
+    places = ([point.mean(name) for point in points] for name in (curve.rate.key, metric))
     axes.plot(
         *places,
         color=colour,
@@ -97,23 +97,26 @@ def _draw_curve(axes: Axes, curve: Curve, metric: str, codec: int) -> None:
     )
     for point in points:
         if len(point.results) > 1:
-            _draw_bars(axes, point, metric, colour)
+            _draw_bars(axes, point, (curve.rate.key, metric), colour)
         if curve.of_scales:
-            at = point.mean("bpp"), point.mean(metric)
+            at = point.rate, point.mean(metric)
             said = f"{100 * point.scale:g} %"
             axes.annotate(
                 said, at, (5, -11), textcoords="offset points", fontsize=7, color=colour, zorder=5
             )
 
 
-def _draw_bars(axes: Axes, point: Point, metric: str, colour: str) -> None:
+def _draw_bars(axes: Axes, point: Point, metrics: tuple[str, str], colour: str) -> None:
     """From the least to the greatest seed, in both directions."""
-    x, y = point.mean("bpp"), point.mean(metric)
+    x, y = (point.mean(key) for key in metrics)
+    xerr, yerr = (
+        [[point.mean(key) - point.low(key)], [point.high(key) - point.mean(key)]] for key in metrics
+    )
     axes.errorbar(
         x,
         y,
-        xerr=[[x - point.low("bpp")], [point.high("bpp") - x]],
-        yerr=[[y - point.low(metric)], [point.high(metric) - y]],
+        xerr=xerr,
+        yerr=yerr,
         fmt="none",
         ecolor=colour,
         elinewidth=1.2,
@@ -132,7 +135,7 @@ def _dress(axes: Axes, curves: Sequence[Curve], metric: str, log_rate: bool) -> 
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.set_xlim(0, 1.12 * max(point.high("bpp") for c in curves for point in c.points))
+        axes.set_xlim(0, 1.12 * max(p.high(c.rate.key) for c in curves for p in c.points))
     axes.margins(y=0.12)
     axes.grid(color="#DDDDDD", linewidth=0.7)
     axes.set_axisbelow(True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CodecDetError
-from ..evaluation.metrics import METRICS, metric_of, recorded
+from ..evaluation.metrics import BPP, KBPS, METRICS, Metric, metric_of, recorded
 from ..evaluation.results import RESULTS_FILE, SET_ASIDE, Record, describe_regime, read_records
 from ..levels import inference_folder
 from ..run_folder import CONFIG_FILE
@@ -34,10 +35,12 @@ class Result:
     Attributes:
         record: what :func:`codec_det.evaluation.results.build_record` made.
         folder: of the run, where its detections are; None for a record of a data file.
+        rate: what curves are over.
     """
 
     record: Record
     folder: Path | None = None
+    rate: Metric = BPP
 
     @property
     def regime(self) -> str:
@@ -164,6 +167,8 @@ def without_overhead(results: Iterable[Result]) -> list[Result]:
                 "files have an overhead to leave out: evaluate it with MODEL.CODEC.BITSTREAM True"
             )
         net = {**rate, "bpp": rate["bpp"] - rate["bpp_overhead"]}
+        if "kbps" in rate:
+            net["kbps"] = rate["kbps"] * net["bpp"] / rate["bpp"]
         record = {
             **result.record,
             "rate_is": f"{NET} bits per pixel of the original picture",
@@ -171,6 +176,27 @@ def without_overhead(results: Iterable[Result]) -> list[Result]:
         }
         found.append(replace(result, record=record))
     return found
+
+
+def over_rate(results: Sequence[Result], key: str | None = None) -> list[Result]:
+    """The same results for curves over a rate.
+
+    Args:
+        key: "bpp" or "kbps"; None: kbit/s where all that is coded has them, else bits per pixel.
+
+    Raises:
+        CodecDetError: if kbit/s are asked for, and some result has none.
+    """
+    coded = [result for result in results if result.is_compressed]
+    without = [result for result in coded if math.isnan(result.figure(KBPS.key))]
+    if key == KBPS.key and without:
+        origins = _list(_examples(without, ["without"] * len(without)))
+        raise CodecDetError(
+            f"--rate {KBPS.key}: only sequences with frame rates have {KBPS.unit} ({origins}): "
+            f"leave these out, evaluate them again, or compare over --rate {BPP.key}"
+        )
+    is_over_time = key == KBPS.key or (key is None and bool(coded) and not without)
+    return [replace(result, rate=KBPS if is_over_time else BPP) for result in results]
 
 
 def _warn_of_unfinished(results: Sequence[Result]) -> None:

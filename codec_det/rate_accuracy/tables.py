@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from ..evaluation.metrics import BPP, metric_of
+from ..evaluation.metrics import Metric, metric_of
 from .bootstrap import LEVEL, Interval, Resamples, interval
 from .comparisons import Comparison, Figure
 from .curves import UNCOMPRESSED, Curve, Point
@@ -64,12 +64,12 @@ class Table:
 def points_table(
     curves: Sequence[Curve], resamples: Resamples | None, metrics: Sequence[str]
 ) -> Table:
-    """Every operating point: bits per pixel and their kind after accuracies, before distortions.
+    """Every operating point: its rate and of which kind it is after accuracies, before distortions.
 
     Of curves of several coding scales, the points that are on the hull in any of the metrics.
     Intervals are of the first metric.
     """
-    shown = in_columns(metrics)
+    shown = in_columns(metrics, curves[0].rate)
     columns = ["regime", "codec", "operating point", "seeds"]
     columns += [metric_of(key).heading for key in shown]
     place = 5 + shown.index(metrics[0])
@@ -117,10 +117,10 @@ def points_table(
     return Table(title, tuple(columns), tuple(rows), 3, tuple(notes))
 
 
-def in_columns(metrics: Sequence[str]) -> list[str]:
-    """Accuracies first, then bits per pixel, then distortions."""
-    distortions = [key for key in metrics if metric_of(key).place[0] == BPP.place[0]]
-    return [*(key for key in metrics if key not in distortions), BPP.key, *distortions]
+def in_columns(metrics: Sequence[str], rate: Metric) -> list[str]:
+    """Accuracies first, then the rate, then distortions."""
+    distortions = [key for key in metrics if metric_of(key).place[0] == rate.place[0]]
+    return [*(key for key in metrics if key not in distortions), rate.key, *distortions]
 
 
 def _lossless_notes(points: Sequence[tuple[Curve, Point]]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from ..evaluation.metrics import metric_of
 from ..rate_accuracy.curves import Curve, Point
 from ..rate_accuracy.records import Result
-from .points import with_range
+from .points import short_rate, with_range
 from .wording import text
 
 # Against which regime the best is held: the first of these that is there.
@@ -61,7 +61,7 @@ def _reference(curves: Sequence[Curve]) -> Curve:
 
 
 def _at_rate(point: Point, metric: str) -> str:
-    return f"{with_range(point, metric)} at {text(point.mean('bpp'), 3)} bpp"
+    return f"{with_range(point, metric)} at {short_rate(point)}"
 
 
 def facts(results: Sequence[Result], curves: Sequence[Curve]) -> list[tuple[str, Any]]:

@@ -2,7 +2,8 @@
 
 The JSON that its scripts read has
 
-- ``rateIs``, ``metrics``: for axes; each metric's label, axis and digits by its key;
+- ``rate``, ``rateIs``, ``metrics``: for axes; what curves are over as a key and in words, and each
+  metric's label, axis and digits by its key;
 - ``series``, ``points``: see :mod:`.points`;
 - ``records``: every run's record by its name, whole;
 - ``training``: see :mod:`.training`;
@@ -60,7 +61,7 @@ def render_page(
     first = metric_of(metrics[0])
     matrices, reasons = bd_tables(curves, first)
     names = ("regime", "codec", "operating point", "seeds")
-    shown = in_columns(metrics)
+    shown = in_columns(metrics, curves[0].rate)
     figures = [(metric_of(key).title, True) for key in shown]
     columns = [(name, False) for name in names] + figures
     return _template().render(
@@ -115,11 +116,13 @@ def _data(
     training: list[dict[str, Any]],
     metrics: Sequence[str],
 ) -> dict[str, Any]:
+    rate = curves[0].rate.key
     return {
+        "rate": rate,
         "rateIs": rate_axis(curves),
-        "metrics": {key: _describe(key, curves) for key in [*metrics, "bpp"]},
+        "metrics": {key: _describe(key, curves) for key in [*metrics, rate]},
         "series": series_entries(curves),
-        "points": point_entries(curves, root, [*metrics, "bpp"]),
+        "points": point_entries(curves, root, [*metrics, rate]),
         "records": {run_name(one, root): jsonable(one.record) for one in results},
         "training": {"runs": training},
         "pictures": gallery.data(),

@@ -50,6 +50,12 @@ def with_range(point: Point, metric: str) -> str:
     return f"{mean} ({spread})" if spread else mean
 
 
+def short_rate(point: Point) -> str:
+    """The mean rate with its unit, with one digit less than in tables."""
+    rate = point.results[0].rate
+    return f"{text(point.rate, rate.digits - 1)} {rate.key}"
+
+
 def range_text(point: Point, metric: str) -> str:
     """Least to greatest of several runs; "" of one."""
     if len(point.results) == 1 or not math.isfinite(point.mean(metric)):

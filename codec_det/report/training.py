@@ -12,8 +12,7 @@ import numpy as np
 
 from ..rate_accuracy.curves import UNCOMPRESSED, Curve
 from ..regimes import order_of, style_of
-from .points import css_colour, run_name
-from .wording import text
+from .points import css_colour, run_name, short_rate
 
 METRICS_FILE = "metrics.json"
 MAX_POINTS = 60  # of a line; a small plot is a few hundred pixels wide
@@ -129,6 +128,6 @@ def _ranks(runs: Sequence[dict[str, Any]], curves: Sequence[Curve]) -> list[tupl
 
 def _rank_name(rank: int, curves: Sequence[Curve]) -> str:
     points = [c.points[rank - 1] for c in curves if not c.is_level and len(c.points) >= rank]
-    rates = [point.mean("bpp") for point in points if point.is_trained]
-    extremes = dict.fromkeys(text(rate, 3) for rate in (min(rates), max(rates)))
-    return f"{rank}{' (lowest rate)' if rank == 1 else ''}: {' to '.join(extremes)} bpp"
+    trained = sorted((point for point in points if point.is_trained), key=lambda p: p.rate)
+    extremes = dict.fromkeys(short_rate(point) for point in (trained[0], trained[-1]))
+    return f"{rank}{' (lowest rate)' if rank == 1 else ''}: {' to '.join(extremes)}"

@@ -1,14 +1,15 @@
 "use strict";
-// Accuracy and distortion over bits per pixel: a line per series, a level for uncompressed pictures.
+// Accuracy and distortion over the rate: a line per series, a level for uncompressed pictures.
 
 const curvesBox = document.getElementById("curves");
 
 function hoverText(point, metric) {
   const { label, digits } = DATA.metrics[metric];
-  const { [metric]: quality, bpp } = point.figures;
+  const { [metric]: quality, [DATA.rate]: cost } = point.figures;
   const lines = point.details.map(([name, value]) => `${plotlyText(name)}: ${plotlyText(value)}`);
   const figure = `${plotlyText(label)} ${withRange(quality, digits)}`;
-  const rate = bpp.mean === null ? "" : ` at ${withRange(bpp, DATA.metrics.bpp.digits)} bpp`;
+  const { digits: costDigits } = DATA.metrics[DATA.rate];
+  const rate = cost.mean === null ? "" : ` at ${withRange(cost, costDigits)} ${DATA.rate}`;
   const heading = `<b>${plotlyText(point.title)}</b><br>${figure}${rate}`;
   // On a phone it would hide the plot; a tap shows the panel with all of it as well.
   return TOUCH ? heading : `${heading}<br>${lines.join("<br>")}`;
@@ -30,14 +31,14 @@ function errorBars(points, key) {
 function curveTrace(series, metric) {
   const points = series.points
     .map((key) => ({ key, ...DATA.points[key] }))
-    .filter(({ figures }) => figures[metric].mean !== null && figures.bpp.mean !== null);
+    .filter(({ figures }) => figures[metric].mean !== null && figures[DATA.rate].mean !== null);
   return {
     type: "scatter",
     mode: "lines+markers",
     name: plotlyText(series.name),
-    x: points.map(({ figures }) => figures.bpp.mean),
+    x: points.map(({ figures }) => figures[DATA.rate].mean),
     y: points.map(({ figures }) => figures[metric].mean),
-    error_x: errorBars(points, "bpp"),
+    error_x: errorBars(points, DATA.rate),
     error_y: errorBars(points, metric),
     customdata: points.map((point) => point.key),
     text: points.map((point) => hoverText(point, metric)),
@@ -79,7 +80,7 @@ function drawCurves(metric) {
   const rates = DATA.series
     .filter((series) => !series.level)
     .flatMap((series) => series.points)
-    .map((key) => DATA.points[key].figures.bpp.mean ?? 0);
+    .map((key) => DATA.points[key].figures[DATA.rate].mean ?? 0);
   const highest = 1.08 * Math.max(...rates, 1e-6);
   const traces = DATA.series.map((series) =>
     series.level ? levelTrace(series, metric, highest) : curveTrace(series, metric),
