@@ -13,6 +13,7 @@ from PIL import ExifTags, Image
 
 from codec_det.data import pictures_check
 from codec_det.data.coco_format import check_coco_format, register_coco_format
+from codec_det.data.register import check_datasets, register_datasets
 from codec_det.errors import DatasetError
 
 REMOVED = object()
@@ -274,9 +275,9 @@ def test_missing_folders(check):
         check(GOOD)
 
 
-@pytest.fixture
-def name():
-    name = "coco_format_test"
+@pytest.fixture(params=["coco_format_test"])
+def name(request):
+    name = request.param
     yield name
     DatasetCatalog.remove(name)
     MetadataCatalog.remove(name)
@@ -299,3 +300,13 @@ def test_a_name_stays_with_its_paths(check, name, tmp_path):
         register_coco_format(name, tmp_path / "other.json", check.images)
     with pytest.raises(DatasetError, match="with image_root"):
         register_coco_format(name, tmp_path / "set.json", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["shapes_of_mine"], indirect=True)
+def test_a_set_is_checked_even_if_it_is_called_as_the_embedded_are(check, name, tmp_path, tiny_cfg):
+    (tmp_path / "set.json").write_text(json.dumps(altered("annotations", 0, "category_id", 4)))
+    entry = [name, str(tmp_path / "set.json"), str(check.images)]
+    cfg = tiny_cfg("DATASETS.COCO_FORMAT", str([entry]), "DATASETS.TEST", f"('{name}',)")
+    register_datasets(cfg)
+    with pytest.raises(DatasetError, match=r"set\.json: 1 annotation.*category_id"):
+        check_datasets(cfg, train=False)

@@ -134,6 +134,28 @@ def test_runs_at_one_operating_point_that_differ_otherwise_are_different_curves(
     assert len(curve.points) == 1
 
 
+def test_weights_that_lead_from_rate_to_rate_are_the_points_of_one_curve():
+    def of(weights, bpp, seed=1):
+        return result("E-FT", bpp=bpp, seed=seed, config={"MODEL.WEIGHTS": f"{weights}/final.pth"})
+
+    (curve,) = curves_of([of("b", 0.2), of("a", 0.1), of("a", 0.12, 2), of("b", 0.21, 2)])
+    assert [point.name for point in curve.points] == ["a/final.pth", "b/final.pth"]
+    assert [point.seeds for point in curve.points] == [[1, 2], [1, 2]]
+    # Two detectors behind one codec are two curves of a point each.
+    same_rate = curves_of([of("a", 0.1), of("b", 0.1)])
+    assert [curve.details for curve in same_rate] == [
+        ("MODEL.WEIGHTS a/final.pth",),
+        ("MODEL.WEIGHTS b/final.pth",),
+    ]
+    # And so are curves of several rates each.
+    points = [
+        result(bpp=bpp, config={"MODEL.WEIGHTS": x, "MODEL.CODEC.TARGET_BPP": bpp})
+        for x in "ab"
+        for bpp in (0.1, 0.2)
+    ]
+    assert [len(curve.points) for curve in curves_of(points)] == [2, 2]
+
+
 def test_a_key_at_its_default_is_called_by_its_value():
     beta = {"MODEL.CODEC.BETA": 4.0}
     (curve,) = curves_of([result(bpp=0.1, config=beta), result(bpp=0.2)])

@@ -14,7 +14,7 @@ from ..evaluation.tasks import check_tasks
 from .coco_format import check_coco_format, register_coco_format
 from .picture_folder import EVALUATOR_TYPE, load_picture_folder, register_picture_folder
 from .sequences import check_clips, has_sequences
-from .shapes import register_shapes
+from .shapes import SPLITS, register_shapes
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def check_datasets(cfg: CfgNode, *, train: bool) -> None:
             )
         metadata = MetadataCatalog.get(name)
         json_file = getattr(metadata, "json_file", None)
-        if json_file and not name.startswith("shapes_"):
+        if json_file and name not in SPLITS:
             summary = check_coco_format(json_file, metadata.image_root, masks)
             logger.info("%s: %s", name, summary)
         if cfg.MODEL.CODEC.KEY_INTERVAL > 1 and not has_sequences(DatasetCatalog.get(name)):

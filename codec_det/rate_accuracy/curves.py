@@ -25,6 +25,8 @@ from .records import Result, check_comparable
 
 UNCOMPRESSED = "uncompressed"
 
+_CHAIN = "MODEL.WEIGHTS"
+
 ESTIMATED = "estimated"
 """Marks curves of estimated bits among those of real ones."""
 
@@ -161,8 +163,10 @@ def curves_of(results: Sequence[Result], *, hulls: bool = False) -> list[Curve]:
     """Group results into curves: levels first, then by regime in the study's order, and codec.
 
     Runs of one regime and codec at the same operating point that differ in any other config key but
-    the seed are of different curves, which that key tells apart. So are runs whose rates are of
-    different kinds: where there are both, curves of estimated bits say so.
+    the seed are of different curves, which that key tells apart; but where MODEL.WEIGHTS alone leads
+    from rate to rate, as with light encoders of one model for each rate, they are the points of one.
+    Runs whose rates are of different kinds are of different curves: where there are both, curves of
+    estimated bits say so.
 
     Args:
         hulls: whether a curve has the points of all coding scales, rather than of one; uncompressed
@@ -254,14 +258,23 @@ def _values(result: Result, keys: Iterable[str]) -> str:
 
 
 def _telling_keys(family: Sequence[Result]) -> list[str]:
-    """Config keys in which runs at one operating point differ."""
+    """Config keys in which runs at one operating point differ, but for weights that lead along."""
     keys: dict[str, None] = {}
     for members in _group(family, lambda r: json.dumps(operating_point(r))).values():
         configurations = [configuration(member) for member in members]
         for key in dict.fromkeys(key for one in configurations for key in one):
             if any(one.get(key) != configurations[0].get(key) for one in configurations):
                 keys[key] = None
-    return list(keys)
+    return [] if list(keys) == [_CHAIN] and _lead_along(family) else list(keys)
+
+
+def _lead_along(family: Sequence[Result]) -> bool:
+    """Whether weights of the chain are all that leads from point to point, each to its own rate."""
+    by_weights = _group(family, lambda r: _values(r, [_CHAIN])).values()
+    rates = {tuple(sorted(result.figure("bpp") for result in members)) for members in by_weights}
+    return (
+        len({json.dumps(operating_point(r)) for r in family}) == 1 < len(rates) == len(by_weights)
+    )
 
 
 def _points(results: Sequence[Result], of_scales: bool) -> tuple[Point, ...]:
@@ -270,7 +283,10 @@ def _points(results: Sequence[Result], of_scales: bool) -> tuple[Point, ...]:
         return json.dumps(whole, sort_keys=True)
 
     groups = list(_group(results, everything).values())
-    places = [operating_point(group[0]) for group in groups]
+    places = [
+        {**operating_point(group[0]), _CHAIN: configuration(group[0]).get(_CHAIN)}
+        for group in groups
+    ]
     # At several scales, they are the same: each is named once.
     distinct = [place for i, place in enumerate(places) if place not in places[:i]]
     known = name_points(distinct)

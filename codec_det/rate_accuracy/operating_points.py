@@ -116,7 +116,7 @@ def _name_value(key: str, value: Any) -> str:
         return f"target {value:g} bpp" if value else "no target"
     if value is None or (key in ("N", "M") and not value):
         return f"{key} default"
-    if key == "WEIGHTS":
+    if key.endswith("WEIGHTS"):
         # Runs call their last checkpoints alike: the folder says more.
         return "/".join(PurePosixPath(str(value).split("://")[-1]).parts[-2:])
     return f"{key} {value}"
