@@ -280,23 +280,23 @@ def test_published_study_of_coco(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "prepared"),
+    ("name", "count", "prepared", "point"),
     [
-        ("shapes_levels", 3 * 5, 0),
-        ("bccd", 3 + 1 + 3 * 2 + 4 + 3 * 4 + 4 * 4 + 1, 3),
-        ("shapes_latents", 3 + 3 * 5, 3),
-        ("bccd_latents", 5 + 3 * 2, 5),
-        ("driving", 3 + 1 + 3 * 2 + 4 + 3 * 4 + 3 * 4 + 1, 3),
+        ("shapes_levels", 3 * 5, 0, "jft-levels"),
+        ("shapes_proxies", 3 * 8, 0, "jft-mixed"),
+        ("shapes_latents", 4 + 3 * 6, 4, "ljft-levels"),
+        ("bccd", 3 + 1 + 3 * 2 + 4 + 3 * 4 + 4 * 4 + 1, 3, "jft-levels"),
+        ("bccd_latents", 5 + 3 * 2, 5, "ljft-levels"),
+        ("driving", 3 + 1 + 3 * 2 + 4 + 3 * 4 + 3 * 4 + 1, 3, "jft-levels"),
     ],
 )
-def test_published_studies_of_variable_rate(name, count, prepared, monkeypatch):
+def test_published_studies_of_variable_rate(name, count, prepared, point, monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
     points = points_of(CONFIGS / f"study/{name}.yaml")
     assert len(points) == count
     assert sum(p.prepares for p in points.values()) == prepared
     assert all(p.cfg.MODEL.CODEC.BITSTREAM for p in points.values() if _is_learned(p))
-    regime = "ljft" if "latents" in name else "jft"
-    variable = points[f"{regime}-levels-seed_2"].cfg
+    variable = points[f"{point}-seed_2"].cfg
     codec = variable.MODEL.CODEC
     assert codec.LEVELS == len(codec.LEVEL_TARGETS) == len(codec.LEVEL_BETAS) == 4
     assert codec.TARGET_BPP == 0
