@@ -163,10 +163,10 @@ def curves_of(results: Sequence[Result], *, hulls: bool = False) -> list[Curve]:
     """Group results into curves: levels first, then by regime in the study's order, and codec.
 
     Runs of one regime and codec at the same operating point that differ in any other config key but
-    the seed are of different curves, which that key tells apart; but where MODEL.WEIGHTS alone leads
-    from rate to rate, as with light encoders of one model for each rate, they are the points of one.
-    Runs whose rates are of different kinds are of different curves: where there are both, curves of
-    estimated bits say so.
+    the seed are of different curves, which that key tells apart; but where MODEL.WEIGHTS alone
+    leads from rate to rate, as with a light encoder for each rate's model, they are the points of
+    one. Runs whose rates are of different kinds are of different curves: where there are both,
+    curves of estimated bits say so.
 
     Args:
         hulls: whether a curve has the points of all coding scales, rather than of one; uncompressed
