@@ -284,9 +284,9 @@ def test_published_study_of_coco(monkeypatch):
     [
         ("shapes_levels", 3 * 5, 0, "jft-levels"),
         ("shapes_proxies", 3 * 8, 0, "jft-mixed"),
-        ("shapes_latents", 4 + 3 * 6, 4, "ljft-levels"),
+        ("shapes_latents", 3 + 3 * 6, 3, "ljft-levels"),
         ("bccd", 3 + 1 + 3 * 2 + 4 + 3 * 4 + 4 * 4 + 1, 3, "jft-levels"),
-        ("bccd_latents", 5 + 3 * 2, 5, "ljft-levels"),
+        ("bccd_latents", 4 + 3 * 2, 4, "ljft-levels"),
         ("driving", 3 + 1 + 3 * 2 + 4 + 3 * 4 + 3 * 4 + 1, 3, "jft-levels"),
     ],
 )
