@@ -19,12 +19,17 @@ import pytest
 import torch
 from PIL import Image
 
+from codec_det.bitstream.stream import decode_stream
 from codec_det.codec.learned.bitstream_codec import PictureDecoder, picture_encoder
-from codec_det.codec.learned.freeze import freeze_entropy_model
+from codec_det.codec.learned.frame_coding import sequence_encoder
+from codec_det.codec.learned.freeze import freeze_entropy_model, freeze_prediction
 from codec_det.codec.learned.learned_codec import LearnedCodec
 from codec_det.data.image_io import read_image
 from codec_det.deploy.model_files import save_onnx_encoder
+from codec_det.deploy.streams import StreamEncoder
 from tests.processes import start
+from tests.test_temporal_codec import clip, entropy_of
+from tests.test_temporal_codec import make as make_temporal
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ("codec_det", "tools", "setup.py", "pyproject.toml", "README.md", "LICENSE")
@@ -232,6 +237,33 @@ def test_the_receiver_reads_what_the_camera_writes(camera, codec, entropy, tmp_p
         # 40 dB are a mean error of 2.5 levels, which one latent beside its number can make.
         assert (decoded - expected).square().mean() < 1e-4
         assert expected.var() > 10 * 1e-4
+
+
+def test_the_receiver_follows_what_the_camera_sends_of_a_sequence(camera, tmp_path):
+    _, codec = make_temporal("mbt2018-mean-temporal", key_interval=4)
+    own = entropy_of(codec)
+    prediction = freeze_prediction(codec.name, codec.prediction, own)
+    model = tmp_path / "frames.onnx"
+    save_onnx_encoder(model, codec, own, prediction=prediction)
+    frames = [(255 * p).byte().permute(1, 2, 0).numpy() for p in clip(6, size=(40, 56))]
+    (tmp_path / "street").mkdir()
+    for number, frame in enumerate(frames):
+        Image.fromarray(frame).save(tmp_path / "street" / f"{number}.png")
+    arguments = ("--sequence", "--model", model, "--output-dir", tmp_path)
+    said = camera.run(camera.program, "encode", tmp_path / "street", *arguments)
+    assert "6 frames of 56x40, 2 of them key frames: " in said
+    data = (tmp_path / "street.cdetv").read_bytes()
+    # Each has a checksum of what it follows on, too, as its sender has decoded it.
+    found = [*decode_stream(data, prediction, 10**5)]
+    assert [frame.number for frame in found] == [*range(6)]
+    pictures = picture_encoder(codec.model, own)
+    encoder = StreamEncoder(sequence_encoder(pictures, codec.prediction, prediction, 4))
+    sent = b"".join([encoder.header(0), *(encoder.encode(frame).pack() for frame in frames)])
+    for mine, theirs in zip(found, decode_stream(sent, prediction, 10**5), strict=True):
+        # Other arithmetic may round a latent to the number beside it, and later frames then differ.
+        step = abs(mine.latents.values - theirs.latents.values)
+        assert (step > 0.5).mean() < 0.005
+        assert mine.latents.y.any()
 
 
 def test_what_needs_detectron2_says_how_to_get_it(camera):

@@ -14,7 +14,7 @@ from codec_det.bitstream.stream import (
     read_header,
 )
 from codec_det.codec.learned.bitstream_codec import picture_encoder
-from codec_det.codec.learned.frame_coding import SequenceEncoder
+from codec_det.codec.learned.frame_coding import sequence_encoder
 from codec_det.codec.learned.freeze import freeze_prediction
 from codec_det.errors import BitstreamError
 from codec_det.sequences import Frame
@@ -29,7 +29,7 @@ def sent():
     _, codec = make(TEMPORAL[0], key_interval=KEYS)
     prediction = freeze_prediction(codec.name, codec.prediction, entropy_of(codec))
     pictures = picture_encoder(codec.model, prediction.pictures)
-    encoder = SequenceEncoder(pictures, codec.prediction, prediction, KEYS)
+    encoder = sequence_encoder(pictures, codec.prediction, prediction, KEYS)
     frames = []
     for number, picture in enumerate(clip(FRAMES, size=(32, 48))):
         small = (255 * picture).byte().permute(1, 2, 0).numpy()

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from codec_det.bitstream.container import read_varint
+from codec_det.bitstream.onnx_encoder import open_onnx
 from codec_det.bitstream.prediction import SequenceReader
 from codec_det.bitstream.stream import Sent, decode_stream, read_header
 from codec_det.codec.learned import precision
@@ -21,7 +22,8 @@ from codec_det.errors import WeightsError
 from codec_det.pixels import to_uint8
 from codec_det.sequences import Frame
 from tests.deployed import export, make_run, random_picture
-from tools import decode, detect, encode, export_model
+from tests.test_deploy import change_properties
+from tools import decode, detect, encode
 
 FRAMES, KEYS, SIDE = 6, 4, 64
 TEMPORAL = ("MODEL.CODEC.NAME", "mbt2018-mean-temporal", "MODEL.CODEC.KEY_INTERVAL", str(KEYS))
@@ -134,9 +136,6 @@ def test_export_says_what_was_proven_of_frames(run, tmp_path, capsys):
     prediction = load_prediction(tmp_path / "receiver.safetensors")
     assert 2 ** (of_frames - 0.1) < max(prediction.partial_sums) <= 2**of_frames
     assert 2**of_pictures >= max(prediction.pictures.partial_sums)
-    error = refused(capsys, export_model, run, "--output-dir", tmp_path / "new", "--onnx")
-    assert "--onnx is for codecs of single pictures" in error
-    assert not (tmp_path / "new").exists()
 
 
 def test_frames_from_a_pipe_make_the_same_stream(deploy, pictures, tmp_path, monkeypatch, capsys):
@@ -186,6 +185,36 @@ def test_a_stream_goes_to_the_standard_output(deploy, pictures, stream, monkeypa
     data = capfdbinary.readouterr().out
     prediction = load_prediction(deploy / "receiver.safetensors")
     assert [x.number for x in decode_stream(data, prediction, 10**6)] == [0, 1]
+
+
+@pytest.mark.slow  # imports and runs PyTorch's ONNX exporter
+def test_onnx_runtime_codes_sequences_for_the_same_receiver(run, folder, stream, tmp_path):
+    eight_bits = ("--int8", "--calibration", str(folder))
+    new = export(run, tmp_path / "new", "--onnx", *eight_bits)
+    prediction = load_prediction(new / "receiver.safetensors")
+    usual = [*decode_stream(stream.read_bytes(), prediction, 10**5)]
+    for name in ("encoder.onnx", "encoder_int8.onnx"):
+        output = tmp_path / f"{name}.cdetv"
+        arguments = ["--sequence", "--fps", 12.5, "--output", output]
+        assert call(encode, folder, *arguments, "--model", new / name) == 0
+        found = [*decode_stream(output.read_bytes(), prediction, 10**5)]
+        assert [frame.number for frame in found] == [*range(FRAMES)]
+        for mine, theirs in zip(found, usual, strict=True):
+            differs = np.abs(mine.latents.values - theirs.latents.values) > 0.5
+            assert differs.mean() < (0.2 if "int8" in name else 0.005)
+    int8 = open_onnx(new / "encoder_int8.onnx").metadata["int8"]
+    assert not [layer for layer in (*int8["layers"], *int8["float_layers"]) if "frames" in layer]
+    described = open_onnx(new / "encoder.onnx").metadata
+    of_pictures = {k: v for k, v in described.items() if k != "prediction"}
+    for changes, said in (
+        ({"prediction": None}, "damaged entropy model"),
+        ({"prediction": "?"}, "damaged entropy model"),
+        ({"codec_det": json.dumps(of_pictures)}, "which codes single pictures"),
+        ({"codec_det": json.dumps(described | {"codec": {}})}, "does not say how it codes frames"),
+    ):
+        changed = change_properties(new / "encoder.onnx", tmp_path / "changed.onnx", **changes)
+        with pytest.raises(WeightsError, match=said):
+            load_sequence_encoder(changed)
 
 
 # ---- Where frames come from ----
@@ -342,7 +371,7 @@ def test_a_model_of_pictures_codes_no_sequence(of_pictures, folder, stream, tmp_
     for tool in (decode, detect):
         assert "ends in -temporal" in refused(capsys, tool, stream, "--model", receiver, *output)
     error = refused(capsys, encode, folder, "--sequence", "--model", "x.onnx", *output)
-    assert "'x.onnx' codes single pictures alone" in error
+    assert "'x.onnx' does not exist" in error
     assert not (tmp_path / "new").exists()
 
 

@@ -11,15 +11,23 @@ from codec_det.bitstream import ans, tiles
 from codec_det.bitstream.ans import StreamReader, StreamWriter, Tables
 from codec_det.bitstream.tiles import Tiling, by_tiles
 from codec_det.codec.learned.bitstream_codec import PictureDecoder, picture_encoder
-from codec_det.codec.learned.freeze import freeze_entropy_model
+from codec_det.codec.learned.freeze import freeze_entropy_model, freeze_prediction
 from codec_det.codec.learned.geometry import Geometry, geometry
 from codec_det.codec.learned.learned_codec import LearnedCodec
-from codec_det.codec.learned.transforms import Analysis, run_analysis, synthesize
+from codec_det.codec.learned.transforms import (
+    Analysis,
+    FrameAnalysis,
+    hyper_analysis_of,
+    run_analysis,
+    synthesize,
+)
 from codec_det.deploy.model_files import load_encoder, save_onnx_encoder
 from codec_det.errors import WeightsError
 from codec_det.pixels import to_uint8
 from tests.deployed import random_picture
 from tests.test_deploy import change_properties
+from tests.test_temporal_codec import TEMPORAL, entropy_of
+from tests.test_temporal_codec import make as make_temporal
 
 NAMES = ("bmshj2018-factorized", "bmshj2018-hyperprior", "mbt2018-mean")
 # 20 x 17 latents, the last of which are beyond the picture; 5 x 5 hyper-latents.
@@ -98,6 +106,24 @@ def test_transforms_of_whole_numbers_are_the_same_to_the_bit(small_tiles):
         assert (found == expected).all() == (own == margin)
     assert max(height * width for *_, height, width in calls) <= (6 + 4) ** 2 * 16**2
     assert torch.equal(synthesize(codec.model.g_s, np.sign(expected)), picture)
+
+
+@pytest.mark.parametrize("name", TEMPORAL[::2])
+def test_what_has_changed_is_the_same_in_tiles(name, small_tiles):
+    _, temporal = make_temporal(name)
+    prediction = freeze_prediction(name, temporal.prediction, entropy_of(temporal))
+    frames = FrameAnalysis(temporal.prediction, prediction.hyperprior)
+    change = np.random.default_rng(0).normal(0, 9, (1, 12, 21, 18)).astype(np.float32)
+    (whole,) = hyper_analysis_of(frames)(change)
+    assert whole.shape == (1, 8, 6, 5)
+    assert np.abs(whole).max() > 3
+    seen = []
+    frames.h_a.register_forward_pre_hook(lambda _, x: seen.append(x[0].shape[-2:]))
+    small_tiles()
+    (again,) = hyper_analysis_of(frames)(change)
+    assert np.array_equal(again, whole)
+    assert len(seen) > 2
+    assert max(height * width for height, width in seen) < 21 * 18
 
 
 def test_what_is_computed_at_once_is_bounded(codec, small_tiles):

@@ -3,10 +3,10 @@
 
 A video file becomes one stream, OUTPUT_DIR/<its name>.cdetv or --output, and so do frames from a
 pipe ("-": YUV4MPEG2, of 8 bits, which ffmpeg writes with -f yuv4mpegpipe) and, with --sequence, a
-folder's pictures in the order of their names. The model is the encoder.safetensors of a codec of
-sequences, whose name ends in -temporal and which has the key interval; given pictures, it codes
-each as a key frame. A frame is written when it is coded, before the next is read: what ends too
-early loses its last frame alone. That is said, and the exit status is 1.
+folder's pictures in the order of their names. The model is an encoder of a codec of sequences,
+whose name ends in -temporal and which has the key interval; given pictures, it codes each as a key
+frame. A frame is written when it is coded, before the next is read: what ends too early loses its
+last frame alone. That is said, and the exit status is 1.
 
 The encoder is a file of tools/export_model.py. encoder.safetensors runs in PyTorch, encoder.onnx in
 ONNX Runtime, where neither PyTorch, CompressAI nor detectron2 need be installed: codec_det without
@@ -79,7 +79,7 @@ examples:
   a video, and what a camera sends, with a model of sequences
     tools/encode.py clip.mp4 --model deploy/encoder.safetensors --output-dir coded
     ffmpeg -i rtsp://camera -pix_fmt yuv420p -f yuv4mpegpipe - | \\
-        tools/encode.py - --model deploy/encoder.safetensors --output camera.cdetv
+        tools/encode.py - --model deploy/encoder.onnx --output camera.cdetv
 """
 
 
@@ -169,11 +169,19 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def open_encoder(path: Path, device: str, workers: int) -> tuple[PictureEncoder, Callable]:
-    """An encoder, and what runs a function that uses it in a thread of its own.
+def open_encoder(
+    path: Path,
+    device: str,
+    workers: int,
+    frames: bool = False,
+    say: Callable[[str], None] = print,
+) -> tuple[Any, Callable]:
+    """A PictureEncoder, and what runs a function that uses it in a thread of its own.
 
     Args:
         workers: pictures coded at a time, which share the cores.
+        frames: give a SequenceEncoder instead.
+        say: what users should know goes there.
 
     Raises:
         CodecDetError: if the model or the device cannot be used.
@@ -181,28 +189,29 @@ def open_encoder(path: Path, device: str, workers: int) -> tuple[PictureEncoder,
     from codec_det.errors import CodecDetError
 
     if path.suffix == ".onnx":
-        from codec_det.bitstream.onnx_encoder import load_onnx_encoder
+        from codec_det.bitstream.onnx_encoder import load_onnx_encoder, load_onnx_sequence_encoder
         from codec_det.deploy.cores import usable_cores
 
         if device != "cpu":
             raise CodecDetError(
                 f"--device {device}: ONNX encoders run on the CPU; give encoder.safetensors"
             )
-        return load_onnx_encoder(path, max(usable_cores() // workers, 1)), lambda work: work()
+        load = load_onnx_sequence_encoder if frames else load_onnx_encoder
+        return load(path, max(usable_cores() // workers, 1)), lambda work: work()
     try:
         import torch
 
         from codec_det.codec.learned.precision import BFLOAT16_NOTE, transforms_dtype
-        from codec_det.deploy.model_files import load_encoder
+        from codec_det.deploy.model_files import load_encoder, load_sequence_encoder
     except ImportError as error:
         raise CodecDetError(
             f"'{path}' needs {error.name}, which is not installed: install it, or give an encoder "
             "exported with tools/export_model.py --onnx"
         ) from None
     dtype = transforms_dtype(device)
-    encoder = load_encoder(path, device, dtype=dtype)
+    encoder = (load_sequence_encoder if frames else load_encoder)(path, device, dtype=dtype)
     if dtype == torch.bfloat16:
-        print(BFLOAT16_NOTE)
+        say(BFLOAT16_NOTE)
     # Not of all cores: OMP_NUM_THREADS may say fewer.
     threads = max(torch.get_num_threads() // workers, 1)
 
@@ -380,10 +389,9 @@ def encode(args: argparse.Namespace) -> int:
     from codec_det.errors import ConfigError
 
     if is_sequence(args):
-        # Slow to import, and needs PyTorch, which cameras may not have.
         from streams.encoding import encode_stream
 
-        return encode_stream(args)
+        return encode_stream(args, partial(open_encoder, workers=1, frames=True))
     for name in ("output", "fps"):
         if getattr(args, name):
             raise ConfigError(f"--{name} is for a sequence of frames: leave it out")

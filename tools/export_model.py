@@ -154,24 +154,6 @@ def describe_quantization(outcome: Outcome) -> str:
     )
 
 
-def check_onnx(run: Run) -> None:
-    """Check that the encoder of a run can be written for ONNX Runtime.
-
-    Raises:
-        CodecDetError: if not.
-    """
-    from codec_det.codec.table import find_codec
-    from codec_det.deploy.model_files import check_onnx_export
-    from codec_det.errors import ConfigError
-
-    if find_codec(run.cfg.MODEL.CODEC.NAME).predicts_frames:
-        raise ConfigError(
-            f"--onnx is for codecs of single pictures, and that of '{run.folder}' predicts frames: "
-            f"leave it out, {ENCODER} codes sequences"
-        )
-    check_onnx_export()
-
-
 def export(
     run: Run, folder: Path, onnx: bool, expected: Expected, calibration: Sequence[Path] = ()
 ) -> str:
@@ -188,13 +170,13 @@ def export(
     from codec_det.codec.table import find_codec
     from codec_det.deploy.frozen_run import load_frozen, rates_of
     from codec_det.deploy.int8_encoder import save_int8_encoder
-    from codec_det.deploy.model_files import save_encoder, save_onnx_encoder
+    from codec_det.deploy.model_files import check_onnx_export, save_encoder, save_onnx_encoder
     from codec_det.deploy.receiver import save_decoder, save_receiver
     from codec_det.files import make_folder
     from codec_det.meta_arch import NoDetector
 
     if onnx:
-        check_onnx(run)
+        check_onnx_export()
     chain, entropy = load_frozen(run, expected)
     codec: Any = chain.codec
     prediction = None
@@ -210,7 +192,7 @@ def export(
         names.append(DECODER)
     notes = []
     if onnx:
-        save_onnx_encoder(folder / ONNX_ENCODER, codec, entropy, rates)
+        save_onnx_encoder(folder / ONNX_ENCODER, codec, entropy, rates, prediction)
         names.append(ONNX_ENCODER)
     if calibration:
         outcome = save_int8_encoder(folder / INT8_ENCODER, folder / ONNX_ENCODER, calibration)

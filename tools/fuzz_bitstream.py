@@ -159,7 +159,7 @@ def make_stream_target(name: str) -> StreamTarget:
 
     from checks.stream_mutations import StreamTarget
     from codec_det.codec.learned.bitstream_codec import PictureDecoder, picture_encoder
-    from codec_det.codec.learned.frame_coding import SequenceEncoder
+    from codec_det.codec.learned.frame_coding import sequence_encoder
     from codec_det.codec.learned.freeze import freeze_entropy_model, freeze_prediction
     from codec_det.codec.learned.temporal_codec import TemporalCodec
     from codec_det.deploy.streams import StreamEncoder
@@ -180,7 +180,7 @@ def make_stream_target(name: str) -> StreamTarget:
         numbers = np.random.default_rng(height)
         scene = numbers.integers(256, size=(height, width, 3), dtype=np.uint8)
         pictures = picture_encoder(codec.model, entropy)
-        encoder = StreamEncoder(SequenceEncoder(pictures, codec.prediction, prediction, 4))
+        encoder = StreamEncoder(sequence_encoder(pictures, codec.prediction, prediction, 4))
         clips.append(tuple(encoder.encode(np.roll(scene, t, axis=1)) for t in range(9)))
     return StreamTarget(
         name, prediction, lambda latents: decoder.synthesize(latents).numpy(), tuple(clips)

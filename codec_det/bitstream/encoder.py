@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import cast
 
 import numpy as np
@@ -54,8 +54,13 @@ class Stages:
             found = self.quantize(x)
             return [*map(as_integers, found[:2]), *found[2:]]
 
-        # Their positions are of 64x64 pixels: half as many are much already.
-        return by_tiles(quantize, latents, self.tilings[1], share=2)
+        return tiled(quantize, self.tilings[1])(latents)
+
+
+def tiled(transform: Transform, tiling: Tiling) -> Transform:
+    """A transform of latents, tile by tile."""
+    # Their positions are of 64x64 pixels: half as many are much already.
+    return partial(by_tiles, transform, tiling=tiling, share=2)
 
 
 class PictureEncoder:

@@ -26,6 +26,12 @@ from .container import FINGERPRINT_BYTES
 from .entropy import EntropyModel, sha256_of_state
 from .prediction import Prediction
 
+ENTROPY, PREDICTION = "entropy", "prediction"
+"""Names of the entropy models: of pictures, and of predicted frames."""
+
+States = dict[str, dict[str, np.ndarray]]
+"""Arrays of entropy models, by their names."""
+
 
 class ModelFile(NamedTuple):
     """Content of a deployed model.
@@ -59,23 +65,27 @@ def save_model(
     prediction: Prediction | None = None,
 ) -> None:
     """Write a deployed model: ``parts`` are its arrays by part, the entropy models' excepted."""
-    models = {"entropy": entropy.state()}
-    if prediction is not None:
-        models["prediction"] = prediction.state()
-    states = {name: state for name, (state, _) in models.items()}
+    states, described = describe_models(kind, entropy, prediction)
     named = {f"{part}.{k}": v for part, own in {**parts, **states}.items() for k, v in own.items()}
-    described = {
-        "kind": kind,
-        "version": entropy.version,
-        **{
-            name: {**settings, "sha256": sha256_of_state(state, settings)}
-            for name, (state, settings) in models.items()
-        },
-        **metadata,
-    }
     with atomic_file(path) as partial:
         # Not by save_file, whose files their owner alone may read.
-        partial.write_bytes(save(named, metadata={"codec_det": json.dumps(described)}))
+        text = json.dumps({**described, **metadata})
+        partial.write_bytes(save(named, metadata={"codec_det": text}))
+
+
+def describe_models(
+    kind: str, entropy: EntropyModel, prediction: Prediction | None
+) -> tuple[States, dict[str, Any]]:
+    """What a model file has of its entropy models: arrays, and the first of its metadata."""
+    models = {ENTROPY: entropy.state()}
+    if prediction is not None:
+        models[PREDICTION] = prediction.state()
+    settings = {
+        name: {**settings, "sha256": sha256_of_state(state, settings)}
+        for name, (state, settings) in models.items()
+    }
+    states = {name: state for name, (state, _) in models.items()}
+    return states, {"kind": kind, "version": entropy.version, **settings}
 
 
 def load_model(path: Path, kind: str | None, parts: tuple[str, ...] = ()) -> ModelFile:
@@ -92,21 +102,17 @@ def load_model(path: Path, kind: str | None, parts: tuple[str, ...] = ()) -> Mod
     try:
         with safe_open(path, framework="np") as file:
             metadata = parse_metadata((file.metadata() or {}).get("codec_det"), path, kind)
-            wanted = tuple(f"{part}." for part in ("entropy", "prediction", *parts))
+            wanted = tuple(f"{part}." for part in (ENTROPY, PREDICTION, *parts))
             arrays = {key: file.get_tensor(key) for key in file.keys() if key.startswith(wanted)}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise WeightsError(
             f"'{path}' is damaged or no model of tools/export_model.py ({error})"
         ) from None
     states = {
-        name: {k.removeprefix(name): v for k, v in arrays.items() if k.startswith(name)}
-        for name in ("entropy.", "prediction.")
+        name: {k.removeprefix(f"{name}."): v for k, v in arrays.items() if k.startswith(f"{name}.")}
+        for name in (ENTROPY, PREDICTION)
     }
-    entropy = restore_entropy(states["entropy."], metadata, path)
-    prediction = None
-    if "prediction" in metadata:
-        prediction = _restore_prediction(entropy, states["prediction."], metadata, path)
-    return ModelFile(path, metadata, arrays, entropy, prediction)
+    return ModelFile(path, metadata, arrays, *restore_models(states, metadata, path))
 
 
 def parse_metadata(text: str | None, path: Path, kind: str | None) -> dict[str, Any]:
@@ -132,26 +138,36 @@ def parse_metadata(text: str | None, path: Path, kind: str | None) -> dict[str, 
     return dict(metadata)
 
 
-def restore_entropy(
-    state: dict[str, np.ndarray], metadata: dict[str, Any], path: Path
-) -> EntropyModel:
-    """The entropy model of a model file.
+def restore_models(
+    states: States, metadata: dict[str, Any], path: Path
+) -> tuple[EntropyModel, Prediction | None]:
+    """The entropy models of a model file: of pictures and, if it has one, of predicted frames.
 
     Raises:
         WeightsError: if something is missing or was changed.
     """
-    settings = _checked_settings("entropy", state, metadata, path)
+    settings = _checked_settings(ENTROPY, states[ENTROPY], metadata, path)
     with _damage_said(path):
-        return EntropyModel.from_state(state, settings)
+        entropy = EntropyModel.from_state(states[ENTROPY], settings)
+    if PREDICTION not in metadata:
+        return entropy, None
+    settings = _checked_settings(PREDICTION, states[PREDICTION], metadata, path)
+    with _damage_said(path):
+        return entropy, Prediction.from_state(entropy, states[PREDICTION], settings)
 
 
-def _restore_prediction(
-    entropy: EntropyModel, state: dict[str, np.ndarray], metadata: dict[str, Any], path: Path
-) -> Prediction:
-    """The model of predicted frames of a model file; raises as :func:`restore_entropy`."""
-    settings = _checked_settings("prediction", state, metadata, path)
-    with _damage_said(path):
-        return Prediction.from_state(entropy, state, settings)
+def of_sequences(path: Path, entropy: EntropyModel, prediction: Prediction | None) -> Prediction:
+    """The model of predicted frames of a model file that must have one.
+
+    Raises:
+        WeightsError: if it has none.
+    """
+    if prediction is None:
+        raise WeightsError(
+            f"'{path}' is of the codec {entropy.codec}, which codes single pictures: for "
+            "sequences, export a run whose MODEL.CODEC.NAME ends in -temporal"
+        )
+    return prediction
 
 
 def _checked_settings(

@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..bitstream.encoder import PictureEncoder, gain_at
-from ..bitstream.onnx_encoder import PACKED_ENTROPY, make_encoder, open_onnx
+from ..bitstream.model_file import ENTROPY, PREDICTION
+from ..bitstream.onnx_encoder import FRAMES, PACKED, make_encoder, open_onnx
 from ..coding_scale import shrink
 from ..data.image_io import read_image
 from ..errors import CodecDetError
@@ -120,12 +121,16 @@ def choose_layers(
 
 
 def find_layers(source: Path) -> dict[str, list[str]]:
-    """Names of the nodes that can be quantized, by layer, in order."""
+    """Names of the nodes that can be quantized, by layer, in order.
+
+    The hyper-analysis of predicted frames, a thirtieth of their transforms, stays in float: what is
+    measured is pictures.
+    """
     import onnx
 
     layers: dict[str, list[str]] = {}
     for node in onnx.load(source, load_external_data=False).graph.node:
-        if node.op_type in ("Conv", "ConvTranspose"):
+        if node.op_type in ("Conv", "ConvTranspose") and not node.name.startswith(FRAMES):
             layers.setdefault(node.name.split("/")[0], []).append(node.name)
     return layers
 
@@ -219,17 +224,18 @@ class _Reader:
 
 
 def _save(path: Path, quantized: Path, outcome: Outcome) -> None:
-    """Write a quantized graph with the metadata of an encoder, its entropy model compressed.
+    """Write a quantized graph with the metadata of an encoder, its entropy models compressed.
 
-    It would be the larger part of the file. Float encoders leave it as it is, for programs of
+    They would be the larger part of the file. Float encoders leave it as it is, for programs of
     earlier versions, which read them.
     """
     import onnx
 
     model = onnx.load(quantized)
     metadata = {each.key: each.value for each in model.metadata_props}
-    entropy = base64.b64decode(metadata.pop("entropy"))
-    metadata[PACKED_ENTROPY] = base64.b85encode(lzma.compress(entropy)).decode()
+    for name in {ENTROPY, PREDICTION} & metadata.keys():
+        arrays = base64.b64decode(metadata.pop(name))
+        metadata[name + PACKED] = base64.b85encode(lzma.compress(arrays)).decode()
     described = json.loads(metadata["codec_det"])
     metadata["codec_det"] = json.dumps({**described, KEY: outcome.facts()})
     del model.metadata_props[:]

@@ -29,18 +29,30 @@ from .. import __version__
 from ..bitstream.container import MAX_PIXELS
 from ..bitstream.encoder import PictureEncoder
 from ..bitstream.entropy import EntropyModel
-from ..bitstream.model_file import ModelFile, load_model, save_model
-from ..bitstream.onnx_encoder import GAINS, STAGES, load_onnx_encoder
+from ..bitstream.frame_encoder import SequenceEncoder
+from ..bitstream.model_file import (
+    ModelFile,
+    describe_models,
+    load_model,
+    of_sequences,
+    save_model,
+)
+from ..bitstream.onnx_encoder import (
+    FRAMES,
+    GAINS,
+    STAGES,
+    load_onnx_encoder,
+    load_onnx_sequence_encoder,
+)
 from ..bitstream.prediction import Prediction
 from ..codec.learned.bitstream_codec import PictureDecoder
 from ..codec.learned.complexity import complexity
 from ..codec.learned.export_layers import for_export
 from ..codec.learned.fast_transforms import set_inner_dtype
-from ..codec.learned.frame_coding import SequenceEncoder
+from ..codec.learned.frame_coding import sequence_encoder
 from ..codec.learned.learned_codec import LearnedCodec
-from ..codec.learned.prediction import FramePrediction
 from ..codec.learned.temporal_codec import TemporalCodec
-from ..codec.learned.transforms import Analysis, stages_of
+from ..codec.learned.transforms import Analysis, FrameAnalysis, stages_of
 from ..codec.table import find_codec
 from ..errors import CodecDetError, ConfigError, WeightsError
 from ..files import atomic_file
@@ -49,11 +61,9 @@ Module = TypeVar("Module", bound=nn.Module)
 
 # What a receiver has to decode latents with; the second of a model of variable rate alone.
 SYNTHESIS = ("g_s", "inverse_gains")
-# Of predicted frames, what an encoder has in float.
-FRAMES = "frames"
 # Of the ONNX operators; ONNX Runtime has it, and the format of the file, since 1.18.
 OPSET = 18
-# Where PyTorch's exporter says what module a node is of, and the module that is exported.
+# Where PyTorch's exporter says what module a node is of, and the modules that are exported.
 _SCOPES, _ANALYSIS = "pkg.torch.onnx.name_scopes", "analysis."
 
 
@@ -76,17 +86,18 @@ def save_encoder(
     parts = {"analysis": to_arrays(Analysis(codec.model, entropy))}
     if codec.gains is not None:
         parts[GAINS] = to_arrays(codec.gains)
-    if isinstance(codec, TemporalCodec):
-        parts[FRAMES] = to_arrays(_analysis_of_frames(codec.prediction))
+    frames = _analysis_of_frames(codec, prediction)
+    if frames is not None:
+        parts[FRAMES] = to_arrays(frames)
     save_model(path, "encoder", entropy, parts, codec_metadata(codec, rates), prediction)
 
 
-def _analysis_of_frames(model: FramePrediction) -> nn.Module:
-    """What an encoder runs of a float model: its parameters are shared."""
-    analysis = nn.Module()
-    analysis.h_a = model.h_a
-    analysis.quantiles = model.entropy_bottleneck.quantiles
-    return analysis
+def _analysis_of_frames(codec: LearnedCodec, prediction: Prediction | None) -> FrameAnalysis | None:
+    """What an encoder computes of predicted frames; None of a codec of single pictures."""
+    if prediction is None:
+        return None
+    assert isinstance(codec, TemporalCodec), f"{codec.name} predicts no frames"
+    return FrameAnalysis(codec.prediction, prediction.hyperprior)
 
 
 def check_onnx_export() -> None:
@@ -103,39 +114,44 @@ def check_onnx_export() -> None:
 
 
 def save_onnx_encoder(
-    path: Path, codec: LearnedCodec, entropy: EntropyModel, rates: Rates | None = None
+    path: Path,
+    codec: LearnedCodec,
+    entropy: EntropyModel,
+    rates: Rates | None = None,
+    prediction: Prediction | None = None,
 ) -> None:
     """Write the same as one ONNX file, for pictures of any size; raises as its check."""
     check_onnx_export()
-    analysis = Analysis(codec.model, entropy)
-    stages = _Stages(for_export(analysis)).cpu().eval()
-    state, settings = entropy.state()
-    described = {
-        "kind": "encoder",
-        "version": entropy.version,
-        "entropy": {**settings, "sha256": entropy.sha256},
-        "tilings": analysis.tilings(),
-        **codec_metadata(codec, rates),
-    }
+    analysis, frames = Analysis(codec.model, entropy), _analysis_of_frames(codec, prediction)
+    stages = _Stages(for_export(analysis), frames and for_export(frames)).cpu().eval()
+    states, described = describe_models("encoder", entropy, prediction)
+    tilings = [*analysis.tilings(), *([frames.tiling()] if frames else [])]
+    described |= {"tilings": tilings, **codec_metadata(codec, rates)}
     of_latents = (2 + (codec.levels > 1)) if entropy.hyperprior else 1
     outputs = [*STAGES["picture"], *STAGES["latents"][:of_latents]]
-    dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     # Examples whose sides all differ, so that none is taken for a constant.
-    picture = torch.zeros(2, 3, 3 * entropy.stride, 4 * entropy.stride)
-    latents = torch.zeros(3, entropy.channels, 5, 7)
+    examples = [
+        torch.zeros(2, 3, 3 * entropy.stride, 4 * entropy.stride),
+        torch.zeros(3, entropy.channels, 5, 7),
+    ]
+    if frames:
+        outputs += STAGES["change"]
+        examples.append(torch.zeros(5, entropy.channels, 9, 11))
+    dynamic = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             stages,
-            (picture, latents),
-            input_names=[*STAGES],
+            tuple(examples),
+            input_names=[*STAGES][: len(examples)],
             output_names=outputs,
-            dynamic_shapes=(dynamic, dynamic),
+            dynamic_shapes=(dynamic,) * len(examples),
             opset_version=OPSET,
             dynamo=True,
         )
     assert program is not None
-    metadata = {"codec_det": json.dumps(described), "entropy": in_base_64(state)}
+    metadata = {"codec_det": json.dumps(described)}
+    metadata |= {name: in_base_64(state) for name, state in states.items()}
     if codec.gains is not None:
         metadata[GAINS] = in_base_64(to_arrays(codec.gains))
     program.model.metadata_props.update(metadata)
@@ -145,11 +161,11 @@ def save_onnx_encoder(
 
 
 def _name_by_layer(nodes: Iterable[Any]) -> None:
-    """Name nodes LAYER/NAME, as "g_a.2/node_conv2d_1", and drop what else says where they are from,
-    which is much: lines of source files on this machine."""
+    """Name nodes LAYER/NAME, as "g_a.2/node_conv2d_1" or "frames.h_a.0/node_conv2d_9", and drop
+    what else says where they are from, which is much: lines of source files on this machine."""
     for node in nodes:
         scopes = ast.literal_eval(node.metadata_props.get(_SCOPES, "[]"))
-        layers = [scope for scope in scopes if scope.startswith(_ANALYSIS)]
+        layers = [scope for scope in scopes if scope.startswith((_ANALYSIS, FRAMES))]
         if layers:
             node.name = f"{layers[-1].removeprefix(_ANALYSIS)}/{node.name}"
         node.metadata_props.clear()
@@ -161,14 +177,18 @@ def in_base_64(arrays: dict[str, np.ndarray]) -> str:
 
 
 class _Stages(nn.Module):
-    """The stages of an analysis beside each other, each with its own input: one graph of both."""
+    """The stages of encoders beside each other, each with its own input: one graph of all."""
 
-    def __init__(self, analysis: Analysis) -> None:
+    def __init__(self, analysis: Analysis, frames: FrameAnalysis | None) -> None:
         super().__init__()
         self.analysis = analysis
+        self.frames = frames
 
-    def forward(self, picture: Tensor, latents: Tensor) -> tuple[Tensor, ...]:
-        return self.analysis.g_a(picture), *self.analysis.quantize(latents)
+    def forward(
+        self, picture: Tensor, latents: Tensor, change: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        of_pictures = self.analysis.g_a(picture), *self.analysis.quantize(latents)
+        return of_pictures if self.frames is None else (*of_pictures, self.frames(change))
 
 
 def load_encoder(
@@ -202,23 +222,22 @@ def load_encoder(
 def load_sequence_encoder(
     path: Path, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> SequenceEncoder:
-    """The encoder of frames in a file of :func:`save_encoder`; for the rest :func:`load_encoder`.
+    """The encoder of frames in a file; for the rest :func:`load_encoder`.
 
     Raises:
         WeightsError: as that, or if it codes single pictures alone.
     """
     if path.suffix == ".onnx":
-        raise WeightsError(
-            f"'{path}' codes single pictures alone: give the encoder.safetensors of a codec whose "
-            "name ends in -temporal"
-        )
+        return load_onnx_sequence_encoder(path)
     prediction = load_prediction(path, "encoder")
     pictures = load_encoder(path, device, dtype=dtype)
     file = load_model(path, "encoder", (FRAMES,))
     codec = restore_codec(file)
     assert isinstance(codec, TemporalCodec), "a file with a prediction names such a codec"
-    load_arrays(_analysis_of_frames(codec.prediction), file, FRAMES)
-    return SequenceEncoder(pictures, move(codec.prediction, device), prediction, codec.key_interval)
+    load_arrays(FrameAnalysis(codec.prediction, prediction.hyperprior), file, FRAMES)
+    return sequence_encoder(
+        pictures, move(codec.prediction, device), prediction, codec.key_interval
+    )
 
 
 def load_prediction(path: Path, kind: str = "receiver") -> Prediction:
@@ -228,12 +247,7 @@ def load_prediction(path: Path, kind: str = "receiver") -> Prediction:
         WeightsError: if the file is missing, damaged, of another kind, or of single pictures.
     """
     file = load_model(path, kind)
-    if file.prediction is None:
-        raise WeightsError(
-            f"'{file.path}' is of the codec {file.entropy.codec}, which codes single pictures: for "
-            "sequences, export a run whose MODEL.CODEC.NAME ends in -temporal"
-        )
-    return file.prediction
+    return of_sequences(path, file.entropy, file.prediction)
 
 
 def load_decoder(

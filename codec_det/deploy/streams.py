@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..bitstream.frame_encoder import SequenceEncoder
 from ..bitstream.prediction import Prediction
 from ..bitstream.stream import (
     Lost,
@@ -19,7 +20,6 @@ from ..bitstream.stream import (
     model_bytes,
     read_header,
 )
-from ..codec.learned.frame_coding import SequenceEncoder
 from ..coding_scale import shrink
 from ..conventional.ffmpeg import video_library
 from ..errors import BitstreamError, CodecDetError

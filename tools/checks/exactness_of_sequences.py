@@ -19,7 +19,7 @@ import torch
 from codec_det.bitstream.entropy import EntropyModel
 from codec_det.bitstream.prediction import Prediction, SequenceReader
 from codec_det.codec.learned.bitstream_codec import picture_encoder
-from codec_det.codec.learned.frame_coding import SequenceEncoder
+from codec_det.codec.learned.frame_coding import sequence_encoder
 from codec_det.codec.learned.freeze import freeze_entropy_model, freeze_prediction
 from codec_det.codec.learned.temporal_codec import TemporalCodec
 from codec_det.errors import BitstreamError
@@ -51,7 +51,7 @@ class SequenceWorker:
     def encode(self) -> list[tuple[bool, str, str]]:
         """Of every frame: whether it is a key frame, what is sent, digest of what is decoded."""
         pictures = picture_encoder(self.codec.model, self.prediction.pictures)
-        encoder = SequenceEncoder(
+        encoder = sequence_encoder(
             pictures, self.codec.prediction, self.prediction, self.codec.key_interval
         )
         sent = [

@@ -5,20 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-import torch
 from tqdm import tqdm
 
 from codec_det.bitstream.container import MAX_PIXELS
 from codec_det.bitstream.stream import Sent
-from codec_det.codec.learned.precision import BFLOAT16_NOTE, transforms_dtype
 from codec_det.deploy.frame_sources import FrameSource, open_folder, open_pipe, open_video
-from codec_det.deploy.model_files import load_sequence_encoder
 from codec_det.deploy.streams import STREAM_SUFFIX, StreamEncoder
 from codec_det.errors import CodecDetError, ConfigError, DatasetError
 from codec_det.files import make_folder
@@ -45,18 +42,18 @@ class Written(NamedTuple):
     fault: str
 
 
-def encode_stream(args: argparse.Namespace) -> int:
+def encode_stream(args: argparse.Namespace, open_encoder: Callable) -> int:
     """Code the frames of one camera; returns the exit status.
+
+    Args:
+        open_encoder: of tools/encode.py, for sequences.
 
     Raises:
         CodecDetError: if not a single frame can be coded.
     """
     path, output = check_arguments(args)
     say = partial(print, file=sys.stderr if output == PIPE else sys.stdout)
-    dtype = transforms_dtype(args.device)
-    encoder = StreamEncoder(load_sequence_encoder(args.model, args.device, dtype))
-    if dtype == torch.bfloat16:
-        say(BFLOAT16_NOTE)
+    encoder = StreamEncoder(open_encoder(args.model, args.device, say=say)[0])
     source = open_source(path)
     if args.fps:
         source = source._replace(fps=args.fps)

@@ -11,84 +11,33 @@ from torch import Tensor
 
 from ...bitstream.ans import STREAM_BITS
 from ...bitstream.encoder import PictureEncoder
-from ...bitstream.entropy import Latents, as_integers
-from ...bitstream.expected import Picture, Size
+from ...bitstream.entropy import Latents
+from ...bitstream.expected import Size
+from ...bitstream.frame_encoder import SequenceEncoder
 from ...bitstream.prediction import Prediction, SequenceReader
 from ...bitstream.stream import Sent
 from ...pixels import to_uint8
-from ...sequences import Frame, Reference
+from ...sequences import Frame
 from ..base import Coded, join
 from .bitstream_codec import BitstreamCodec
 from .freeze import freeze_prediction
-from .prediction import DEAD_ZONE, FramePrediction
+from .prediction import FramePrediction
 from .quantization import bits_of
 from .temporal_codec import TemporalCodec
+from .transforms import FrameAnalysis, hyper_analysis_of
 
 
-class SequenceEncoder:
-    """Codes frames one after another: files of key frames, streams of the others.
+def sequence_encoder(
+    pictures: PictureEncoder, model: FramePrediction, prediction: Prediction, key_interval: int
+) -> SequenceEncoder:
+    """An encoder of frames that runs the transforms of a model wherever its weights are.
 
     Args:
-        pictures: encoder of key frames, whose analysis transform it takes.
         model: float model of predicted frames, whose hyper-analysis it takes.
-        prediction: its frozen entropy model.
-        key_interval: frames from a key frame to the next.
-
-    Attributes:
-        pictures, prediction: these.
+        pictures, prediction, key_interval: as of :class:`SequenceEncoder`.
     """
-
-    def __init__(
-        self,
-        pictures: PictureEncoder,
-        model: FramePrediction,
-        prediction: Prediction,
-        key_interval: int,
-    ) -> None:
-        self.pictures = pictures
-        self._model = model
-        self.prediction = prediction
-        bottleneck, tables = model.entropy_bottleneck, prediction.hyperprior.tables
-        self._medians = bottleneck.quantiles[:, 0, 1].detach().cpu().numpy()[:, None, None]
-        self._range = tables.lowest[:, None, None], tables.highest[:, None, None]
-        self._reference: Reference[np.ndarray] = Reference(key_interval)
-
-    def encode(self, small: np.ndarray, size: Size, frame: Frame) -> tuple[bool, bytes]:
-        """Whether a frame is a key frame, and what is sent of it.
-
-        Args:
-            small: (H, W, 3) uint8 RGB, at its coded size.
-            size: height and width that it was shrunk from.
-
-        Raises:
-            CodecDetError: if it cannot be coded.
-        """
-        previous = self._reference.of(frame, (*size, *small.shape))
-        if previous is None:
-            (data,) = self.pictures.encode_shrunk([small], [size])
-            latents = self.pictures.entropy.read(data, small.size)
-        else:
-            data, latents = self._predict(small, size, previous)
-        self._reference.keep(latents.values)
-        return previous is None, data
-
-    def _predict(
-        self, small: np.ndarray, size: Size, previous: np.ndarray
-    ) -> tuple[bytes, Latents]:
-        height, width, _ = small.shape
-        y = self.pictures.unrounded(small)[0]
-        z = np.clip(np.rint(self._hyper_analysis(y, previous) - self._medians), *self._range)
-        _, means = self.prediction.tables_and_means(z, previous)
-        rest = y - means
-        symbols = as_integers(np.sign(rest) * np.rint(np.maximum(abs(rest) - DEAD_ZONE, 0)))
-        latents = Latents(symbols, as_integers(z), means, Picture(size, (height, width)))
-        return self.prediction.write(latents, previous), latents
-
-    @torch.inference_mode()
-    def _hyper_analysis(self, y: np.ndarray, previous: np.ndarray) -> np.ndarray:
-        device = next(self._model.parameters()).device
-        both = (torch.from_numpy(x)[None].to(device) for x in (y, previous))
-        return self._model.hyper_analysis(*both)[0].cpu().numpy()
+    hyper_analysis = hyper_analysis_of(FrameAnalysis(model, prediction.hyperprior))
+    return SequenceEncoder(pictures, hyper_analysis, prediction, key_interval)
 
 
 class TemporalBitstreamCodec(BitstreamCodec):
@@ -108,7 +57,7 @@ class TemporalBitstreamCodec(BitstreamCodec):
     def __init__(self, codec: TemporalCodec, scale: float = 1.0) -> None:
         super().__init__(codec, scale)
         self.prediction = freeze_prediction(codec.name, codec.prediction, self.entropy)
-        self.sender = SequenceEncoder(
+        self.sender = sequence_encoder(
             self.encoder, codec.prediction, self.prediction, codec.key_interval
         )
         self.reader = SequenceReader(self.prediction, self.decoder.max_pixels)

@@ -21,13 +21,9 @@ import torch
 from compressai.models import CompressionModel, MeanScaleHyperprior, ScaleHyperprior
 from torch import Tensor, nn
 
+from ...bitstream.frame_encoder import DEAD_ZONE
 from ...bitstream.prediction import LIMIT
 from ..base import clamp_01
-
-DEAD_ZONE = 0.2
-"""Latents of predicted frames are moved by so much towards their means before they are rounded, in
-quantization steps. The sensor's noise moves latents that lie near a threshold over it and back: of
-all bits of a still scene, those are most, and what they tell is of no use."""
 
 
 class FramePrediction(CompressionModel):

@@ -15,10 +15,12 @@ import torch
 from compressai.models import CompressionModel, MeanScaleHyperprior, ScaleHyperprior
 from torch import Tensor, nn
 
-from ...bitstream.encoder import Stages
+from ...bitstream.encoder import Stages, Transform, tiled
 from ...bitstream.entropy import EntropyModel
+from ...bitstream.hyperprior import Hyperprior
 from ...bitstream.tiles import Tiling, by_tiles
 from .geometry import WHOLE, geometry
+from .prediction import FramePrediction
 from .quantization import bits_of
 
 
@@ -89,6 +91,45 @@ class Analysis(nn.Module):
         return analysis, Tiling(latents.step, (latents.step, 1, *scales), latents.margin)
 
 
+class FrameAnalysis(nn.Module):
+    """What has changed since the frame before to hyper-latents: what an encoder computes of
+    predicted frames beside g_a.
+
+    Args:
+        model: float model of predicted frames; its hyper-analysis is shared.
+        hyperprior: of its frozen entropy model.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, model: FramePrediction, hyperprior: Hyperprior) -> None:
+        super().__init__()
+        self.h_a = model.h_a
+        self.quantiles = model.entropy_bottleneck.quantiles
+        self.signed = model.has_means
+        tables = hyperprior.tables
+        for name, values in (("low", tables.lowest), ("high", tables.highest)):
+            # The entropy model has them already.
+            self.register_buffer(name, _column(torch.from_numpy(values)), persistent=False)
+
+    def forward(self, change: Tensor) -> Tensor:
+        """(b, M, h, w) to whole-numbered hyper-latents (b, N, h', w') within their range."""
+        z = self.h_a(change if self.signed else change.abs())
+        z = torch.round(z - _column(self.quantiles[:, 0, 1]))
+        return torch.minimum(torch.maximum(z, self.low), self.high)
+
+    def tiling(self) -> Tiling:
+        """Of it."""
+        latents = geometry(self.h_a)
+        return Tiling(latents.step, (1,), latents.margin) if latents else WHOLE
+
+
+def hyper_analysis_of(frames: FrameAnalysis) -> Transform:
+    """``frames`` on arrays, wherever its weights are."""
+    return tiled(partial(_analyse_change, frames), frames.tiling())
+
+
 def run_analysis(analysis: Analysis, batch: np.ndarray) -> Sequence[np.ndarray]:
     """``analysis`` on arrays, wherever its weights are."""
     return stages_of(analysis)(batch)
@@ -101,17 +142,22 @@ def stages_of(analysis: Analysis) -> Stages:
 
 @torch.inference_mode()
 def _analyse(analysis: Analysis, picture: np.ndarray) -> list[np.ndarray]:
-    return [analysis.g_a(_as_input(analysis, picture)).cpu().numpy()]
+    return [analysis.g_a(_as_input(analysis.g_a, picture)).cpu().numpy()]
 
 
 @torch.inference_mode()
 def _quantize(analysis: Analysis, y: np.ndarray) -> list[np.ndarray]:
-    return [latents.cpu().numpy() for latents in analysis.quantize(_as_input(analysis, y))]
+    return [latents.cpu().numpy() for latents in analysis.quantize(_as_input(analysis.g_a, y))]
 
 
-def _as_input(analysis: Analysis, maps: np.ndarray) -> Tensor:
-    device = next(analysis.g_a.parameters()).device
-    return torch.from_numpy(maps).to(device, memory_format=_layout(analysis.g_a))
+@torch.inference_mode()
+def _analyse_change(frames: FrameAnalysis, change: np.ndarray) -> list[np.ndarray]:
+    return [frames(_as_input(frames.h_a, change)).cpu().numpy()]
+
+
+def _as_input(transform: nn.Module, maps: np.ndarray) -> Tensor:
+    device = next(transform.parameters()).device
+    return torch.from_numpy(maps).to(device, memory_format=_layout(transform))
 
 
 def synthesize(

@@ -1,0 +1,78 @@
+"""From frames of a sequence to what is sent of them, whatever runs the analysis transforms."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..sequences import Frame, Reference
+from .encoder import PictureEncoder, Transform
+from .entropy import Latents, as_integers
+from .expected import Picture, Size
+from .prediction import Prediction
+
+DEAD_ZONE = 0.2
+"""Latents of predicted frames are moved by so much towards their means before they are rounded, in
+quantization steps. The sensor's noise moves latents that lie near a threshold over it and back: of
+all bits of a still scene, those are most, and what they tell is of no use."""
+
+
+class SequenceEncoder:
+    """Codes frames one after another: files of key frames, streams of the others.
+
+    What is predicted from is what a receiver has, so that each frame is exact for it, whatever
+    rounding the transforms of this encoder led to.
+
+    Args:
+        pictures: encoder of key frames, whose analysis transform it takes.
+        hyper_analysis: what has changed since the frame before (1, M, h, w) to whole-numbered
+            hyper-latents (1, N, h', w') within the range of their tables.
+        prediction: the frozen entropy model of predicted frames.
+        key_interval: frames from a key frame to the next.
+
+    Attributes:
+        pictures, prediction: these.
+    """
+
+    def __init__(
+        self,
+        pictures: PictureEncoder,
+        hyper_analysis: Transform,
+        prediction: Prediction,
+        key_interval: int,
+    ) -> None:
+        self.pictures = pictures
+        self._hyper_analysis = hyper_analysis
+        self.prediction = prediction
+        self._reference: Reference[np.ndarray] = Reference(key_interval)
+
+    def encode(self, small: np.ndarray, size: Size, frame: Frame) -> tuple[bool, bytes]:
+        """Whether a frame is a key frame, and what is sent of it.
+
+        Args:
+            small: (H, W, 3) uint8 RGB, at its coded size.
+            size: height and width that it was shrunk from.
+
+        Raises:
+            CodecDetError: if it cannot be coded.
+        """
+        previous = self._reference.of(frame, (*size, *small.shape))
+        if previous is None:
+            (data,) = self.pictures.encode_shrunk([small], [size])
+            latents = self.pictures.entropy.read(data, small.size)
+        else:
+            data, latents = self._predict(small, size, previous)
+        self._reference.keep(latents.values)
+        return previous is None, data
+
+    def _predict(
+        self, small: np.ndarray, size: Size, previous: np.ndarray
+    ) -> tuple[bytes, Latents]:
+        height, width, _ = small.shape
+        y = self.pictures.unrounded(small)[0]
+        (z,) = self._hyper_analysis((y - previous)[None])
+        z = as_integers(z[0])
+        _, means = self.prediction.tables_and_means(z, previous)
+        rest = y - means
+        symbols = as_integers(np.sign(rest) * np.rint(np.maximum(abs(rest) - DEAD_ZONE, 0)))
+        latents = Latents(symbols, z, means, Picture(size, (height, width)))
+        return self.prediction.write(latents, previous), latents
