@@ -68,7 +68,7 @@ def test_the_key_frame_bears_header_and_parameter_sets(name, frames):
     assert {one.overhead for one in decoded[1:]} == {2 if name == "av1" else 0}
 
 
-@pytest.mark.parametrize("name", ["avc", "hevc", "av1"])
+@EACH
 def test_no_frame_depends_on_later_ones(name, frames):
     codec = codec_of(name)
     cut = codec.decode(codec.encode(frames[:3]), 3)

@@ -20,6 +20,9 @@ from .ffmpeg import find_ffmpeg
 from .framing import frame, pad, padded_size, unframe
 from .intra_video import FfmpegVideoCodec
 
+GROUPS_REVISION = 2
+"""As :data:`.base.REVISION`, for groups alone."""
+
 
 class DecodedFrame(NamedTuple):
     """One frame of a group.
@@ -76,7 +79,7 @@ class InterVideoCodec:
 
     def version(self) -> str:
         """The library that codes, with its version."""
-        return FfmpegVideoCodec.version(self.intra)
+        return f"{FfmpegVideoCodec.version(self.intra)}, groups' {GROUPS_REVISION}"
 
     def command(self) -> str:
         """The command line that makes the bytes of a whole group."""

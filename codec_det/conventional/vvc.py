@@ -22,6 +22,12 @@ from .intra_video import FfmpegVideoCodec, read_output
 from .process import find_program, first_line
 from .rawvideo import planes_from_bytes, planes_to_bytes
 
+_STRUCTURE = ":GOPSize=1:Frame1=B 1 0 0 0 0 0 1.0 0 0 0 0 0 0 0 2 2 1 2 2 2 1 2"
+"""Every frame at the same QP, from the two before it, in both lists. Of its own structures, the
+shortest without reordering is of eight frames, with four QPs in turn. Filters over time (MCTF, and
+BIM, which needs it) save nothing in this one; with frames in parallel, ffmpeg loses short
+groups."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VvcCodec(FfmpegVideoCodec):
@@ -79,18 +85,16 @@ class VvcCodec(FfmpegVideoCodec):
         return " ".join(arguments)
 
     def encoder_options(self, frames: int = 1) -> list[str]:
-        # The shortest structure of frames that it codes in their order; a key frame comes first
-        # alone. It looks at up to 8 frames before it codes them, which no setting of it prevents.
-        low_delay = ":GOPSize=8:PicReordering=0:DecodingRefreshType=none:MCTFFutureReference=0"
+        low_delay = ":PicReordering=0:DecodingRefreshType=none:MCTF=0:BIM=0:MaxParallelFrames=0"
         return [
             *("-qp", self.quality_text, "-qpa", f"{self.perceptual:d}", "-preset", self.preset),
             # Buffering parameters and delimiters are for broadcasts: 17 bytes a picture. ffmpeg
             # does not pass on the range.
             "-vvenc-params",
             "HRDParametersPresent=0:AccessUnitDelimiter=0:Range=full"
-            + (low_delay if frames > 1 else ""),
-            # In seconds, of one frame each: beyond the end, and of whole structures.
-            *(("-period", str(8 * frames)) if frames > 1 else ()),
+            + (low_delay + _STRUCTURE if frames > 1 else ""),
+            # In seconds, of one frame each.
+            *(("-period", str(frames)) if frames > 1 else ()),
         ]
 
     def _app_arguments(self, program: str, source: str, size: str, output: str) -> list[str]:
