@@ -270,6 +270,15 @@ def test_a_dry_run_says_that_curves_will_be_of_two_kinds_of_bits(tmp_path, study
     )
 
 
+def test_another_folder_has_points_of_its_own(study_file, tmp_path, capsys):
+    for point in points_of(study_file).values():
+        finish(point)
+    assert main([str(study_file), "--dry-run"]) == 0
+    assert "6 points: 6 done" in capsys.readouterr().out
+    assert main([str(study_file), "--dry-run", "--output-dir", str(tmp_path / "other")]) == 0
+    assert "6 points: 6 missing" in capsys.readouterr().out
+
+
 def test_options_may_stand_between_config_keys(study_file, stand_in, capsys):
     opts = ["SOLVER.MAX_ITER", "2", "--dry-run", "SOLVER.BASE_LR", "0.5"]
     assert main([str(study_file), *opts]) == 0

@@ -305,6 +305,23 @@ def test_published_studies_of_variable_rate(name, count, prepared, point, monkey
     assert 0.4 * whole >= variable.SOLVER.MAX_ITER
 
 
+@pytest.mark.parametrize("camera", ["video", "video_moving"])
+def test_published_study_of_sequences(camera, monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)
+    sets = [f"('shapes_{camera}_{part}',)" for part in ("train", "val")]
+    over = read_overrides(["DATASETS.TRAIN", sets[0], "DATASETS.TEST", sets[1]])
+    points = points_of(CONFIGS / "study/shapes_video.yaml", over)
+    assert len(points) == 4 + 3 * 4 * (1 + 3) + 2 * 4 * (1 + 3 + 3) + 1
+    assert {p.cfg.DATASETS.TEST for p in points.values()} == {(f"shapes_{camera}_val",)}
+    learned = [p.cfg.MODEL.CODEC for p in points.values() if _is_learned(p)]
+    assert all(codec.BITSTREAM for codec in learned)
+    cfg = points["jft-temporal_2-seed_3"].cfg
+    assert cfg.MODEL.CODEC.WEIGHTS.endswith("shapes_video/prediction_2/model_final.pth")
+    assert (cfg.MODEL.CODEC.KEY_INTERVAL, cfg.INPUT.CLIP_LENGTH) == (30, 4)
+    assert points["tft-vvc_40-seed_1"].cfg.MODEL.CODEC.KEY_INTERVAL == 30
+    assert points["jft-intra_2-seed_1"].cfg.MODEL.CODEC.KEY_INTERVAL == 1
+
+
 def test_target_rates_of_levels_are_numbers(tmp_path, study):
     study["grid"][0]["target_bpp"] = [0.1, "x"]
     with pytest.raises(ConfigError, match=r"target_bpp\[1\]: 'x' is no number"):

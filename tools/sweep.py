@@ -40,6 +40,9 @@ examples:
     tools/sweep.py configs/study/shapes.yaml
   with a config key for all points
     tools/sweep.py configs/study/bccd.yaml DATASETS.ROOT /data/bccd
+  the same grid on other data, into a folder of its own
+    tools/sweep.py configs/study/shapes_video.yaml --output-dir output/study/shapes_video_moving \
+        DATASETS.TRAIN "('shapes_video_moving_train',)" DATASETS.TEST "('shapes_video_moving_val',)"
   on all GPUs of this machine, one point on each
     tools/sweep.py configs/study/shapes.yaml --address local
   on a cluster, after `ray start --head` on one machine, `ray start --address HOST:6379` on others
@@ -54,6 +57,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("study", type=Path, metavar="YAML", help="the study, e.g. configs/study/shapes.yaml")
+    add(
+        "--output-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="of the points' folders, as where config keys are given that make it another study "
+        "(default: the YAML's output_dir)",
+    )
     add("--dry-run", action="store_true", help="show all points and their states; run none")
     add(
         "--address",
@@ -84,6 +94,8 @@ def sweep(args: argparse.Namespace) -> int:
     Raises:
         CodecDetError: if something is wrong with anything but a point.
     """
+    from dataclasses import replace
+
     from codec_det.lock import locked
     from codec_det.sweep.overview import summary, table
     from codec_det.sweep.points import check_data, expand, read_overrides
@@ -92,6 +104,8 @@ def sweep(args: argparse.Namespace) -> int:
     from codec_det.sweep.study import read_study
 
     study = read_study(args.study)
+    if args.output_dir:
+        study = replace(study, output_dir=args.output_dir)
     if args.num_gpus is None:
         args.num_gpus = study.num_gpus
     points = expand(study, read_overrides(args.opts), args.num_gpus)
