@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from checks import exactness_of_sequences
 from checks.exactness import (
     INSTRUCTION_SETS,
     FloatEntropyModel,
@@ -17,6 +19,7 @@ from checks.exactness import (
 from codec_det.bitstream.expected import Expected, Picture
 from codec_det.codec.learned.freeze import freeze_entropy_model
 from codec_det.codec.learned.learned_codec import LearnedCodec
+from tests.deployed import make_run
 from tools import check_exactness as tool
 
 
@@ -115,3 +118,30 @@ def test_tool_reports_and_writes_counts(tmp_path, tiny_cfg, capsys, monkeypatch)
     (folder / "config.yaml").write_text(tiny_cfg(*changes).dump())
     assert tool.main([*arguments, "--size", "64", "64"]) == 2
     assert "jpeg, which cannot be deployed" in capsys.readouterr().err
+
+
+def test_frames_are_checked_under_each_setting_alone(tmp_path, tiny_set, monkeypatch, capsys):
+    asked = []
+
+    def measured(folder, codec, frames, settings):
+        asked.append((codec.name, frames.shape, settings))
+        return {"cases": 9, "mismatches": len(asked) - 1}
+
+    monkeypatch.setattr(exactness_of_sequences, "measure_sequences", measured)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for number in range(3):
+        Image.new("RGB", (40, 48)).save(tmp_path / f"{number}.png")
+    name = ("MODEL.CODEC.NAME", "mbt2018-mean-temporal")
+    run = make_run(tmp_path / "run", *tiny_set, *name, "MODEL.CODEC.KEY_INTERVAL", "4")
+    arguments = ["--images", str(tmp_path), "--count", "3", "--size", "48", "32", "--sequence"]
+    for status in (0, 1):
+        assert tool.main([str(run), *arguments]) == status
+        assert f": {status} of 9 did not decode" in capsys.readouterr().out
+    codec, shape, settings = asked[0]
+    assert (codec, shape) == (name[1], (3, 48, 32, 3))
+    assert len(set(settings)) == len(settings) == 6
+    assert settings[0] == Setting()
+    assert all(setting.batch == 1 for setting in settings)
+    run = make_run(tmp_path / "pictures", *tiny_set)
+    assert tool.main([str(run), *arguments]) == 2
+    assert f"that of '{run}' is bmshj2018-hyperprior" in capsys.readouterr().err

@@ -5,6 +5,9 @@ Codes pictures under every combination of threads (1, 2), batch size (1, 4), mem
 on and off and instruction set, each in a process of its own, and decodes every file under every
 combination; a model of variable rate codes each batch at a level of its own. The same is done with
 the plain float entropy model, to show how often that breaks.
+
+With --sequence, the pictures are frames of a camera, and the run's codec predicts frames: each
+setting, varied alone, decodes what every other has sent, from what it has decoded itself.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from command_line import positive, run_command, run_program
 import argparse
 import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +28,9 @@ if TYPE_CHECKING:
     from checks.exactness import Setting
 
 EPILOG = """
-example:
+examples:
   tools/check_exactness.py output/jft_R50 --images datasets/coco/val2017 --output exactness.json
+  tools/check_exactness.py output/temporal --images frames --sequence --count 30 --size 336 448
 
 The exit status is 1 if the exact path, which deployed models use, ever failed.
 """
@@ -55,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="they are cropped to it, so that they can be batched (default: 384 512)",
     )
     add("--quick", action="store_true", help="each setting varied alone, not every combination")
+    add("--sequence", action="store_true", help="code frames of a camera, in order of their names")
     add(
         "--processes",
         type=positive,
@@ -137,16 +143,46 @@ def check_exactness(args: argparse.Namespace) -> int:
     chain, entropy = load_frozen(open_deployable(args.run))
     codec: Any = chain.codec
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    settings = quick_settings(devices) if args.quick else all_settings(devices)
-    processes = args.processes or usable_cores()
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(Path(folder), codec, entropy, pictures, settings, processes)
-    print(describe(result))
+        if args.sequence:
+            result = check_sequence(args.run, codec, pictures, devices, Path(folder))
+        else:
+            settings = quick_settings(devices) if args.quick else all_settings(devices)
+            processes = args.processes or usable_cores()
+            result = measure(Path(folder), codec, entropy, pictures, settings, processes)
+            print(describe(result))
     if args.output:
         with atomic_file(args.output) as partial:
             partial.write_text(json.dumps(result, indent=1))
         print(f"Counts are in {args.output}")
     return 1 if result["exact"]["mismatches"] else 0
+
+
+def check_sequence(
+    run: Path, codec: Any, frames: np.ndarray, devices: list[str], folder: Path
+) -> dict[str, Any]:
+    """Code frames (n, H, W, 3) under every setting that matters to them, and say what came of it.
+
+    Raises:
+        CodecDetError: if the codec predicts no frames.
+    """
+    from checks.exactness_of_sequences import measure_sequences
+    from codec_det.codec.table import find_codec
+    from codec_det.errors import CodecDetError
+
+    if not find_codec(codec.name).predicts_frames:
+        raise CodecDetError(
+            f"--sequence is for codecs that predict frames, and that of '{run}' is {codec.name}: "
+            "leave it out, or give a run whose MODEL.CODEC.NAME ends in -temporal"
+        )
+    # Frames are coded one at a time.
+    settings = [setting for setting in quick_settings(devices) if setting.batch == 1]
+    found = measure_sequences(folder, codec, frames, settings)
+    print(
+        f"{len(settings)} settings, each of which reads {len(frames)} frames of every one: "
+        f"{found['mismatches']} of {found['cases']} did not decode to their latents"
+    )
+    return {"settings": list(map(asdict, settings)), "exact": found}
 
 
 def main(argv: list[str] | None = None) -> int:
