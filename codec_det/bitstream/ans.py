@@ -141,9 +141,9 @@ def _write_distances(writer: StreamWriter, distances: np.ndarray) -> None:
 def _read_distances(reader: StreamReader, count: int) -> np.ndarray:
     classes = reader.get(_CLASSES, count)
     distances = np.zeros_like(classes)
-    for k, model in _REMAINDERS.items():
+    for k in np.unique(classes[classes > 0]):
         members = classes == k
-        remainder = reader.get(model, int(members.sum()))
+        remainder = reader.get(_REMAINDERS[k], int(members.sum()))
         distances[members] = remainder + (1 << k) - 1
     return distances
 
@@ -277,18 +277,19 @@ class Tables:
         """Inverse of :meth:`write`: (n,) int32 values."""
         counts = np.bincount(indexes, minlength=len(self))
         ordered = np.empty(len(indexes), np.int32)
-        parts = np.split(ordered, np.cumsum(counts)[:-1])
+        ends = np.cumsum(counts)
+        used = np.flatnonzero(counts)
+        parts = [ordered[ends[t] - counts[t] : ends[t]] for t in used]
         outside = []
-        for t, part in enumerate(parts):
-            if len(part):
-                part[:] = reader.get(self._models[t], len(part))
+        for t, part in zip(used, parts, strict=True):
+            part[:] = reader.get(self._models[t], len(part))
             outside.append(np.flatnonzero(part == self.lengths[t] - 2))
         distances = _read_distances(reader, sum(map(len, outside)))
-        ends = np.cumsum([len(places) for places in outside])
-        for t, distance in enumerate(np.split(distances, ends[:-1])):
+        for t, part, places in zip(used, parts, outside, strict=True):
+            distance, distances = np.split(distances, [len(places)])
             above = self.lengths[t] - 2 + distance // 2
-            parts[t][outside[t]] = np.where(distance & 1, -(distance + 1) // 2, above)
-            parts[t] += self.offsets[t]
+            part[places] = np.where(distance & 1, -(distance + 1) // 2, above)
+            part[:] += self.offsets[t]
         values = np.empty_like(ordered)
         for piece, order, places in _by_table(indexes, counts):
             values[piece][order] = ordered[places]
