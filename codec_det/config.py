@@ -49,7 +49,8 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     # One of the table in codec_det/codec/table.py: a learned codec, a conventional one (jpeg, hevc,
     # vvc, ...), or "identity", which codes nothing, at 24 bits per pixel. Learned ones that end in
     # -centred code all sides of pictures alike (docs/borders.md), those that end in -light have an
-    # encoder for small cameras (docs/camera.md); the zoo has no weights for them.
+    # encoder for small cameras (docs/camera.md); the zoo has no weights for them. Those that end in
+    # -temporal, and ssf2020, predict frames of sequences (docs/temporal.md).
     cfg.MODEL.CODEC.NAME = "bmshj2018-hyperprior"
     # Operating point 1 (lowest rate) to 8 (to 6 for cheng2020-*): sets widths and zoo weights. Of
     # conventional codecs: the QP or quality that their programs take.

@@ -58,6 +58,8 @@ def _check_codec(cfg: CfgNode) -> None:
     _one_of("MODEL.CODEC.METRIC", codec.METRIC, METRICS)
     _one_of("MODEL.CODEC.QUANTIZATION", codec.QUANTIZATION, QUANTIZATIONS)
     _check_operating_point(cfg)
+    if (codec.N or codec.M) and entry.is_learned and not entry.has_widths:
+        raise ConfigError(f"{codec.NAME} has channels of its own: set MODEL.CODEC.N and M to 0")
     if codec.M and entry.is_learned and not entry.has_latent_width:
         raise ConfigError(f"MODEL.CODEC.M is {codec.M}, but {codec.NAME} has N alone: set M to 0")
     if (codec.N or codec.M) and codec.WEIGHTS == "zoo" and entry.is_learned:
@@ -66,10 +68,10 @@ def _check_codec(cfg: CfgNode) -> None:
             "to a file, or to '' to train from random weights"
         )
     regime = Regime.from_config(cfg)
-    if regime.bridge and not entry.is_learned:
+    if regime.bridge and not (entry.is_learned and entry.has_latents):
         raise ConfigError(
-            f"MODEL.CODEC.DECODED is 'latents', but the codec '{codec.NAME}' has none: choose a "
-            "learned codec, or 'picture'"
+            f"MODEL.CODEC.DECODED is 'latents', but the codec '{codec.NAME}' has none that a "
+            "picture is: choose another learned codec, or 'picture'"
         )
     if regime.bridge and cfg.MODEL.DETECTOR.META_ARCHITECTURE == "NoDetector":
         raise ConfigError(

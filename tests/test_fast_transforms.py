@@ -27,6 +27,7 @@ FAST = [
     if not name.startswith("cheng2020")
     and not name.endswith(("-vbr", "-temporal", "-light"))
     and not find_codec(name).is_centred
+    and find_codec(name).has_latents
 ]
 HYPERPRIOR = "bmshj2018-hyperprior"
 

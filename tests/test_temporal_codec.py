@@ -15,12 +15,12 @@ from codec_det.codec.learned.frame_coding import TemporalBitstreamCodec
 from codec_det.codec.learned.freeze import freeze_entropy_model, freeze_prediction
 from codec_det.codec.learned.learned_codec import LearnedCodec
 from codec_det.codec.learned.temporal_codec import TemporalCodec
-from codec_det.codec.table import find_codec, learned_codecs
+from codec_det.codec.table import learned_codecs
 from codec_det.config_checks import check_config
 from codec_det.errors import BitstreamError, ConfigError, WeightsError
 from codec_det.sequences import Frame, Reference
 
-TEMPORAL = [name for name in learned_codecs() if find_codec(name).predicts_frames]
+TEMPORAL = [name for name in learned_codecs() if name.endswith("-temporal")]
 SIZE = (48, 80)
 
 

@@ -43,18 +43,20 @@ class CodecEntry:
         architecture: of a learned codec: imports and returns the class of its CompressAI model,
             which has ``g_a`` and ``g_s``.
         widths: of a learned codec: what its class is called with, channels N and then M, by
-            quality.
+            quality; () of one whose channels cannot be chosen.
         encoder: of a learned codec: names of the modules that only an encoder has.
         stride: of a learned codec: pixels per latent in each direction, to multiples of which
             pictures are padded.
         is_centred: of a learned codec: whether its latents are amid their pixels,
             :mod:`codec_det.codec.learned.centred`.
+        has_latents: of a learned codec: whether a picture is decoded from latents alone, which a
+            detector may look at.
         has_zoo_weights: whether CompressAI publishes weights for it.
         full: of a codec with a light encoder: the codec that it is but for g_a, whose receivers
             read its files, and whose weights it is distilled from.
         levels: of a codec whose architecture is of variable rate; else 1.
         predicts_frames: of a learned codec: whether it codes frames of sequences with what it knows
-            of those before, :mod:`codec_det.codec.learned.temporal_codec`.
+            of those before, :mod:`codec_det.codec.learned.sequence_codec`.
         no_files: why its pictures cannot be written to .cdet files; "" where they can.
     """
 
@@ -66,6 +68,7 @@ class CodecEntry:
     encoder: tuple[str, ...] = ("g_a", "h_a")
     stride: int = 16
     is_centred: bool = False
+    has_latents: bool = True
     has_zoo_weights: bool = False
     full: str = ""
     levels: int = 1
@@ -90,6 +93,11 @@ class CodecEntry:
         """
         # Some have a single width.
         return tuple(own or usual for own, usual in zip((n, m), self.widths[quality], strict=False))
+
+    @property
+    def has_widths(self) -> bool:
+        """Whether channels can be chosen."""
+        return any(self.widths.values()) or not self.widths
 
     @property
     def has_latent_width(self) -> bool:
@@ -197,6 +205,19 @@ def _build_temporal(cfg: CfgNode) -> Codec:
         **_learned_options(cfg),
         clip_length=cfg.INPUT.CLIP_LENGTH,
         key_interval=cfg.MODEL.CODEC.KEY_INTERVAL,
+    )
+
+
+def _build_flow(cfg: CfgNode) -> Codec:
+    from .learned.scale_space_flow import ScaleSpaceFlowCodec
+
+    node = cfg.MODEL.CODEC
+    return ScaleSpaceFlowCodec(
+        node.NAME,
+        node.QUALITY,
+        quantization=node.QUANTIZATION,
+        clip_length=cfg.INPUT.CLIP_LENGTH,
+        key_interval=node.KEY_INTERVAL,
     )
 
 
@@ -315,6 +336,20 @@ for _name in (
             has_zoo_weights=False,
         )
     )
+# That of compressai.zoo.video.
+register_codec(
+    CodecEntry(
+        name="ssf2020",
+        build=_build_flow,
+        architecture=_of_compressai("ssf2020"),
+        widths=dict.fromkeys(range(1, 10), ()),
+        stride=128,
+        has_latents=False,
+        has_zoo_weights=True,
+        predicts_frames=True,
+        no_files="its receiver would have to repeat floating-point sums over many frames exactly",
+    )
+)
 for _name in ("bmshj2018-hyperprior", "mbt2018-mean"):
     for _kind in ("", "-centred"):
         register_codec(_light(find_codec(_name + _kind)))

@@ -60,6 +60,8 @@ class CodecChoice:
             )
         if self.weights == ZOO and any(self.channels):
             raise ConfigError("the zoo has no weights for other channels than its own: give a file")
+        if any(self.channels) and not entry.has_widths:
+            raise ConfigError(f"{self.name} has channels of its own: leave out N and M")
         if self.channels[1] and not entry.has_latent_width:
             raise ConfigError(f"{self.name} has channels N alone: leave out M")
 

@@ -299,17 +299,19 @@ def load_codec_weights(codec: Codec, cfg: CfgNode, *, strict: bool = True) -> No
 
 def _zoo_weights(name: str, quality: int, metric: str) -> dict[str, Tensor]:
     # CompressAI takes seconds to import.
-    from compressai.zoo import image, image_models, image_vbr
+    from compressai.zoo import image, image_models, image_vbr, video, video_models
 
     variable = image_vbr.model_urls.get(name, {})
     urls = {quality: variable[metric]} if metric in variable else {}
-    urls = image.model_urls.get(name, {}).get(metric, urls)
+    for kind in (image, video):
+        urls = kind.model_urls.get(name, {}).get(metric, urls)
     if quality not in urls:
         raise WeightsError(
             f"CompressAI publishes no weights for {name}, trained for {metric}: set "
             "MODEL.CODEC.WEIGHTS to a file"
         )
-    load = getattr(image_vbr, name.replace("-", "_")) if variable else image_models[name]
+    models = {**image_models, **video_models}
+    load = getattr(image_vbr, name.replace("-", "_")) if variable else models[name]
     try:
         model = load(quality=quality, metric=metric, pretrained=True)
     except URLError as error:
