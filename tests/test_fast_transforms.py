@@ -170,16 +170,16 @@ def test_where_it_does_not_apply_the_layers_run():
 
 def test_training_is_that_of_the_plain_layers():
     codec, peer = make(HYPERPRIOR)
-    codec.set_trainable(("encoder", "decoder"))
-    x = pictures(1)
-    for model in (codec.model, peer.to(memory_format=torch.channels_last)):
+    codec.double().set_trainable(("encoder", "decoder"))
+    x = pictures(1).double()
+    for model in (codec.model, peer.double().to(memory_format=torch.channels_last)):
         model.g_s(model.g_a(x)).square().sum().backward()
     expected = dict(peer.named_parameters())
     for name, parameter in codec.model.named_parameters():
         if name.startswith(("g_a", "g_s")):
             assert parameter.grad.abs().max() > 0, name
             error = (parameter.grad - expected[name].grad).abs().max()
-            assert error < 1e-6 * parameter.grad.abs().max(), name
+            assert error < 1e-12 * parameter.grad.abs().max(), name
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ def for_export(module: Module) -> Module:
         for name, layer in parent.named_children():
             if type(layer) in (GDN, TrainableGDN) and not layer.inverse:
                 layer.__class__ = DividingGDN
-            elif type(layer) is nn.ConvTranspose2d and resamples(layer):
+            elif isinstance(layer, nn.ConvTranspose2d) and resamples(layer):
                 setattr(parent, name, DoublingConvolution(layer))
     return copy
 

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from compressai.layers import GDN
 from torch import Tensor, nn
 
-from .gdn import pieces
+from .gdn import linear, pieces
 
 # Values of a piece that a GDN works on, per thread: 1 MiB. Less is no faster on one thread, and on
 # several these must wait for each other more often.
@@ -86,8 +86,8 @@ class FastTransform(nn.Sequential):
             and not torch.is_autocast_enabled("cpu")
             and x.device.type == weight.device.type == "cpu"
             and x.dtype == weight.dtype == torch.float32
-            and _channels_last(x)
-            and _channels_last(weight)
+            and channels_last(x)
+            and channels_last(weight)
         )
 
 
@@ -132,6 +132,11 @@ def half_size_kernel(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
     weight = phases.permute(1, 2, 4, 0, 3, 5).flatten(0, 2)
     assert layer.bias is not None
     return weight.contiguous(memory_format=torch.channels_last), layer.bias.repeat_interleave(4)
+
+
+def double_at_half_size(layer: nn.ConvTranspose2d, x: Tensor) -> Tensor:
+    """``layer(x)`` by its :func:`half_size_kernel`."""
+    return F.pixel_shuffle(F.conv2d(x, *half_size_kernel(layer), padding=1), 2)
 
 
 def resamples(layer: nn.Module) -> bool:
@@ -189,7 +194,7 @@ def _apply_in_place(layer: nn.Module, x: Tensor) -> Tensor:
 def _apply_last(layer: nn.Module, x: Tensor) -> Tensor:
     """``layer(x)``, at half the size where it doubles."""
     if isinstance(layer, nn.ConvTranspose2d):
-        return F.pixel_shuffle(F.conv2d(x, *half_size_kernel(layer), padding=1), 2)
+        return double_at_half_size(layer, x)
     return layer(x)
 
 
@@ -207,7 +212,7 @@ def _normalize_in_place(gdn: GDN, x: Tensor) -> Tensor:
 
 def convolve_pixels(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """``layer(x)`` of a 1x1 convolution, of one or a few pictures in half of PyTorch's time."""
-    if x.device.type != "cpu" or not _channels_last(x) or torch.compiler.is_compiling():
+    if x.device.type != "cpu" or not channels_last(x) or torch.compiler.is_compiling():
         return layer(x)
     assert layer.bias is not None
     batch, channels, height, width = x.shape
@@ -216,17 +221,6 @@ def convolve_pixels(layer: nn.Conv2d, x: Tensor) -> Tensor:
     return y.view(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """(p, C) to (p, D), on a CPU."""
-    # A 1x1 convolution, which oneDNN computes in two thirds of the time of MKL's product on
-    # processors of AMD. PyTorch asks oneDNN for it on one thread from 16 pictures on.
-    channels = x.shape[1]
-    maps = x.view(16 if len(x) % 16 == 0 else 1, -1, 1, channels).permute(0, 3, 1, 2)
-    # Without oneDNN the output has its channels first, which is no view of (p, C).
-    return (
-        F.conv2d(maps, weight[..., None, None], bias).permute(0, 2, 3, 1).reshape(-1, len(weight))
-    )
-
-
-def _channels_last(x: Tensor) -> bool:
+def channels_last(x: Tensor) -> bool:
+    """Whether x (b, C, H, W) lies in memory so."""
     return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)

@@ -16,6 +16,7 @@ from ..base import BatchedCodec, CodedBatch
 from ..table import find_codec
 from .activation_checkpointing import recompute_activations
 from .centred import centre_latents
+from .convolutions import set_convolution_gradients
 from .distillation import Teacher
 from .fast_transforms import speed_up
 from .gains import Gains, gained
@@ -72,6 +73,7 @@ class LearnedCodec(BatchedCodec):
         self.model.g_a, self.model.g_s = speed_up(self.model.g_a), speed_up(self.model.g_s)
         if self.entry.is_centred:
             centre_latents(self.model.g_a, self.model.g_s, self.stride)
+        set_convolution_gradients(self.model)
         set_gdn_gradients(self.model)
         if checkpoint_activations:
             recompute_activations(self.model.g_a)
