@@ -131,6 +131,7 @@ def run(args: argparse.Namespace, cfg: CfgNode) -> None:
     from codec_det.data.register import register_datasets
     from codec_det.files import check_written
     from codec_det.run_folder import replacing, save_config
+    from codec_det.training.freed_memory import keep_freed_memory
     from codec_det.training.trainer import Trainer, load_chain, set_up
 
     if args.num_gpus > 1:
@@ -151,6 +152,7 @@ def run(args: argparse.Namespace, cfg: CfgNode) -> None:
         if args.eval_only:
             Trainer.test(cfg, chain)
         else:
+            keep_freed_memory()
             trainer.train()
 
 
