@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import subprocess
 from types import SimpleNamespace
 
@@ -23,9 +24,10 @@ from codec_det.pixels import to_uint8
 from codec_det.sequences import Frame
 from tests.deployed import export, make_run, random_picture
 from tests.test_deploy import change_properties
-from tools import decode, detect, encode
+from tools import decode, detect, encode, info
 
 FRAMES, KEYS, SIDE = 6, 4, 64
+PARTS = ("key_frame", "predicted_frame", "format", "unread")
 TEMPORAL = ("MODEL.CODEC.NAME", "mbt2018-mean-temporal", "MODEL.CODEC.KEY_INTERVAL", str(KEYS))
 
 
@@ -344,6 +346,98 @@ def test_a_stream_of_which_nothing_is_whole_makes_no_video(deploy, stream, tmp_p
     assert call(decode, *arguments, "--mp4") == 1
     assert "0 frames decoded" in capsys.readouterr().out
     assert {p.name for p in tmp_path.iterdir()} == {"damaged.cdetv"}
+
+
+# ---- What streams are ----
+
+
+def described(capsys, *arguments, status=0):
+    capsys.readouterr()
+    assert call(info, *arguments, "--json") == status
+    return json.loads(capsys.readouterr().out)
+
+
+def test_streams_say_what_they_are(deploy, stream, capsys):
+    head, sent = records(stream)
+    prediction = load_prediction(deploy / "receiver.safetensors")
+    of_keys, of_others = (
+        sum(len(s.payload) for s in sent if s.is_key == kind) for kind in (True, False)
+    )
+    for model in ([], ["--model", deploy / "encoder.safetensors"]):
+        (facts,) = described(capsys, stream, *model)["streams"]
+        size = stream.stat().st_size
+        assert facts == {
+            "file": str(stream),
+            "stream_model": prediction.sha256[:8],
+            # 64x64 is a size that the model expects.
+            "height": SIDE if model else None,
+            "width": SIDE if model else None,
+            "fps": 12.5,
+            "bytes": size,
+            "frames": FRAMES,
+            "key_frames": 2,
+            "key_interval": KEYS,
+            "key_frame_bytes": of_keys,
+            "predicted_frame_bytes": of_others,
+            # Length and kind; of key frames number and checksum, too.
+            "format_bytes": len(head)
+            + sum(2 + (len(s.payload) > 127) + 3 * s.is_key for s in sent),
+            "unread_bytes": 0,
+            "bpp": 8 * size / FRAMES / SIDE**2 if model else None,
+            "kbps": 8 * size / FRAMES * 12.5 / 1000,
+            "lost": [],
+        }
+        assert sum(facts[f"{part}_bytes"] for part in PARTS) == size
+    assert call(info, stream) == 0
+    said = capsys.readouterr().out
+    assert "6 of ? (--model), 12.5 frames/s: 2 key frames, one in 4, and 4 predicted" in said
+    assert f"key frames {of_keys} ({of_keys / 2:.1f} each)" in said
+
+
+def test_what_streams_have_lost_is_said_as_decoding_says_it(deploy, stream, tmp_path, capsys):
+    head, sent = records(stream)
+    packed = [s.pack() for s in sent]
+    packed[2] = packed[2][:-1] + bytes([packed[2][-1] ^ 1])
+    damaged = tmp_path / "damaged.cdetv"
+    damaged.write_bytes(head + b"".join(packed))
+    model = ["--model", deploy / "receiver.safetensors"]
+    assert call(decode, damaged, *model, "--output-dir", tmp_path) == 1
+    *_, said = capsys.readouterr().err.partition("error: ")
+    assert "not there: frames 2 to 3" in said
+    assert call(info, damaged, *model) == 1
+    assert capsys.readouterr().err.partition("error: ")[2] == said
+    shown = described(capsys, damaged, stream, *model, status=1)
+    assert shown["failures"] == []
+    facts, whole = shown["streams"]
+    assert (facts["frames"], facts["key_frames"]) == (4, 2)
+    assert facts["unread_bytes"] == len(packed[2] + packed[3])
+    assert facts["kbps"] == pytest.approx(8 * damaged.stat().st_size / FRAMES * 12.5 / 1000)
+    assert whole["lost"] == []
+    # Structure alone is whole.
+    assert described(capsys, damaged)["streams"][0]["frames"] == FRAMES
+    damaged.write_bytes(head + b"".join(packed[1:]))
+    (facts,) = described(capsys, damaged, status=1)["streams"]
+    assert facts["lost"][1] == "not there: frames 0 to 3"
+    damaged.write_bytes(head)
+    (facts,) = described(capsys, damaged)["streams"]
+    assert (facts["frames"], facts["key_interval"], facts["kbps"]) == (0, None, None)
+
+
+def test_models_of_sequences_say_so(deploy, of_pictures, stream, capsys):
+    models = described(capsys, deploy)["models"]
+    for facts in models:
+        prediction = load_prediction(deploy / f"{facts['kind']}.safetensors", facts["kind"])
+        assert facts["stream_model"] == prediction.sha256[:8]
+        assert facts["prediction_partial_sums_log2"] == math.log2(max(prediction.partial_sums))
+    assert [facts.get("key_interval") for facts in models] == [KEYS, None]
+    assert call(info, deploy / "encoder.safetensors") == 0
+    said = capsys.readouterr().out
+    assert f"streams of model {models[0]['stream_model']}, a key frame in {KEYS}\n" in said
+    assert ", of the prediction of frames 2^" in said
+    model = of_pictures / "receiver.safetensors"
+    assert "stream_model" not in described(capsys, model)["models"][0]
+    (failure,) = described(capsys, stream, "--model", model, status=1)["failures"]
+    assert "which codes single pictures" in failure["reason"]
 
 
 # ---- Pictures, and what cannot work ----

@@ -10,6 +10,10 @@ arithmetic is exact, and what its transforms cost: thousands of multiply-accumul
 pixel, those of GDN included, and parameters; with --memory, also how much memory each takes at its
 peak, in a process of its own. Of a folder, all of these directly in it.
 
+Of .cdetv streams: model, size, frames per second, key interval, how many frames of either kind, and
+what they cost. What is lost is said with the reason, as by tools/decode.py; damage within predicted
+frames, and sizes that the model expects, need --model, by which every frame is decoded.
+
 A file that is damaged, or not of the model given, is named at the end, and the exit status is 1.
 """
 
@@ -29,16 +33,19 @@ from typing import TYPE_CHECKING, Any
 # codec_det is imported where it is used: --help need not wait for PyTorch.
 if TYPE_CHECKING:
     from codec_det.bitstream.entropy import EntropyModel
+    from codec_det.bitstream.model_file import ModelFile
+    from codec_det.bitstream.onnx_encoder import OnnxFile
 
 Facts = dict[str, Any]
 
 # Transforms that either side of a codec computes.
 PARTS = {"encoder": ("g_a", "h_a", "h_s"), "receiver": ("h_s", "g_s")}
-CODED, MODELS = ".cdet", (".safetensors", ".onnx")
+CODED, STREAM, MODELS = ".cdet", ".cdetv", (".safetensors", ".onnx")
 EPILOG = """
 examples:
   tools/info.py coded
   tools/info.py coded --model deploy/receiver.safetensors
+  tools/info.py camera.cdetv --model deploy/receiver.safetensors
   tools/info.py deploy --json
   tools/info.py deploy --memory 768x512
 """
@@ -71,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="measure the peak memory of models that code, or decode and detect in, a picture of "
         "this size (some seconds each)",
     )
-    add("--json", action="store_true", help="print JSON: files, models and failures")
+    add("--json", action="store_true", help="print JSON: files, streams, models and failures")
     add_recursive(parser)
     return parser
 
@@ -114,8 +121,8 @@ def describe_coded(path: Path, entropy: EntropyModel | None, max_pixels: int) ->
     return facts
 
 
-def read_model(path: Path) -> tuple[Facts, EntropyModel]:
-    """Metadata and entropy model of a deployed model of either kind and format.
+def read_model(path: Path) -> ModelFile | OnnxFile:
+    """Metadata and entropy models of a deployed model of either kind and format.
 
     Raises:
         WeightsError: if it is damaged or no deployed model.
@@ -123,8 +130,7 @@ def read_model(path: Path) -> tuple[Facts, EntropyModel]:
     from codec_det.bitstream.model_file import load_model
     from codec_det.bitstream.onnx_encoder import open_onnx
 
-    model = open_onnx(path) if path.suffix.lower() == ".onnx" else load_model(path, None)
-    return model.metadata, model.entropy
+    return open_onnx(path) if path.suffix.lower() == ".onnx" else load_model(path, None)
 
 
 def describe_model(path: Path, size: tuple[int, int] | None) -> Facts:
@@ -136,8 +142,10 @@ def describe_model(path: Path, size: tuple[int, int] | None) -> Facts:
     """
     from codec_det.deploy.peak_memory import peak_memory
     from codec_det.errors import WeightsError
+    from streams.describing import describe_prediction
 
-    metadata, entropy = read_model(path)
+    model = read_model(path)
+    metadata, entropy = model.metadata, model.entropy
     try:
         facts: Facts = {
             "file": str(path),
@@ -163,6 +171,8 @@ def describe_model(path: Path, size: tuple[int, int] | None) -> Facts:
             facts["parameters"] = sum(int(v["parameters"]) for v in parts.values())
         if "int8" in metadata:
             facts["int8"] = dict(metadata["int8"])
+        if model.prediction is not None:
+            facts |= describe_prediction(metadata, model.prediction)
         if metadata["kind"] == "receiver":
             facts["classes"] = [str(category["name"]) for category in metadata["categories"]]
     except (KeyError, TypeError, ValueError) as error:
@@ -269,15 +279,16 @@ def format_model(facts: Facts) -> str:
         known = f" (at {rates})" if rates else ""
         lines.append(f"  levels        0 to {facts['levels'] - 1}{known}")
     if "weight_bits" in facts:
-        # Rounded up: it is a bound.
-        exponent = math.ceil(10 * facts["partial_sums_log2"]) / 10
         lines += [
             f"  precision     {facts['weight_bits']} fractional bits of weights, "
             f"{facts['activation_bits']} of activations",
-            f"  partial sums  at most 2^{exponent:.1f}; exact below 2^53",
+            f"  partial sums  {_bounds(facts)}; exact below 2^53",
         ]
     else:
         lines.append("  precision     exact: tables alone, no arithmetic")
+    if "stream_model" in facts:
+        every = f", a key frame in {facts['key_interval']}" if "key_interval" in facts else ""
+        lines.append(f"  sequences     streams of model {facts['stream_model']}{every}")
     if "kmac_per_pixel" in facts:
         costs = facts["kmac_per_pixel"]
         lines.append(
@@ -304,6 +315,16 @@ def format_model(facts: Facts) -> str:
     return "\n".join(lines)
 
 
+def _bounds(facts: Facts) -> str:
+    """On partial sums, rounded up."""
+    of_pictures, *of_frames = (
+        f"2^{math.ceil(10 * facts[key]) / 10:.1f}"
+        for key in ("partial_sums_log2", "prediction_partial_sums_log2")
+        if key in facts
+    )
+    return ", of the prediction of frames ".join([f"at most {of_pictures}", *of_frames])
+
+
 def describe_files(args: argparse.Namespace) -> int:
     """Run the tool; returns the exit status.
 
@@ -311,37 +332,49 @@ def describe_files(args: argparse.Namespace) -> int:
         CodecDetError: if an input does not exist, or the model cannot be used.
     """
     from codec_det.bitstream.container import MAX_PIXELS
+    from codec_det.bitstream.model_file import of_sequences
     from codec_det.deploy.file_batch import describe_failures, find_files, process
+    from codec_det.deploy.streams import describe_lost
+    from streams.describing import describe_stream, format_stream
 
     batch = find_files(
         args.files,
-        frozenset({CODED, *MODELS}),
+        frozenset({CODED, STREAM, *MODELS}),
         "coded files or models",
         recursive=args.recursive,
     )
-    entropy = read_model(args.model)[1] if args.model else None
+    model = read_model(args.model) if args.model else None
     max_pixels = args.max_pixels or MAX_PIXELS
 
     def work(path: Path) -> Facts:
         if path.suffix.lower() in MODELS:
             return describe_model(path, args.memory)
-        return describe_coded(path, entropy, max_pixels)
+        if path.suffix.lower() == STREAM:
+            frames = of_sequences(args.model, model.entropy, model.prediction) if model else None
+            return describe_stream(path, frames, max_pixels)
+        return describe_coded(path, model and model.entropy, max_pixels)
 
     facts, failures = process(batch.files, work, 1, "file")
     if note := batch.describe_others():
         print(note, file=sys.stderr)
     models = [f for f in facts.values() if "kind" in f]
-    files = [f for f in facts.values() if "kind" not in f]
+    streams = [f for f in facts.values() if "lost" in f]
+    files = [f for f in facts.values() if "kind" not in f and "lost" not in f]
     if args.json:
         failed = [{"file": str(path), "reason": reason} for path, reason in failures]
-        print(json.dumps({"files": files, "models": models, "failures": failed}, indent=2))
+        shown = {"files": files, "streams": streams, "models": models, "failures": failed}
+        print(json.dumps(shown, indent=2))
     else:
-        blocks = [format_model(f) for f in models] + ([format_coded(files)] if files else [])
+        blocks = [*map(format_model, models), *map(format_stream, streams)]
+        blocks += [format_coded(files)] if files else []
         if blocks:
             print("\n".join(blocks))
+    damaged = [f for f in streams if f["lost"]]
+    for stream in damaged:
+        print(describe_lost(stream["file"], stream["lost"]), file=sys.stderr)
     if failures:
         print(describe_failures(failures, len(batch.files)), file=sys.stderr)
-    return 1 if failures else 0
+    return 1 if failures or damaged else 0
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -29,13 +29,15 @@ read is a key frame's, found by the first bytes of its file: nothing else is los
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
 from ..errors import BitstreamError
 from .container import MAGIC, MAX_SIDE, read_varint, varints
 from .entropy import Latents
 from .prediction import Prediction, SequenceReader
+
+Found = TypeVar("Found")
 
 STREAM_MAGIC = b"\x89CDV"
 STREAM_VERSION = 1
@@ -98,6 +100,7 @@ class Received(NamedTuple):
 
     number: int
     latents: Latents
+    sent: Sent
 
 
 def model_bytes(prediction: Prediction) -> bytes:
@@ -140,22 +143,47 @@ def decode_stream(
             f"{model_bytes(prediction).hex()}: decode it with the model of its encoder"
         )
     reader = SequenceReader(prediction, max_pixels)
+
+    def read(sent: Sent) -> Received:
+        return Received(sent.number, reader.read(sent.is_key, sent.payload), sent)
+
     fingerprint = prediction.pictures.fingerprint(prediction.pictures.version)
-    last = -1
+    yield from _each_record(data, position, MAGIC + fingerprint, read)
+
+
+def read_records(data: bytes) -> Iterator[Sent | Lost]:
+    """The frames of a stream as they were sent, as far as can be told without their model.
+
+    Raises:
+        BitstreamError: if ``data`` is no stream.
+    """
+    _, position = read_header(data)
+    yield from _each_record(data, position, MAGIC, lambda sent: sent)
+
+
+def _each_record(
+    data: bytes, position: int, signature: bytes, read: Callable[[Sent], Found]
+) -> Iterator[Found | Lost]:
+    """What comes of the records from a position on.
+
+    Args:
+        signature: what a key frame's payload begins with.
+        read: raises BitstreamError for a frame that is damaged.
+    """
+    last, follows = -1, False
     while position < len(data):
         try:
-            before = None if reader.previous is None else last
-            sent, end = _read_record(data, position, before)
+            sent, end = _read_record(data, position, last if follows else None)
             if sent.number <= last:
                 raise BitstreamError(f"frame {sent.number} comes after frame {last}")
-            received = Received(sent.number, reader.read(sent.is_key, sent.payload))
+            found = read(sent)
         except BitstreamError as error:
             yield Lost(f"at byte {position}: {error}")
-            reader.previous = None
-            position = _next_key_frame(data, position + 1, fingerprint)
+            follows = False
+            position = _next_key_frame(data, position + 1, signature)
         else:
-            position, last = end, sent.number
-            yield received
+            position, last, follows = end, sent.number, True
+            yield found
 
 
 def _read_record(data: bytes, position: int, before: int | None) -> tuple[Sent, int]:
@@ -188,9 +216,8 @@ def _read_record(data: bytes, position: int, before: int | None) -> tuple[Sent, 
     return Sent(number, is_key, payload), start + length
 
 
-def _next_key_frame(data: bytes, position: int, fingerprint: bytes) -> int:
+def _next_key_frame(data: bytes, position: int, signature: bytes) -> int:
     """Where the record of the next key frame begins; the end of ``data`` if there is none."""
-    signature = MAGIC + fingerprint
     found = data.find(signature, position)
     while found >= 0:
         # Two numbers of 1 to 4 bytes, and one byte, are before the checksum.

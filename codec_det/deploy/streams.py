@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,12 +19,15 @@ from ..bitstream.stream import (
     decode_stream,
     model_bytes,
     read_header,
+    read_records,
 )
 from ..coding_scale import shrink
 from ..conventional.ffmpeg import video_library
 from ..errors import BitstreamError, CodecDetError
 from ..files import atomic_file, special_kind
 from ..sequences import Frame
+
+Frames = TypeVar("Frames", Received, Sent)
 
 STREAM_SUFFIX = ".cdetv"
 USUAL_FPS = 25.0
@@ -72,17 +75,20 @@ class StreamEncoder:
 class StreamFile:
     """A stream in a file, with the model that decodes it.
 
+    Args:
+        prediction: of the model; None: records alone can be read.
+
     Attributes:
         path: where it is.
         size: in bytes.
-        fps: frames per second; 0: not known.
+        header: what it says of itself.
         lost: what could not be shown so far, in words.
 
     Raises:
         CodecDetError: if it cannot be read, is no stream, or of another model.
     """
 
-    def __init__(self, path: Path, prediction: Prediction, max_pixels: int) -> None:
+    def __init__(self, path: Path, prediction: Prediction | None, max_pixels: int) -> None:
         kind = special_kind(path)
         if kind or not path.is_file():
             what = f"is {kind}, not a file" if kind else "does not exist"
@@ -96,17 +102,30 @@ class StreamFile:
             raise CodecDetError(f"cannot read '{path}' ({error.strerror or error})") from None
         self.size = len(self._data)
         try:
-            header, start = read_header(self._data)
-            # No record is read for that.
-            next(decode_stream(self._data[:start], prediction, max_pixels), None)
+            self.header, start = read_header(self._data)
+            if prediction is not None:
+                # No record is read for that.
+                next(decode_stream(self._data[:start], prediction, max_pixels), None)
         except BitstreamError as error:
             raise BitstreamError(f"'{path}': {error}") from None
-        self.fps = header.fps
+
+    @property
+    def fps(self) -> float:
+        """Frames per second; 0: not known."""
+        return self.header.fps
 
     def frames(self) -> Iterator[Received]:
         """Those that are whole, in order; what is lost between them is kept in :attr:`lost`."""
+        assert self._prediction is not None, "without a model, records alone can be read"
+        return self._whole(decode_stream(self._data, self._prediction, self._max_pixels))
+
+    def records(self) -> Iterator[Sent]:
+        """As :meth:`frames`, what was sent of them, as far as can be told without the model."""
+        return self._whole(read_records(self._data))
+
+    def _whole(self, frames: Iterator[Frames | Lost]) -> Iterator[Frames]:
         last = -1
-        for found in decode_stream(self._data, self._prediction, self._max_pixels):
+        for found in frames:
             if isinstance(found, Lost):
                 self.lost.append(found.reason)
                 continue
@@ -117,8 +136,13 @@ class StreamFile:
 
     def describe_lost(self) -> str:
         """What was lost, line by line, for a tool to print before it exits with status 1."""
-        lines = [f"error: of '{self.path}' some frames are lost:"]
-        return "\n".join(lines + [f"  {reason}" for reason in self.lost])
+        return describe_lost(self.path, self.lost)
+
+
+def describe_lost(path: Path | str, reasons: Iterable[str]) -> str:
+    """What was lost of a stream, line by line."""
+    lines = [f"error: of '{path}' some frames are lost:"]
+    return "\n".join(lines + [f"  {reason}" for reason in reasons])
 
 
 def describe_numbers(first: int, last: int) -> str:
