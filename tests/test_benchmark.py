@@ -2,12 +2,13 @@
 
 import json
 import math
+from importlib.util import find_spec
 
 import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
-from benchmarks import camera, environment, folders, memory, receiver, steps
+from benchmarks import camera, environment, folders, memory, receiver, steps, video
 from benchmarks.evaluation import without_codec
 from benchmarks.result import BenchmarkCurve, BenchmarkResult, BenchmarkRow, table
 from benchmarks.settings import BenchmarkSettings, training_batch
@@ -62,6 +63,23 @@ def test_cameras_are_compared_with_each_other_and_the_peer(tmp_path):
     assert notes["bytes of the encoder"][camera.INT8] < notes["bytes of the encoder"][camera.FLOAT]
     lengths = notes["bytes"]
     assert lengths[camera.INT8] == pytest.approx(lengths[camera.FLOAT], rel=0.1)
+
+
+@pytest.mark.slow  # PyTorch's ONNX exporter again, and four programs
+@pytest.mark.skipif(find_spec("imageio_ffmpeg") is None, reason="imageio-ffmpeg is not installed")
+def test_codecs_of_sequences_are_compared_with_hevc(tmp_path):
+    section = run(tmp_path, "--sections", "video", "--short", "--size", "64", "96")["video"]
+    rows = {row["what"]: row for row in section["comparisons"]}
+    sides = [video.INTRA, video.TEMPORAL, video.ONNX, "avc", "vvc", "av1"]
+    decoded = [side for side in sides if side != video.ONNX]
+    assert [*rows] == [f"encode, {s}" for s in sides] + [f"decode, {s}" for s in decoded]
+    assert {row["against"] for row in rows.values()} == {"hevc"}
+    # Of a frame, not of the sequence of four.
+    own = rows["encode, avc"]["own"]
+    assert section["notes"]["encode, avc"] == f"{1 / own:.2f} frames per second"
+    sizes = section["notes"]["bytes per frame"]
+    assert sizes[video.TEMPORAL] < sizes[video.INTRA]
+    assert sizes[video.ONNX] == pytest.approx(sizes[video.TEMPORAL], rel=0.05)
 
 
 def test_tools_are_timed_over_a_folder(tmp_path, monkeypatch):

@@ -4,6 +4,8 @@
 Sections:
   codec       encoding and decoding pictures, against CompressAI's compress and decompress
   camera      encoding in ONNX Runtime, in float and in 8 bits, against CompressAI's compress
+  video       coding a sequence, frame by frame and with predicted frames, and AVC, VVC and AV1 at
+              low delay, against HEVC at low delay
   folders     encode.py, decode.py and detect.py over a folder, with all cores against one
   training    a J-FT step against detectron2's step plus CompressAI's step on the same pictures; the
               other regimes against J-FT; the memory of each
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
 
 # Modules of benchmarks; each has measure(settings).
 SECTIONS = (
-    *("codec", "camera", "folders", "training", "receiver", "evaluation", "growth", "parallel"),
-    *("box_ap", "startup"),
+    *("codec", "camera", "video", "folders", "training", "receiver", "evaluation", "growth"),
+    *("parallel", "box_ap", "startup"),
 )
 
 CONFIG = str(Path(__file__).parent.parent / "configs" / "shapes" / "jft.yaml")
@@ -45,6 +47,7 @@ SHORT: dict[str, Any] = {
     "rounds": 3,
     "size": (240, 320),
     "pictures": 4,
+    "frames": 4,
     "detected": 250,
     "sides": (128, 256, 512),
     "codecs": ("bmshj2018-hyperprior",),

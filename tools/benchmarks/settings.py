@@ -26,6 +26,7 @@ class BenchmarkSettings:
         size: (height, width) of pictures, wherever a section does not vary it.
         batch_size: pictures per training step.
         pictures: in the data set that is evaluated.
+        frames: of the sequence that is coded.
         detected: pictures with detections, whose box AP is computed.
         sides: of the square pictures whose coding and training times are compared.
         rounds: how often each side is timed.
@@ -42,6 +43,7 @@ class BenchmarkSettings:
     size: tuple[int, int] = (480, 640)
     batch_size: int = 2
     pictures: int = 16
+    frames: int = 10
     detected: int = 5000
     sides: tuple[int, ...] = (256, 512, 1024, 2048)
     rounds: int = 10
