@@ -14,6 +14,7 @@ from types import MethodType
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..codec.learned.convolutions import set_gradient_dtype
@@ -31,11 +32,15 @@ def train_in_bfloat16(chain: CodecDetector) -> None:
         if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.stride == (2, 2):
             # In that layout, oneDNN's gradient of it would write out of bounds.
             layer.stride = (1, 1)
-            layer.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, :, ::2, ::2],))
+            # A pool of one pixel keeps the layout of gradients, which taking a slice does not.
+            layer.register_forward_pre_hook(lambda _, inputs: (F.avg_pool2d(inputs[0], 1, 2),))
     backbone.forward = MethodType(_forward, backbone)
 
 
 def _forward(self: nn.Module, x: Tensor) -> Any:
     with torch.autocast("cpu", torch.bfloat16, enabled=self.training):
         features = type(self).forward(self, x)
+    for feature in features.values():
+        if feature.requires_grad:
+            feature.register_hook(lambda g: g.contiguous(memory_format=torch.channels_last))
     return {name: feature.float() for name, feature in features.items()}
