@@ -357,8 +357,10 @@ class CodecDetector(nn.Module):
     ) -> dict[str, Tensor]:
         """Rate, distortion and auxiliary loss, as far as something can train for them."""
         pixels = coded.bits.new_tensor([math.prod(image.shape[-2:]) for image in images])
-        # None, where no picture was decoded.
-        pairs = zip(images, coded.reconstructions, strict=False)
+        # Where none trains for pictures, the first of the batch is enough to watch them by. None,
+        # where no picture was decoded.
+        watched = images if self.trains_for_pictures else images[:1]
+        pairs = zip(watched, coded.reconstructions, strict=False)
         mse = [(x - enlarge(y, x.shape[-2:])).square().mean() for x, y in pairs]
         self.batch_rate = self._sum_by_level(coded.rounded_bits.detach(), pixels, levels)
         losses = {}
