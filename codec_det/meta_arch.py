@@ -40,7 +40,7 @@ from .frozen_detector import freeze, keep_statistics
 from .levels import levels_of
 from .pixels import enlarge, psnr, to_codec, to_detector, to_uint8
 from .regimes import Regime
-from .sequences import Frame
+from .sequences import frame_of
 
 logger = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ class CodecDetector(nn.Module):
         """
         start = self._clock()
         images = [self._load(x) for x in batched_inputs]
-        self.codec.follow([_frame_of(x) for x in batched_inputs])
+        self.codec.follow([frame_of(x) for x in batched_inputs])
         coded = self._code(images, batched_inputs, self.bridge is None or self.shows_pictures)
         middle = self._clock()
         sizes = [{"height": x.shape[-2], "width": x.shape[-1]} for x in images]
@@ -424,11 +424,6 @@ def draw_levels(count: int, pictures: int) -> list[int]:
         return [0] * pictures
     rounds = -(-pictures // count)
     return torch.cat([torch.randperm(count) for _ in range(rounds)])[:pictures].tolist()
-
-
-def _frame_of(entry: dict[str, Any]) -> Frame | None:
-    """Which frame a data set's picture is, if it is of a sequence."""
-    return Frame(entry["video_id"], entry["frame_id"]) if "video_id" in entry else None
 
 
 def _forget_pictures(chain: CodecDetector, _: object) -> None:

@@ -5,6 +5,7 @@ Pictures are (H, W, 3) uint8 RGB of original size. Boxes are (n, 4) x0, y0, x1, 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,9 +29,11 @@ from .meta_arch import CodecDetector
 from .pixels import to_codec
 from .regimes import Regime
 from .run_folder import CHECKPOINT_TAG, CONFIG_FILE
+from .sequences import frame_of
 from .training.trainer import as_evaluated, load_chain
 
 if TYPE_CHECKING:
+    from .codec.base import Codec
     from .pictures.bit_map import BitMap
 
 
@@ -181,6 +184,8 @@ def _code(
     image_format: str,
     bit_maps: bool,
 ) -> Iterator[CodedPicture]:
+    # Of frames it has a state, which is another than that of what is coded.
+    of_maps = copy.deepcopy(model.codec) if bit_maps else None
     for entry in entries:
         mapped = mapper(entry)
         (output,) = model([mapped])
@@ -193,16 +198,17 @@ def _code(
             bpp=output["bits"] / math.prod(decoded.shape[-2:]),
             psnr=distortion(original, decoded.float() / 255)["psnr"],
             ap=box_ap(ground_truth(entry), found) if "instances" in output else math.nan,
-            bit_map=_map_bits(model, mapped, image_format) if bit_maps else None,
+            bit_map=_map_bits(of_maps, mapped, image_format) if of_maps else None,
         )
 
 
-def _map_bits(model: CodecDetector, mapped: dict[str, Any], image_format: str) -> BitMap | None:
+def _map_bits(codec: Codec, mapped: dict[str, Any], image_format: str) -> BitMap | None:
     # Imported here because CompressAI takes seconds to import, and only learned codecs need it.
     from .pictures.bit_map import map_bits
 
     picture = to_codec(mapped.get("small", mapped["image"]), image_format)
-    bit_map = map_bits(model.codec, picture.to(model.device))
+    device = next((p.device for p in codec.parameters()), picture.device)
+    bit_map = map_bits(codec, picture.to(device), frame_of(mapped))
     return bit_map.enlarge(*mapped["image"].shape[-2:]) if bit_map else None
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
 
 Latents = TypeVar("Latents")
 
@@ -12,6 +13,11 @@ class Frame(NamedTuple):
 
     sequence: int
     number: int
+
+
+def frame_of(entry: Mapping[str, Any]) -> Frame | None:
+    """Which frame a data set's picture is, if it is of a sequence."""
+    return Frame(entry["video_id"], entry["frame_id"]) if "video_id" in entry else None
 
 
 class Reference(Generic[Latents]):

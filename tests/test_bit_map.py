@@ -9,9 +9,11 @@ import torch
 from codec_det.codec.identity import IdentityCodec
 from codec_det.codec.learned.bitstream_codec import BitstreamCodec
 from codec_det.codec.learned.learned_codec import LearnedCodec
+from codec_det.codec.learned.temporal_codec import TemporalCodec
 from codec_det.codec.table import build_codec
 from codec_det.config import load_config
 from codec_det.pictures.bit_map import BitMap, map_bits
+from codec_det.sequences import Frame
 from codec_det.training.checkpoint import load_codec_weights
 
 
@@ -67,6 +69,24 @@ def test_bits_are_where_the_texture_is(shapes_codec, corner):
     blocks = density.reshape(16, 16, 16, 16)
     assert np.ptp(blocks, axis=(1, 3)).max() == 0
     assert len(np.unique(blocks[:, 0, :, 0])) > 20
+
+
+@pytest.mark.parametrize("name", ["bmshj2018-hyperprior", "mbt2018-mean"])
+def test_maps_of_frames_sum_to_the_bits_of_predicted_ones(name):
+    torch.manual_seed(0)
+    codec = TemporalCodec(f"{name}-temporal", 1, n=8, m=12, key_interval=3).eval()
+    of_maps = copy.deepcopy(codec)
+    still = torch.rand(3, 60, 80)
+    maps, bits = [], []
+    for number in range(4):
+        picture = still + 0.01 * torch.rand(3, 60, 80)
+        codec.follow([Frame(1, number)])
+        bits += codec([picture]).bits.tolist()
+        maps.append(map_bits(of_maps, picture, Frame(1, number)))
+    assert [one.bits for one in maps] == pytest.approx(bits, rel=1e-4)
+    # As key frames, they would have others.
+    assert map_bits(codec, picture).bits == pytest.approx(bits[3], rel=1e-4)
+    assert maps[2].bits != pytest.approx(map_bits(copy.deepcopy(codec), picture).bits, rel=1e-3)
 
 
 def test_bits_of_the_padding_are_cropped_at_the_bottom_right(shapes_codec):

@@ -15,6 +15,7 @@ from PIL import Image
 from codec_det.data.register import register_datasets
 from codec_det.data.shapes import generate
 from codec_det.pictures.picture_choice import at_random, by_ids, evenly
+from codec_det.pictures.sequence_figure import sequence_figure
 from codec_det.runs import code_pictures, open_run
 from codec_det.training.checkpoint import ChainCheckpointer
 from codec_det.training.trainer import Trainer, load_chain
@@ -117,6 +118,44 @@ def test_figures_are_those_of_the_evaluation(runs, capsys, by_files):
         assert each.bpp == pytest.approx(float(row["bpp"]), rel=1e-5)
         assert each.psnr == pytest.approx(float(row["psnr"]), rel=1e-5)
         assert 0 <= each.ap <= 100
+
+
+@pytest.fixture
+def sequences(runs):
+    """The pictures as two sequences of two frames, by a run that predicts them."""
+    path = runs.folder / "set" / "annotations.json"
+    data = json.loads(path.read_text())
+    for i, image in enumerate(data["images"]):
+        image |= {"video_id": 1 + i // 2, "frame_id": i % 2}
+    data["videos"] = [{"id": i, "name": str(i)} for i in (1, 2)]
+    path.write_text(json.dumps(data))
+    name = ("MODEL.CODEC.NAME", "bmshj2018-hyperprior-temporal", "MODEL.CODEC.KEY_INTERVAL", 2)
+    cfg = runs.make("temporal", *name, "INPUT.CLIP_LENGTH", 2)
+    ChainCheckpointer(load_chain(cfg), cfg.OUTPUT_DIR).save("model_final")
+    return runs
+
+
+def test_a_sequence_is_shown_over_time(sequences, monkeypatch, capsys):
+    drawn = []
+
+    def draw(runs, *others):
+        drawn.append(runs)
+        return sequence_figure(runs, *others)
+
+    monkeypatch.setattr("codec_det.pictures.sequence_figure.sequence_figure", draw)
+    output = sequences.folder / "pictures"
+    run = str(sequences.folder / "temporal")
+    arguments = ["--sequence", "2", "--show", "bits", "--output-dir", str(output)]
+    assert tool.main([run, *arguments]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(output / "sequence_2.png")]
+    assert Image.open(output / "sequence_2.png").width > 1000
+    ((_, frames),) = drawn[0]
+    assert [original.image_id for original, _ in frames] == [3, 4]
+    for _, coded in frames:
+        bits = coded.bpp * 64 * 64
+        assert coded.bit_map.bits == pytest.approx(bits, rel=1e-3)
+    assert tool.main([run, "--sequence", "7", "--output-dir", str(output)]) == 2
+    assert "--sequence 7" in capsys.readouterr().err
 
 
 def test_one_model_is_in_memory_at_a_time(runs, monkeypatch):

@@ -38,6 +38,9 @@ examples:
   where a codec's bits go before and after fine-tuning, and what that changes in the picture
     tools/visualize.py output/shapes/baseline output/shapes/jft \\
         --show pictures bits difference --random-seed 1 --count 3 --output-dir output/pictures
+  a sequence over time, and where the bits of predicted frames go
+    tools/visualize.py output/shapes/temporal_jft --sequence 1 --show bits \\
+        --output-dir output/pictures
   the pictures that fine-tuning helps or harms most, and what all runs make of them
     tools/visualize.py output/shapes/* --disagreement output/shapes/baseline output/shapes/jft \\
         --output-dir output/pictures
@@ -64,6 +67,13 @@ def build_parser() -> argparse.ArgumentParser:
     which.add_argument("--images", nargs="+", type=int, metavar="ID", help="COCO image ids")
     which.add_argument(
         "--random-seed", type=not_negative, metavar="N", help="pictures drawn at random by seed N"
+    )
+    which.add_argument(
+        "--sequence",
+        type=int,
+        metavar="ID",
+        help="of the sequence of this video_id, one picture instead: its first --count frames in a "
+        "row, where the bits of each go (--show bits), and bars of the bits of all its frames",
     )
     which.add_argument(
         "--disagreement",
@@ -134,6 +144,8 @@ def choose(runs: Sequence[Run], args: argparse.Namespace) -> list[dict[str, Any]
     dataset = runs[0].dataset
     if args.images:
         entries = picture_choice.by_ids(dataset, args.images)
+    elif args.sequence is not None:
+        entries = picture_choice.of_sequence(dataset, args.sequence)
     elif args.random_seed is not None:
         entries = picture_choice.at_random(dataset, args.count, args.random_seed)
     elif args.disagreement:
@@ -198,6 +210,25 @@ def write_sheets(
     return paths
 
 
+def write_sequence(
+    runs: Sequence[Run],
+    rows: Sequence[tuple[Original, list[CodedPicture]]],
+    args: argparse.Namespace,
+) -> list[Path]:
+    """The picture of a sequence; its path."""
+    from codec_det.pictures.headings import column_headings
+    from codec_det.pictures.sequence_figure import save_figure, sequence_figure
+
+    names = [", ".join(heading) for heading in column_headings(runs)]
+    by_run = [
+        (name, [(original, coded[i]) for original, coded in rows]) for i, name in enumerate(names)
+    ]
+    path = args.output_dir / f"sequence_{args.sequence}.png"
+    shown = range(min(args.count, len(rows)))
+    save_figure(sequence_figure(by_run, shown, args.score_threshold), path)
+    return [path]
+
+
 def visualize(args: argparse.Namespace) -> None:
     """Run the tool.
 
@@ -209,7 +240,8 @@ def visualize(args: argparse.Namespace) -> None:
     runs = open_runs(args.runs)
     make_folder(args.output_dir, "--output-dir")
     rows = code_with_all(runs, choose(runs, args), "bits" in args.show)
-    print("\n".join(map(str, write_sheets(runs, rows, args))))
+    write = write_sheets if args.sequence is None else write_sequence
+    print("\n".join(map(str, write(runs, rows, args))))
 
 
 def main(argv: list[str] | None = None) -> int:

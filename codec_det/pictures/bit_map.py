@@ -16,11 +16,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from compressai.entropy_models import EntropyModel
 from torch import Tensor
 
 from ..codec.base import Codec
 from ..codec.learned.bitstream_codec import BitstreamCodec
 from ..codec.learned.learned_codec import LearnedCodec
+from ..codec.learned.temporal_codec import TemporalCodec
+from ..sequences import Frame
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,14 @@ class BitMap:
         return replace(self, density=(self.density / shares)[rows][:, columns])
 
 
-def map_bits(codec: Codec, picture: Tensor) -> BitMap | None:
+def map_bits(codec: Codec, picture: Tensor, frame: Frame | None = None) -> BitMap | None:
     """The bits that a codec spends on a picture (3, H, W), RGB in [0, 1]; no gradient.
 
     They are estimated ones, also of a codec that makes files. None if the codec is not a learned
     one: there are no likelihoods then.
+
+    Args:
+        frame: which one of a sequence it is; predicted if this codec has mapped the one before.
     """
     learned = codec.codec if isinstance(codec, BitstreamCodec) else codec
     if not isinstance(learned, LearnedCodec):
@@ -63,7 +69,9 @@ def map_bits(codec: Codec, picture: Tensor) -> BitMap | None:
     height, width = picture.shape[-2:]
     padded = torch.zeros([-(-side // learned.stride) * learned.stride for side in (height, width)])
     footprints = learned.stride, learned.model.downsampling_factor
-    for likelihoods, footprint in zip(_likelihoods(learned, picture), footprints, strict=False):
+    for likelihoods, footprint in zip(
+        _likelihoods(learned, picture, frame), footprints, strict=False
+    ):
         bits = -torch.log2(likelihoods[0].double()).sum(0)
         padded = padded + _spread(bits, footprint, padded.shape)
     below, beside = padded[height:], padded[:height, width:]
@@ -71,16 +79,29 @@ def map_bits(codec: Codec, picture: Tensor) -> BitMap | None:
 
 
 @torch.no_grad()
-def _likelihoods(codec: LearnedCodec, picture: Tensor) -> list[Tensor]:
-    """(1, channels, h, w) of each latent, as the codec pads the picture and charges for it."""
+def _likelihoods(codec: LearnedCodec, picture: Tensor, frame: Frame | None) -> list[Tensor]:
+    """(1, channels, h, w) of latents, then of hyper-latents, as the codec pads the picture and
+    charges for it.
+    """
     seen: list[Tensor] = []
-    hook = codec.model.register_forward_hook(
-        lambda model, inputs, out: seen.extend(out["likelihoods"].values())
-    )
+    hooks = [
+        codec.model.register_forward_hook(
+            lambda model, inputs, out: seen.extend(out["likelihoods"].values())
+        )
+    ]
+    if isinstance(codec, TemporalCodec):
+        hooks += [
+            # Those of latents are asked for last.
+            model.register_forward_hook(lambda model, inputs, out: seen.insert(0, out[1]))
+            for model in codec.prediction.modules()
+            if isinstance(model, EntropyModel)
+        ]
+    codec.follow([frame])
     try:
         codec([picture])
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     return [likelihoods.cpu() for likelihoods in seen]
 
 

@@ -45,6 +45,23 @@ def evenly(dataset: str, count: int) -> list[Entry]:
     return [entries[round(place)] for place in places]
 
 
+def of_sequence(dataset: str, sequence: int) -> list[Entry]:
+    """All frames of a sequence, in order of time.
+
+    Raises:
+        CodecDetError: if the data set has none of that id.
+    """
+    entries = DatasetCatalog.get(dataset)
+    found = [entry for entry in entries if entry.get("video_id") == sequence]
+    if not found:
+        known = sorted({entry["video_id"] for entry in entries if "video_id" in entry})
+        there = (
+            f"its {len(known)} ids go from {known[0]} to {known[-1]}" if known else "it has none"
+        )
+        raise CodecDetError(f"--sequence {sequence}: {dataset} has no such sequence; {there}")
+    return sorted(found, key=lambda entry: entry["frame_id"])
+
+
 def at_random(dataset: str, count: int, seed: int) -> list[Entry]:
     """``count``, or all if there are fewer, drawn without bias, in the data set's order.
 
