@@ -9,6 +9,7 @@ import torch
 
 from codec_det.bitstream import ans, tiles
 from codec_det.bitstream.ans import StreamReader, StreamWriter, Tables
+from codec_det.bitstream.fixed_point import FixedPointTransform
 from codec_det.bitstream.tiles import Tiling, by_tiles
 from codec_det.codec.learned.bitstream_codec import PictureDecoder, picture_encoder
 from codec_det.codec.learned.freeze import freeze_entropy_model, freeze_prediction
@@ -109,7 +110,7 @@ def test_transforms_of_whole_numbers_are_the_same_to_the_bit(small_tiles):
 
 
 @pytest.mark.parametrize("name", TEMPORAL[::2])
-def test_what_has_changed_is_the_same_in_tiles(name, small_tiles):
+def test_what_has_changed_is_the_same_in_tiles(name, small_tiles, monkeypatch):
     _, temporal = make_temporal(name)
     prediction = freeze_prediction(name, temporal.prediction, entropy_of(temporal))
     frames = FrameAnalysis(temporal.prediction, prediction.hyperprior)
@@ -119,11 +120,24 @@ def test_what_has_changed_is_the_same_in_tiles(name, small_tiles):
     assert np.abs(whole).max() > 3
     seen = []
     frames.h_a.register_forward_pre_hook(lambda _, x: seen.append(x[0].shape[-2:]))
+    known = prediction.tables_and_means(whole[0], change[0])
+    assert len(np.unique(known[0])) > 2
     small_tiles()
     (again,) = hyper_analysis_of(frames)(change)
     assert np.array_equal(again, whole)
     assert len(seen) > 2
     assert max(height * width for height, width in seen) < 21 * 18
+    # In whole numbers, to the bit.
+    calls, compute = [], FixedPointTransform.__call__
+
+    def count(transform, x):
+        calls.append(x.shape if transform is prediction.network else (0, 0, 0))
+        return compute(transform, x)
+
+    monkeypatch.setattr(FixedPointTransform, "__call__", count)
+    for own, other in zip(prediction.tables_and_means(whole[0], change[0]), known, strict=True):
+        assert np.array_equal(own, other)
+    assert 0 < max(height * width for _, height, width in calls) <= (6 + 4) * (1 + 4)
 
 
 def test_what_is_computed_at_once_is_bounded(codec, small_tiles):

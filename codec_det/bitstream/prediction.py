@@ -29,6 +29,7 @@ from .entropy import EntropyModel, Latents, channel_indexes, sha256_of_state
 from .expected import Picture
 from .fixed_point import EXACT, FixedPointTransform, Layer
 from .hyperprior import Hyperprior
+from .tiles import Tiling, by_tiles
 
 LIMIT = 2**8
 """Magnitude that decoded latents, and scales and means of changes, are limited to where the network
@@ -94,11 +95,21 @@ class Prediction:
             z: (N, h', w'), within the range of its tables.
             previous: (M, h, w) float32, decoded, of the frame before.
         """
-        bits = self.network.activation_bits
-        x = (z.astype(np.int64) << bits) + self.hyperprior.medians[:, None, None]
-        coarse = self.hyperprior.transform(x)[:, : previous.shape[1], : previous.shape[2]]
+        bits, hyper = self.network.activation_bits, self.hyperprior
+        x = (z.astype(np.int64) << bits) + hyper.medians[:, None, None]
+        tiling = Tiling(1, (hyper.upsampling,), hyper.transform.margin)
+        # Sums have 8 bytes.
+        (coarse,) = by_tiles(lambda tile: [hyper.transform(tile)], x, tiling, share=4)
         # Powers of two, and halves to even: exact.
         seen = np.rint(np.clip(previous, -LIMIT, LIMIT) * np.float32(1 << bits)).astype(np.int64)
+        both = np.concatenate([coarse[:, : seen.shape[1], : seen.shape[2]], seen])
+        indexes, means = by_tiles(self._choose, both, Tiling(1, (1, 1), self.network.margin))
+        return indexes.ravel(), means
+
+    def _choose(self, both: np.ndarray) -> list[np.ndarray]:
+        """Tables and means (M, h, w) each, from the hyper-synthesis and then the frame before."""
+        bits = self.network.activation_bits
+        coarse, seen = np.split(both, [-self.pictures.channels])
         limit = LIMIT << bits
         change = np.clip(self._rescale(coarse), -limit, limit)
         scales, means, gate = np.split(self.network(np.concatenate([change, seen])), 3)
@@ -106,7 +117,10 @@ class Prediction:
         indexes = np.searchsorted(self.hyperprior.thresholds, (scales + of_change[0]).ravel())
         means = self._rescale(sum(of_change[1:], means))
         means += np.clip(self._rescale(gate), 0, 1 << bits) * seen + (1 << bits - 1) >> bits
-        return indexes.astype(np.uint8), (means / 2.0**bits).astype(np.float32)
+        return [
+            indexes.astype(np.uint8).reshape(seen.shape),
+            (means / 2.0**bits).astype(np.float32),
+        ]
 
     def _rescale(self, x: np.ndarray) -> np.ndarray:
         """From ``output_bits`` to ``activation_bits``, rounding halves up."""

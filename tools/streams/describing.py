@@ -78,10 +78,10 @@ def format_stream(facts: dict[str, Any]) -> str:
     """The same in words."""
     size = f"{facts['width']}x{facts['height']}" if facts["width"] else "? (--model)"
     fps = f"{facts['fps']:g} frames/s" if facts["fps"] else "frames/s not said"
-    predicted = facts["frames"] - facts["key_frames"]
+    predicted, keys = facts["frames"] - facts["key_frames"], facts["key_frames"]
     every = f", one in {facts['key_interval']}" if facts["key_interval"] else ""
     costs = [
-        _cost("key frames", facts["key_frame_bytes"], facts["key_frames"]),
+        _cost("key frames", facts["key_frame_bytes"], keys),
         _cost("predicted frames", facts["predicted_frame_bytes"], predicted),
         f"format {facts['format_bytes']}",
     ]
@@ -91,7 +91,7 @@ def format_stream(facts: dict[str, Any]) -> str:
     lines = [
         f"{facts['file']}: stream, {facts['bytes']} bytes",
         f"  model         {facts['stream_model']}",
-        f"  frames        {facts['frames']} of {size}, {fps}: {facts['key_frames']} key frames"
+        f"  frames        {facts['frames']} of {size}, {fps}: {keys} key frame{'s' * (keys != 1)}"
         f"{every}, and {predicted} predicted",
         f"  bytes         {', '.join(costs)}",
     ]
