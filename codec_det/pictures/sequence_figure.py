@@ -42,24 +42,21 @@ def sequence_figure(
         shown: places of the frames to show.
         threshold: detections of lower scores are not drawn.
     """
-    rows = sum(2 + _has_maps(frames) for _, frames in runs)
-    height = sum(FRAME * (1 + _has_maps(frames)) + BARS for _, frames in runs)
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
-    ratios = [x for _, frames in runs for x in [FRAME] * (1 + _has_maps(frames)) + [BARS]]
-    grid = figure.add_gridspec(rows, len(shown), height_ratios=ratios)
+    heights = [FRAME * (1 + _has_maps(frames)) + BARS for _, frames in runs]
+    figure = Figure(figsize=(WIDTH, sum(heights)), dpi=DPI, layout="constrained")
+    parts = figure.subfigures(len(runs), 1, squeeze=False, height_ratios=heights)[:, 0]
     highest = max(_bits(coded) for _, frames in runs for _, coded in frames)
-    row = 0
-    for name, frames in runs:
-        places = [[figure.add_subplot(grid[row, i]) for i in range(len(shown))]]
+    for part, (name, frames) in zip(parts, runs, strict=True):
+        part.suptitle(name, fontsize=11, fontweight="bold")
+        ratios = [FRAME] * (1 + _has_maps(frames)) + [BARS]
+        grid = part.add_gridspec(len(ratios), len(shown), height_ratios=ratios)
+        for i, number in enumerate(shown):
+            axes = part.add_subplot(grid[0, i])
+            _draw_frame(axes, number, frames[number][1], threshold)
         if _has_maps(frames):
-            places.append([figure.add_subplot(grid[row + 1, i]) for i in range(len(shown))])
-            _draw_maps(places[1], [frames[i] for i in shown])
-        row += len(places)
-        for axes, i in zip(places[0], shown, strict=True):
-            _draw_frame(axes, i, frames[i][1], threshold)
-        places[0][0].set_title(f"{name}\n{places[0][0].get_title()}", fontsize=9)
-        _draw_bars(figure.add_subplot(grid[row, :]), frames, shown, highest)
-        row += 1
+            places = [part.add_subplot(grid[1, i]) for i in range(len(shown))]
+            _draw_maps(places, [frames[i] for i in shown])
+        _draw_bars(part.add_subplot(grid[-1, :]), frames, shown, highest)
     return figure
 
 
@@ -93,7 +90,9 @@ def _draw_maps(places: Sequence[Axes], frames: Frames) -> None:
     for axes, (original, _), bit_map in zip(places, frames, maps, strict=True):
         axes.imshow(scale.draw(bit_map.density, original.picture), interpolation="nearest")
         axes.set_axis_off()
-    places[0].set_title(f"bits per pixel, 0 (dark) to {scale.high:.2f} or more", fontsize=9)
+    places[0].set_title(
+        f"bits per pixel, 0 (dark) to {scale.high:.2f} or more", fontsize=9, loc="left"
+    )
 
 
 def _draw_bars(axes: Axes, frames: Frames, shown: Sequence[int], highest: float) -> None:
