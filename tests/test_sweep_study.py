@@ -322,6 +322,16 @@ def test_published_study_of_sequences(camera, monkeypatch):
     assert points["jft-intra_2-seed_1"].cfg.MODEL.CODEC.KEY_INTERVAL == 1
 
 
+def test_published_study_of_sequences_from_stills(monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)
+    points = points_of(CONFIGS / "study/bccd_video.yaml")
+    assert len(points) == 1 + 2 * 4 * (1 + 3) + 2 * 4 * 3 + 1
+    cfg = points["jft-temporal_0.0025-seed_2"].cfg
+    assert cfg.MODEL.CODEC.WEIGHTS.endswith("bccd_video/prediction/model_final.pth")
+    assert points["prediction"].cfg.MODEL.CODEC.WEIGHTS.endswith("bccd/start/model_final.pth")
+    assert {p.cfg.DATASETS.TEST for p in points.values()} == {("bccd_sequences_val",)}
+
+
 def test_target_rates_of_levels_are_numbers(tmp_path, study):
     study["grid"][0]["target_bpp"] = [0.1, "x"]
     with pytest.raises(ConfigError, match=r"target_bpp\[1\]: 'x' is no number"):
