@@ -82,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
         "mbt2018-mean, mbt2018, cheng2020-anchor, cheng2020-attn, bmshj2018-hyperprior-centred, "
         "mbt2018-mean-centred, bmshj2018-hyperprior-temporal, "
         "bmshj2018-hyperprior-centred-temporal, mbt2018-mean-temporal, "
-        "mbt2018-mean-centred-temporal, bmshj2018-hyperprior-light, "
+        "mbt2018-mean-centred-temporal, ssf2020, bmshj2018-hyperprior-light, "
         "bmshj2018-hyperprior-centred-light, mbt2018-mean-light, mbt2018-mean-centred-light, "
         "bmshj2018-hyperprior-vbr, mbt2018-mean-vbr; conventional: jpeg, jpeg2000, webp, avif, "
         "jpegxl, avc, hevc, vvc, av1, vtm, external",
