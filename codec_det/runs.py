@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 
+from .bitstream.expected import LEVEL_STEPS
 from .config import load_config
 from .data.image_io import read_image
 from .data.mapper import CodecDetectorMapper
@@ -24,7 +25,7 @@ from .evaluation.objects import NOTHING, Objects, ground_truth
 from .evaluation.picture_ap import box_ap
 from .evaluation.rate import distortion
 from .evaluation.results import RESULTS_FILE, Record, changed_keys, describe_regime
-from .levels import levels_to_test
+from .levels import is_level, levels_of, levels_to_test
 from .meta_arch import CodecDetector
 from .pixels import to_codec
 from .regimes import Regime
@@ -112,11 +113,12 @@ def open_run(folder: str | Path, level: float | None = None) -> Run:
     """Read the config of a run folder; without a GPU, for the CPU.
 
     Args:
-        level: of a codec of variable rate; None: the highest that it is evaluated at.
+        level: of a codec of variable rate, None: the highest that it is evaluated at; runs of a
+            fixed rate have none whatever it is.
 
     Raises:
-        CodecDetError: if it is no run folder, its config does not fit this version, or its run has
-            neither saved nor evaluated any model.
+        CodecDetError: if it is no run folder, its config does not fit this version, its run has
+            neither saved nor evaluated any model, or its codec has no such level.
     """
     folder = Path(folder)
     path = folder / CONFIG_FILE
@@ -133,7 +135,13 @@ def open_run(folder: str | Path, level: float | None = None) -> Run:
     if not torch.cuda.is_available():
         opts += ["MODEL.DEVICE", "cpu"]
     cfg = load_config(str(path), opts)
-    run = Run(folder, cfg, levels_to_test(cfg)[-1] if level is None else level)
+    count, highest = levels_of(cfg), levels_to_test(cfg)[-1]
+    if level is not None and count > 1 and not is_level(level, count):
+        raise CodecDetError(
+            f"the codec of '{folder}' has no level {level:g}: levels are 0 to {count - 1}, in "
+            f"steps of 1/{LEVEL_STEPS}"
+        )
+    run = Run(folder, cfg, highest if level is None or count == 1 else level)
     if not run.cfg.DATASETS.TEST:
         raise CodecDetError(f"'{path}' has an empty DATASETS.TEST: there is nothing to show")
     return run

@@ -14,6 +14,7 @@ from PIL import Image
 
 from codec_det.data.register import register_datasets
 from codec_det.data.shapes import generate
+from codec_det.pictures.headings import column_headings
 from codec_det.pictures.picture_choice import at_random, by_ids, evenly
 from codec_det.pictures.sequence_figure import sequence_figure
 from codec_det.runs import code_pictures, open_run
@@ -175,6 +176,21 @@ def test_one_model_is_in_memory_at_a_time(runs, monkeypatch):
     finally:
         gc.enable()
     assert len(models) == 2
+
+
+def test_runs_of_variable_rate_are_shown_at_a_level(runs, capsys):
+    cfg = runs.make("levels", "MODEL.CODEC.LEVELS", 3)
+    ChainCheckpointer(load_chain(cfg), cfg.OUTPUT_DIR).save("model_final")
+    found = [open_run(cfg.OUTPUT_DIR, level) for level in (None, 0.5)]
+    assert [run.level for run in found] == [2.0, 0.5]
+    assert open_run(runs.paths[1], 0.5).level is None
+    headings = [subtitle for _, subtitle in column_headings([found[1], open_run(runs.paths[1])])]
+    assert "level 0.5" in headings[0]
+    assert "level" not in headings[1]
+    arguments = ["--images", "1", "--output-dir", str(runs.folder / "pictures"), "--level"]
+    assert tool.main([cfg.OUTPUT_DIR, *runs.paths, *arguments, "1"]) == 0
+    assert tool.main([cfg.OUTPUT_DIR, *arguments, "3"]) == 2
+    assert "has no level 3: levels are 0 to 2" in capsys.readouterr().err
 
 
 def test_a_codec_alone_has_no_accuracy(runs):

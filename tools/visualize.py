@@ -91,6 +91,13 @@ def build_parser() -> argparse.ArgumentParser:
         f"over the test set (default: {COUNT})",
     )
     add(
+        "--level",
+        type=float,
+        metavar="L",
+        help="at which runs of variable rate code pictures, also between two (default: the highest "
+        "that they are evaluated at)",
+    )
+    add(
         "--score-threshold",
         type=fraction,
         default=0.5,
@@ -111,8 +118,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def open_runs(folders: Sequence[Path]) -> list[Run]:
-    """All runs, checked, with their data sets registered.
+def open_runs(folders: Sequence[Path], level: float | None) -> list[Run]:
+    """All runs, at a level where they are of variable rate, checked, with data sets registered.
 
     Raises:
         CodecDetError: if one is no run, or they do not compare.
@@ -121,7 +128,7 @@ def open_runs(folders: Sequence[Path]) -> list[Run]:
     from codec_det.errors import CodecDetError
     from codec_det.runs import check_same_dataset, open_run
 
-    runs = [open_run(folder) for folder in folders]
+    runs = [open_run(folder, level) for folder in folders]
     check_same_dataset(runs)
     for run in runs:
         try:
@@ -237,7 +244,7 @@ def visualize(args: argparse.Namespace) -> None:
     """
     from codec_det.files import make_folder
 
-    runs = open_runs(args.runs)
+    runs = open_runs(args.runs, args.level)
     make_folder(args.output_dir, "--output-dir")
     rows = code_with_all(runs, choose(runs, args), "bits" in args.show)
     write = write_sheets if args.sequence is None else write_sequence
