@@ -160,3 +160,14 @@ def test_files_are_of_their_kinds_and_can_be_made_again(tmp_path):
         paths, write_figures(curves, ["AP", "PSNR"], tmp_path / "b"), strict=True
     ):
         assert path.read_bytes() == again.read_bytes()
+
+
+def test_points_of_hulls_say_their_scale_unless_all_have_one():
+    def at(scale, regime, bpp, ap):
+        return result(regime, bpp, ap, quality=scale, config={"MODEL.CODEC.SCALE": scale})
+
+    several = [at(0.5, "T-FT", 0.1, 20.0), at(0.25, "T-FT", 0.05, 10.0)]
+    one = [at(0.5, "J-FT", 0.1, 30.0)]
+    (axes,) = rate_accuracy_figure(curves_of([*several, *one], hulls=True), "AP").axes
+    assert legend(axes) == ["T-FT", "J-FT, 50 %"]
+    assert sorted(text.get_text() for text in axes.texts) == ["25 %", "50 %"]

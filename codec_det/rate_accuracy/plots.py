@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from ..errors import CodecDetError
 from ..evaluation.metrics import metric_of
@@ -30,10 +30,10 @@ FORMATS = ("svg", "png", "pdf")
 def rate_accuracy_figure(curves: Sequence[Curve], metric: str, *, log_rate: bool = False) -> Figure:
     """A metric over the curves' rate, one line per curve; uncompressed pictures are a level.
 
-    Curves of several coding scales are drawn as their hulls, whose points say their scale.
-    Points are means over seeds; bars go from the least to the greatest seed, in both directions.
-    Uncompressed pictures have 24 bits per pixel: drawn to scale, they would leave all codecs in one
-    place.
+    Curves of several coding scales are drawn as their hulls, whose points, or labels where all
+    have one, say their scale. Points are means over seeds; bars go from the least to the greatest
+    seed, in both directions. Uncompressed pictures have 24 bits per pixel: drawn to scale, they
+    would leave all codecs in one place.
 
     Args:
         metric: of :mod:`codec_det.evaluation.metrics`, such as "AP" or "PSNR".
@@ -92,18 +92,29 @@ def _draw_curve(axes: Axes, curve: Curve, metric: str, codec: int) -> None:
         markeredgewidth=0.6 if fill == "full" else 1.4,
         linestyle=CODEC_LINES[codec % len(CODEC_LINES)],
         linewidth=2.6 if is_below else 1.6,
-        label=curve.label,
+        label=_label(curve),
         zorder=3,
     )
     for point in points:
         if len(point.results) > 1:
             _draw_bars(axes, point, (curve.rate.key, metric), colour)
-        if curve.of_scales:
+        if len(_scales(curve)) > 1:
             at = point.rate, point.mean(metric)
             said = f"{100 * point.scale:g} %"
             axes.annotate(
                 said, at, (5, -11), textcoords="offset points", fontsize=7, color=colour, zorder=5
             )
+
+
+def _scales(curve: Curve) -> set[float]:
+    """Of the points, where they may be of several."""
+    return {point.scale for point in curve.points} if curve.of_scales else set()
+
+
+def _label(curve: Curve) -> str:
+    """With the coding scale that all points have, where each could have its own."""
+    scales = _scales(curve)
+    return f"{curve.label}, {100 * min(scales):g} %" if len(scales) == 1 else curve.label
 
 
 def _draw_bars(axes: Axes, point: Point, metrics: tuple[str, str], colour: str) -> None:
@@ -136,6 +147,8 @@ def _dress(axes: Axes, curves: Sequence[Curve], metric: str, log_rate: bool) -> 
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_xlim(0, 1.12 * max(p.high(c.rate.key) for c in curves for p in c.points))
+        # Rates below 0.01 have long names.
+        axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.margins(y=0.12)
     axes.grid(color="#DDDDDD", linewidth=0.7)
     axes.set_axisbelow(True)
