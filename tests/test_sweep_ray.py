@@ -53,7 +53,7 @@ def process_of(point):
 
 def lose_machine_of(point, cluster, lost):
     """Remove the machine that runs ``point`` once it has a checkpoint."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (point.folder / "last_checkpoint").exists():
         if time.monotonic() > deadline:
             return
