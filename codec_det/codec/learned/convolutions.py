@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-from .fast_transforms import channels_last, double_at_half_size, resamples
-from .gdn import TrainableGDN
+from .fast_transforms import double_at_half_size, resamples
+from .gdn import TrainableGDN, computes_gradients
 
 PICTURE_CHANNELS = 3
 
 
 class _OwnGradients(nn.Module):
-    """Before a layer of PyTorch's: computes its gradients here where :func:`_applies` allows it.
+    """Before a layer of PyTorch's: its gradients are computed here if :func:`computes_gradients`.
 
     Attributes:
         gradient_dtype: what they are computed in; None: the type of the maps.
@@ -39,7 +39,7 @@ class _OwnGradients(nn.Module):
 
     def forward(self, x: Tensor, *sizes: Any) -> Tensor:
         """As PyTorch's."""
-        if not _applies(self, x):
+        if not computes_gradients(x, self.weight):
             return super().forward(x, *sizes)
         return _Resample.apply(x, self.weight, self.bias, self)
 
@@ -66,19 +66,6 @@ def set_gradient_dtype(module: nn.Module, dtype: torch.dtype) -> None:
     for layer in module.modules():
         if isinstance(layer, (_OwnGradients, TrainableGDN)):
             layer.gradient_dtype = dtype
-
-
-def _applies(layer: _OwnGradients, x: Tensor) -> bool:
-    """Whether a CPU computes gradients in float32 or float64, with channels last."""
-    return (
-        torch.is_grad_enabled()
-        and (x.requires_grad or layer.weight.requires_grad)
-        and x.device.type == "cpu"
-        and x.dtype == layer.weight.dtype
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and channels_last(x)
-    )
 
 
 class _Resample(torch.autograd.Function):

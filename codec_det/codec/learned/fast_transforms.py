@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from compressai.layers import GDN
 from torch import Tensor, nn
 
-from .gdn import linear, pieces
+from .gdn import channels_last, linear, pieces
 
 # Values of a piece that a GDN works on, per thread: 1 MiB. Less is no faster on one thread, and on
 # several these must wait for each other more often.
@@ -219,8 +219,3 @@ def convolve_pixels(layer: nn.Conv2d, x: Tensor) -> Tensor:
     pixels = x.permute(0, 2, 3, 1).view(-1, channels)
     y = linear(pixels, layer.weight[..., 0, 0], layer.bias)
     return y.view(batch, height, width, -1).permute(0, 3, 1, 2)
-
-
-def channels_last(x: Tensor) -> bool:
-    """Whether x (b, C, H, W) lies in memory so."""
-    return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)

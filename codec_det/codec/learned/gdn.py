@@ -30,7 +30,7 @@ PIECE_VALUES = 2**18
 
 
 class TrainableGDN(GDN):
-    """CompressAI's layer, whose gradients are computed here where :func:`_applies` allows it.
+    """CompressAI's layer, whose gradients are computed here if :func:`computes_gradients`.
 
     Attributes:
         gradient_dtype: of the matrix products of the backward pass; None: that of the maps.
@@ -40,7 +40,7 @@ class TrainableGDN(GDN):
 
     def forward(self, x: Tensor) -> Tensor:
         """As CompressAI's: (b, C, H, W) to the same."""
-        if not _applies(self, x):
+        if not computes_gradients(x, self.beta):
             return super().forward(x)
         beta, gamma = self.beta_reparam(self.beta), self.gamma_reparam(self.gamma)
         return _Normalize.apply(x, beta, gamma, self.inverse, self.gradient_dtype or x.dtype)
@@ -53,17 +53,27 @@ def set_gdn_gradients(model: nn.Module) -> None:
             layer.__class__ = TrainableGDN
 
 
-def _applies(gdn: GDN, x: Tensor) -> bool:
-    """Whether a CPU computes gradients in float32 or float64, with channels last."""
+def computes_gradients(x: Tensor, weight: Tensor) -> bool:
+    """Whether those of a layer are computed here: on a CPU, in float32 or float64, channels last.
+
+    Args:
+        x: map (b, C, H, W) that the layer is given.
+        weight: one of its parameters.
+    """
     return (
         torch.is_grad_enabled()
-        and (x.requires_grad or gdn.beta.requires_grad)
+        and (x.requires_grad or weight.requires_grad)
         and x.device.type == "cpu"
-        and x.dtype == gdn.beta.dtype
+        and x.dtype == weight.dtype
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
-        and x.is_contiguous(memory_format=torch.channels_last)
+        and channels_last(x)
     )
+
+
+def channels_last(x: Tensor) -> bool:
+    """Whether x (b, C, H, W) lies in memory so."""
+    return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
 
 
 class _Normalize(torch.autograd.Function):
