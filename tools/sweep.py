@@ -41,7 +41,7 @@ examples:
   with a config key for all points
     tools/sweep.py configs/study/bccd.yaml DATASETS.ROOT /data/bccd
   the same grid on other data, into a folder of its own
-    tools/sweep.py configs/study/shapes_video.yaml --output-dir output/study/shapes_video_moving \
+    tools/sweep.py configs/study/shapes_video.yaml --output-dir output/study/shapes_video_moving \\
         DATASETS.TRAIN "('shapes_video_moving_train',)" DATASETS.TEST "('shapes_video_moving_val',)"
   on all GPUs of this machine, one point on each
     tools/sweep.py configs/study/shapes.yaml --address local
