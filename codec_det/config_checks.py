@@ -140,10 +140,6 @@ def _check_frames(cfg: CfgNode, *, train: bool) -> None:
                 "frame by itself: set it to 1, or choose a codec whose name ends in -temporal"
             )
         return
-    if codec.LEVELS > 1:
-        raise ConfigError(
-            f"MODEL.CODEC.LEVELS is {codec.LEVELS}, but {codec.NAME} has a fixed rate: set it to 1"
-        )
     interval, length = codec.KEY_INTERVAL, cfg.INPUT.CLIP_LENGTH
     if train and Regime.from_config(cfg).trains_rate and not 2 <= length <= interval:
         raise ConfigError(
@@ -157,8 +153,10 @@ def _check_levels(cfg: CfgNode, *, train: bool) -> None:
     codec = cfg.MODEL.CODEC
     entry = find_codec(codec.NAME)
     count = levels_of(cfg)
-    if codec.LEVELS > 1 and count != codec.LEVELS:
+    if codec.LEVELS > 1 and (count != codec.LEVELS or not entry.has_latents):
         reason = f"has {count} of its own" if count > 1 else "is no learned codec"
+        if entry.is_learned and not entry.has_latents:
+            reason = "has no latents that gains could scale"
         raise ConfigError(
             f"MODEL.CODEC.LEVELS is {codec.LEVELS}, but {entry.name} {reason}: set it to 1"
         )

@@ -184,7 +184,7 @@ class CodecDetector(nn.Module):
             return self.inference(batched_inputs)
         images = [self._load(x) for x in batched_inputs]
         wants_pictures = self.trains_for_pictures or (self.bridge is None and self._detects)
-        levels = draw_levels(self.codec.levels, len(images))
+        levels = draw_levels(self.codec.levels, len(images), self.codec.clip_length)
         teacher = self.codec.teacher
         watch: AbstractContextManager[list[Any]] = teacher.watch() if teacher else nullcontext([])
         with watch as analysed, torch.set_grad_enabled(bool(self.regime.codec_parts)):
@@ -418,12 +418,18 @@ def betas_of(cfg: CfgNode) -> list[float]:
     return list(codec.LEVEL_BETAS) or [codec.BETA] * levels_of(cfg)
 
 
-def draw_levels(count: int, pictures: int) -> list[int]:
-    """A level out of ``count`` for each picture of a batch: at random, and as evenly as can be."""
+def draw_levels(count: int, pictures: int, clip_length: int = 1) -> list[int]:
+    """A level out of ``count`` for each picture of a batch: at random, and as evenly as can be.
+
+    Args:
+        clip_length: frames of clips, which have one level each.
+    """
     if count == 1:
         return [0] * pictures
-    rounds = -(-pictures // count)
-    return torch.cat([torch.randperm(count) for _ in range(rounds)])[:pictures].tolist()
+    clips = pictures // clip_length
+    rounds = -(-clips // count)
+    drawn = torch.cat([torch.randperm(count) for _ in range(rounds)])[:clips]
+    return drawn.repeat_interleave(clip_length).tolist()
 
 
 def _forget_pictures(chain: CodecDetector, _: object) -> None:

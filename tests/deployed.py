@@ -26,6 +26,10 @@ def lively(chain):
         chain.codec.model.g_a[-1].weight.data *= 40
         chain.codec.model.g_s[-1].bias.data += 0.5
         chain.codec.model.update()
+        if chain.codec.gains:
+            steps = torch.linspace(-1, 0, chain.codec.levels)[:, None]
+            chain.codec.gains.log_gains.data += steps
+            chain.codec.inverse_gains.log_gains.data -= steps
     return chain
 
 

@@ -90,6 +90,9 @@ def test_levels_of_a_batch_are_drawn_as_evenly_as_can_be():
         assert len(levels) == pictures
         assert {levels.count(level) for level in range(4)} <= {pictures // 4, -(-pictures // 4)}
     assert len({tuple(draw_levels(4, 4)) for _ in range(20)}) > 5
+    clips = draw_levels(4, 12, clip_length=3)
+    assert clips[::3] == clips[1::3] == clips[2::3]
+    assert sorted(clips[::3]) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("name", CODECS[:3])

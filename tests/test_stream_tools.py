@@ -219,6 +219,43 @@ def test_onnx_runtime_codes_sequences_for_the_same_receiver(run, folder, stream,
             load_sequence_encoder(changed)
 
 
+@pytest.mark.slow  # imports and runs PyTorch's ONNX exporter
+def test_streams_have_the_level_that_is_asked_for(
+    tiny_set, folder, pictures, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: False)
+    levels = ("MODEL.CODEC.LEVELS", "3", "MODEL.CODEC.LEVEL_BETAS", "[4.0, 2.0, 1.0]")
+    run = make_run(tmp_path / "run", *tiny_set, *TEMPORAL, *levels)
+    new = export(run, tmp_path / "new", "--onnx")
+    decoder = load_decoder(new / "receiver.safetensors")
+    prediction = load_prediction(new / "receiver.safetensors")
+    sizes = {}
+    for name in ("encoder.safetensors", "encoder.onnx"):
+        for level in (0, 0.5, None):
+            output = tmp_path / "coded.cdetv"
+            asked = [] if level is None else ["--level", level]
+            arguments = [folder, "--sequence", "--output", output, *asked]
+            assert call(encode, *arguments, "--model", new / name) == 0
+            found = [*decode_stream(output.read_bytes(), prediction, 10**5)]
+            steps = 128 if level is None else round(64 * level)
+            assert [f.latents.picture.level for f in found] == [steps] * FRAMES
+            sizes[name, level] = output.stat().st_size
+            assert decoder.synthesize(found[-1].latents).shape == (3, SIDE, SIDE)
+    assert all(sizes["encoder.onnx", x] == sizes["encoder.safetensors", x] for x in (0, 0.5, None))
+    assert sizes["encoder.onnx", 0] < sizes["encoder.onnx", 0.5] < sizes["encoder.onnx", None]
+    encoder = load_sequence_encoder(new / "encoder.onnx")
+    steps = [0, 0, 2, 2]
+    sent = [
+        encoder.encode(picture, (SIDE, SIDE), Frame(0, t), level)
+        for t, (picture, level) in enumerate(zip(pictures, steps, strict=False))
+    ]
+    assert [is_key for is_key, _ in sent] == [True, False, True, False]
+    capsys.readouterr()
+    arguments = [folder, "--sequence", "--output", output, "--model", new / "encoder.onnx"]
+    assert "--level 2.5: " in refused(capsys, encode, *arguments, "--level", 2.5)
+    assert "--max-bytes is for pictures" in refused(capsys, encode, *arguments, "--max-bytes", 99)
+
+
 # ---- Where frames come from ----
 
 

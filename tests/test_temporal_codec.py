@@ -59,6 +59,15 @@ def numbered(count, sequence=1, start=0):
     return [Frame(sequence, start + t) for t in range(count)]
 
 
+def with_gains(codec):
+    """Levels of which the lower have the coarser quantization."""
+    with torch.no_grad():
+        for gains, sign in ((codec.gains, 1), (codec.inverse_gains, -1)):
+            steps = torch.linspace(-1, 0, codec.levels)[:, None]
+            gains.log_gains.copy_(sign * steps * torch.linspace(1, 2, 12))
+    return codec
+
+
 def code(codec, frames, pictures):
     codec.follow(frames)
     with torch.no_grad():
@@ -164,6 +173,29 @@ def test_bits_of_a_clip_are_those_of_a_sequence_with_its_key_frames():
     torch.testing.assert_close(weighted.mean(1), expected)
 
 
+def test_each_clip_is_coded_at_its_level():
+    codec = with_gains(make(TEMPORAL[0], clip_length=4, levels=3)[1])
+    codec.set_trainable([])
+    codec.train()
+    pictures = clip(4) + clip(4, seed=1)
+    with torch.no_grad():
+        coded = codec(pictures, levels=[0.0] * 4 + [1.5] * 4)
+    codec.eval()
+    for own, sequence, level in ((0, 1, 0.0), (4, 2, 1.5)):
+        codec.level = level
+        alone = code(codec, numbered(4, sequence), pictures[own : own + 4])
+        # A key frame counts an eighth of a sequence, and a quarter of a clip.
+        weights = 4 * torch.tensor([1 / 8, *[7 / 24] * 3])
+        torch.testing.assert_close(coded.bits[own : own + 4], weights * alone.bits)
+        for a, b in zip(coded.reconstructions[own:], alone.reconstructions, strict=False):
+            torch.testing.assert_close(a, b)
+        for a, b in zip(coded.latents[own:], alone.latents, strict=False):
+            torch.testing.assert_close(a, b)
+    # Still at 1.5, which is finer.
+    finer = code(codec, numbered(4, 3), pictures[:4])
+    assert coded.bits[0] < 0.99 * weights[0] * finer.bits[0]
+
+
 def test_the_network_sees_rounded_latents_whatever_stands_in_for_rounding():
     # Those of a scale hyperprior's key frames are whole numbers.
     _, codec = make(TEMPORAL[0], clip_length=2, quantization="noise")
@@ -228,13 +260,21 @@ def entropy_of(codec):
     return freeze_entropy_model(codec.name, codec.model)
 
 
-@pytest.mark.parametrize("name", TEMPORAL[::3])
-def test_a_sequence_of_30_frames_is_sent_and_decoded(name):
-    _, codec = make(name, key_interval=12)
+@pytest.mark.parametrize(
+    ("name", "level"), [(TEMPORAL[0], None), (TEMPORAL[3], None), (TEMPORAL[2], 0.5)]
+)
+def test_a_sequence_of_30_frames_is_sent_and_decoded(name, level):
+    levels = 1 if level is None else 3
+    _, codec = make(name, key_interval=12, levels=levels)
+    if level is not None:
+        codec = with_gains(codec)
+        codec.level = level
     pictures, frames = clip(30), numbered(30)
     estimated = code(codec, frames, pictures)
     real = TemporalBitstreamCodec(codec)
     coded = code(real, frames, pictures)
+    for ours, theirs in zip(coded.latents, estimated.latents, strict=True):
+        assert (abs(ours - theirs) > 0.5).float().mean() < 0.15  # 0.55 and more without gains
     # Where a latent lies at a threshold, the float path may round it otherwise.
     for ours, theirs in zip(coded.reconstructions, estimated.reconstructions, strict=True):
         assert abs(ours - theirs).mean() < 0.002
@@ -401,7 +441,13 @@ def test_streams_decode_in_processes_that_compute_differently(tmp_path):
     [
         ((), "INPUT.CLIP_LENGTH is 1, but bmshj2018-hyperprior-temporal learns from clips"),
         (("INPUT.CLIP_LENGTH", 4), "no more than MODEL.CODEC.KEY_INTERVAL, which is 1"),
-        (("MODEL.CODEC.LEVELS", 2), "has a fixed rate: set it to 1"),
+        (
+            (
+                *("MODEL.CODEC.NAME", "ssf2020", "MODEL.CODEC.N", 0, "MODEL.CODEC.M", 0),
+                *("MODEL.CODEC.LEVELS", 2, "INPUT.CLIP_LENGTH", 2, "MODEL.CODEC.KEY_INTERVAL", 4),
+            ),
+            "is 2, but ssf2020 has no latents that gains could scale: set it to 1",
+        ),
         (
             ("MODEL.CODEC.NAME", "mbt2018-mean", "MODEL.CODEC.TRAINABLE", "['prediction']"),
             "names 'prediction', but mbt2018-mean predicts no frames",

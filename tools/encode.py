@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from codec_det.bitstream.encoder import PictureEncoder
+    from codec_det.bitstream.frame_encoder import SequenceEncoder
     from codec_det.deploy.file_batch import Batch, Failure
 
 EPILOG = """
@@ -227,6 +228,13 @@ def open_encoder(
     return encoder, in_thread
 
 
+def open_sequence_encoder(args: argparse.Namespace, say: Callable[[str], None]) -> SequenceEncoder:
+    """The encoder of frames that a command line asks for; raises as the two that it calls."""
+    encoder, _ = open_encoder(args.model, args.device, workers=1, frames=True, say=say)
+    check_rate(args, encoder.pictures)
+    return encoder
+
+
 def check_rate(args: argparse.Namespace, encoder: PictureEncoder) -> None:
     """Check that the model can do what is asked of its rate.
 
@@ -391,7 +399,7 @@ def encode(args: argparse.Namespace) -> int:
     if is_sequence(args):
         from streams.encoding import encode_stream
 
-        return encode_stream(args, partial(open_encoder, workers=1, frames=True))
+        return encode_stream(args, open_sequence_encoder)
     for name in ("output", "fps"):
         if getattr(args, name):
             raise ConfigError(f"--{name} is for a sequence of frames: leave it out")

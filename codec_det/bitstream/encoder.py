@@ -143,7 +143,7 @@ class PictureEncoder:
         return PictureAtLevels(Picture(_size(picture), _size(small)), quantize, self.entropy)
 
     def unrounded(self, picture: np.ndarray) -> np.ndarray:
-        """Latents (1, M, h, w) of a picture at its coded size, (H, W, 3) uint8 RGB.
+        """Latents (1, M, h, w) of a picture at its coded size, (H, W, 3) uint8 RGB; no gains.
 
         The transforms are :class:`Stages`.
         """

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..sequences import Frame, Reference
-from .encoder import PictureEncoder, Transform
+from .encoder import PictureEncoder, Transform, gain_at
 from .entropy import Latents, as_integers
-from .expected import Picture, Size
+from .expected import LEVEL_STEPS, Picture, Size
 from .prediction import Prediction
 
 DEAD_ZONE = 0.2
@@ -45,34 +45,42 @@ class SequenceEncoder:
         self.prediction = prediction
         self._reference: Reference[np.ndarray] = Reference(key_interval)
 
-    def encode(self, small: np.ndarray, size: Size, frame: Frame) -> tuple[bool, bytes]:
+    def encode(
+        self, small: np.ndarray, size: Size, frame: Frame, level: float | None = None
+    ) -> tuple[bool, bytes]:
         """Whether a frame is a key frame, and what is sent of it.
 
         Args:
             small: (H, W, 3) uint8 RGB, at its coded size.
             size: height and width that it was shrunk from.
+            level: of a model of variable rate, in steps of 1/64; None: the highest. The first frame
+                of another than the frame before is a key frame.
 
         Raises:
             CodecDetError: if it cannot be coded.
         """
-        previous = self._reference.of(frame, (*size, *small.shape))
+        level = self.pictures.levels - 1 if level is None else level
+        previous = self._reference.of(frame, (*size, *small.shape, level))
         if previous is None:
-            (data,) = self.pictures.encode_shrunk([small], [size])
+            (data,) = self.pictures.encode_shrunk([small], [size], level)
             latents = self.pictures.entropy.read(data, small.size)
         else:
-            data, latents = self._predict(small, size, previous)
+            data, latents = self._predict(small, size, level, previous)
         self._reference.keep(latents.values)
         return previous is None, data
 
     def _predict(
-        self, small: np.ndarray, size: Size, previous: np.ndarray
+        self, small: np.ndarray, size: Size, level: float, previous: np.ndarray
     ) -> tuple[bytes, Latents]:
         height, width, _ = small.shape
         y = self.pictures.unrounded(small)[0]
+        if self.pictures.log_gains is not None:
+            y *= gain_at(self.pictures.log_gains, level)
         (z,) = self._hyper_analysis((y - previous)[None])
         z = as_integers(z[0])
         _, means = self.prediction.tables_and_means(z, previous)
         rest = y - means
         symbols = as_integers(np.sign(rest) * np.rint(np.maximum(abs(rest) - DEAD_ZONE, 0)))
-        latents = Latents(symbols, z, means, Picture(size, (height, width)))
+        picture = Picture(size, (height, width), round(LEVEL_STEPS * level))
+        latents = Latents(symbols, z, means, picture)
         return self.prediction.write(latents, previous), latents

@@ -169,8 +169,9 @@ class Prediction:
     def _checksum(self, latents: Latents, previous: np.ndarray) -> int:
         """Of model, picture, frame before and latents, 24 bits."""
         checksum = zlib.crc32(bytes.fromhex(self.sha256))
-        sizes = np.array([*latents.picture.size, *latents.picture.coded_size])
-        for values in (sizes, latents.z, latents.y):
+        size, coded_size, level = latents.picture
+        said = np.array([*size, *coded_size, *([level] if level else [])])
+        for values in (said, latents.z, latents.y):
             checksum = zlib.crc32(np.ascontiguousarray(values, "<i4").data, checksum)
         checksum = zlib.crc32(np.ascontiguousarray(previous, "<f4").data, checksum)
         return checksum & START - 1

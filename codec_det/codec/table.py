@@ -203,6 +203,7 @@ def _build_temporal(cfg: CfgNode) -> Codec:
 
     return TemporalCodec(
         **_learned_options(cfg),
+        levels=cfg.MODEL.CODEC.LEVELS,
         clip_length=cfg.INPUT.CLIP_LENGTH,
         key_interval=cfg.MODEL.CODEC.KEY_INTERVAL,
     )

@@ -344,11 +344,12 @@ def restore_codec(file: ModelFile) -> LearnedCodec:
         if find_codec(codec["name"]).receiver != file.entropy.codec:
             raise ValueError(f"its entropy model is of a {file.entropy.codec}")
         quality = min(find_codec(codec["name"]).widths)
+        widths = {"n": n, "m": m, "levels": file.entropy.expected.levels}
         if file.prediction is not None:
-            interval = codec["key_interval"]
-            return TemporalCodec(codec["name"], quality, n=n, m=m, key_interval=interval)
-        levels = file.entropy.expected.levels
-        return LearnedCodec(codec["name"], quality, n=n, m=m, levels=levels)
+            return TemporalCodec(
+                codec["name"], quality, key_interval=codec["key_interval"], **widths
+            )
+        return LearnedCodec(codec["name"], quality, **widths)
     except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
         raise WeightsError(f"'{file.path}' names no codec that is known ({error})") from None
 

@@ -39,10 +39,12 @@ class StreamEncoder:
 
     Args:
         encoder: whose frames are numbered from 0 on.
+        level: as of :meth:`SequenceEncoder.encode`.
     """
 
-    def __init__(self, encoder: SequenceEncoder) -> None:
+    def __init__(self, encoder: SequenceEncoder, level: float | None = None) -> None:
         self._encoder = encoder
+        self._level = level
         self._scale = encoder.pictures.entropy.expected.scale
         self._number = 0
 
@@ -64,7 +66,8 @@ class StreamEncoder:
         small = shrink(picture, self._scale)
         number = self._number
         try:
-            coded = self._encoder.encode(small, (height, width), Frame(0, number))
+            frame = Frame(0, number)
+            coded = self._encoder.encode(small, (height, width), frame, self._level)
         except RuntimeError as error:
             # PyTorch has no narrower class for memory that runs out.
             raise CodecDetError(f"PyTorch cannot code frame {number}: {error}") from error

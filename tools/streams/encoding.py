@@ -23,8 +23,7 @@ from codec_det.files import make_folder
 PIPE = Path("-")
 # Of a picture, or a folder of them.
 OF_PICTURES = (
-    *("recursive", "skip_existing", "watch", "workers", "keep_bytes"),
-    *("level", "max_bytes", "mean_bytes"),
+    *("recursive", "skip_existing", "watch", "workers", "keep_bytes", "max_bytes", "mean_bytes"),
 )
 
 
@@ -46,14 +45,14 @@ def encode_stream(args: argparse.Namespace, open_encoder: Callable) -> int:
     """Code the frames of one camera; returns the exit status.
 
     Args:
-        open_encoder: of tools/encode.py, for sequences.
+        open_encoder: of tools/encode.py, a SequenceEncoder.
 
     Raises:
         CodecDetError: if not a single frame can be coded.
     """
     path, output = check_arguments(args)
     say = partial(print, file=sys.stderr if output == PIPE else sys.stdout)
-    encoder = StreamEncoder(open_encoder(args.model, args.device, say=say)[0])
+    encoder = StreamEncoder(open_encoder(args, say), args.level)
     source = open_source(path)
     if args.fps:
         source = source._replace(fps=args.fps)

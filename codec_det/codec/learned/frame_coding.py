@@ -19,7 +19,7 @@ from ...bitstream.stream import Sent
 from ...pixels import to_uint8
 from ...sequences import Frame
 from ..base import Coded, join
-from .bitstream_codec import BitstreamCodec
+from .bitstream_codec import BitstreamCodec, decoded_values
 from .freeze import freeze_prediction
 from .prediction import FramePrediction
 from .quantization import bits_of
@@ -76,18 +76,21 @@ class TemporalBitstreamCodec(BitstreamCodec):
         frames, self._frames = self._frames, ()
         if not any(frames):
             return super().code_shrunk(images, sizes, pictures, levels)
+        levels = levels or self.usual_levels(len(images))
         coded = [
-            super(TemporalBitstreamCodec, self).code_shrunk([image], [size], pictures)
+            super(TemporalBitstreamCodec, self).code_shrunk([image], [size], pictures, [level])
             if frame is None
-            else self._code_frame(image, (size[0], size[1]), frame, pictures)
-            for image, size, frame in zip(images, sizes, frames, strict=True)
+            else self._code_frame(image, (size[0], size[1]), frame, level, pictures)
+            for image, size, frame, level in zip(images, sizes, frames, levels, strict=True)
         ]
         return join(coded)
 
-    def _code_frame(self, image: Tensor, size: Size, frame: Frame, pictures: bool) -> Coded:
+    def _code_frame(
+        self, image: Tensor, size: Size, frame: Frame, level: float, pictures: bool
+    ) -> Coded:
         small = to_uint8(image).permute(1, 2, 0).cpu().numpy()
         start = time.perf_counter()
-        is_key, data = self.sender.encode(small, size, frame)
+        is_key, data = self.sender.encode(small, size, frame, level)
         middle = time.perf_counter()
         previous = self.reader.previous
         decoded = self.reader.read(is_key, data)
@@ -112,7 +115,7 @@ class TemporalBitstreamCodec(BitstreamCodec):
             "codec_seconds": end - start,
         }
         bits = torch.tensor([8.0 * (len(data) + besides)], dtype=torch.float64)
-        latents = torch.from_numpy(decoded.values).to(image)
+        latents = torch.from_numpy(decoded_values(decoded, self.codec.inverse_gains)).to(image)
         return Coded(shown, bits, bits, [latents], [figures])
 
     @torch.inference_mode()

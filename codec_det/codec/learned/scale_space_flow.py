@@ -77,7 +77,9 @@ class ScaleSpaceFlowCodec(SequenceCodec):
         # As trained: what is predicted does not change the frame that it is predicted from.
         return CodedBatch(decoded, bits, rounded), decoded.detach()
 
-    def predict(self, batch: Tensor, previous: Tensor, pictures: bool) -> tuple[CodedBatch, Tensor]:
+    def predict(
+        self, batch: Tensor, previous: Tensor, pictures: bool, levels: Tensor | None
+    ) -> tuple[CodedBatch, Tensor]:
         coded = []
         for frames in batch.unflatten(0, (len(previous), -1)).unbind(1):
             found = self._run(_PREDICTED, self.model.forward_inter, frames, previous)

@@ -49,12 +49,15 @@ class SequenceCodec(BatchedCodec):
         """
 
     @abstractmethod
-    def predict(self, batch: Tensor, previous: Tensor, pictures: bool) -> tuple[CodedBatch, Tensor]:
+    def predict(
+        self, batch: Tensor, previous: Tensor, pictures: bool, levels: Tensor | None
+    ) -> tuple[CodedBatch, Tensor]:
         """Code frames one after another.
 
         Args:
             batch: (b, 3, H, W), clip-major.
             previous: (clips, ...), decoded of what is before the first frames.
+            levels: as of :meth:`code`, each that of the frame before.
 
         Returns:
             The frames, and what was decoded of the last of each clip.
@@ -78,13 +81,16 @@ class SequenceCodec(BatchedCodec):
         frames, self._frames = self._frames, ()
         if self._in_clips or not any(frames):
             return super().forward(images, pictures, levels)
-        pairs = zip(images, frames, strict=True)
-        return join([self._code_frame(image, frame, pictures) for image, frame in pairs])
+        levels = levels or self.usual_levels(len(images))
+        each = zip(images, frames, levels, strict=True)
+        return join([self._code_frame(*one, pictures) for one in each])
 
-    def _code_frame(self, image: Tensor, frame: Frame | None, pictures: bool) -> Coded:
-        self._previous = self._reference.of(frame, image.shape[-2:])
+    def _code_frame(
+        self, image: Tensor, frame: Frame | None, level: float, pictures: bool
+    ) -> Coded:
+        self._previous = self._reference.of(frame, (*image.shape[-2:], level))
         try:
-            coded = super().forward([image], pictures)
+            coded = super().forward([image], pictures, [level])
         finally:
             self._previous = None
         assert self._decoded is not None
@@ -95,15 +101,20 @@ class SequenceCodec(BatchedCodec):
         self, batch: Tensor, pictures: bool = True, levels: Tensor | None = None
     ) -> CodedBatch:
         if self._previous is not None:
-            coded, self._decoded = self.predict(batch, self._previous, pictures)
+            coded, self._decoded = self.predict(batch, self._previous, pictures, levels)
             return coded
         clip = self.clip_length if self._in_clips else 1
-        keys, decoded = self.code_keys(batch[::clip], pictures, levels)
+        of_keys = None if levels is None else levels[::clip]
+        keys, decoded = self.code_keys(batch[::clip], pictures, of_keys)
         if clip == 1:
             self._decoded = decoded
             return keys
-        others = batch.unflatten(0, (-1, clip))[:, 1:].flatten(0, 1)
-        predicted, _ = self.predict(others, decoded, pictures)
+
+        def others(x: Tensor) -> Tensor:
+            return x.unflatten(0, (-1, clip))[:, 1:].flatten(0, 1)
+
+        of_others = None if levels is None else others(levels)
+        predicted, _ = self.predict(others(batch), decoded, pictures, of_others)
         return self._as_clips(keys, predicted)
 
     def _as_clips(self, keys: CodedBatch, predicted: CodedBatch) -> CodedBatch:

@@ -17,6 +17,7 @@ from .prediction import FramePrediction, rounded
 from .quantization import set_quantization
 from .sequence_codec import SequenceCodec
 from .state import adapt_state_dict
+from .transforms import decoded_latents
 
 
 class TemporalCodec(SequenceCodec, LearnedCodec):
@@ -64,22 +65,26 @@ class TemporalCodec(SequenceCodec, LearnedCodec):
         with rounded_latents(self.model) as latents:
             return LearnedCodec.code(self, batch, pictures, levels), latents[0]
 
-    def predict(self, batch: Tensor, previous: Tensor, pictures: bool) -> tuple[CodedBatch, Tensor]:
-        y = self.model.g_a(batch.contiguous(memory_format=self._layout)).float()
+    def predict(
+        self, batch: Tensor, previous: Tensor, pictures: bool, levels: Tensor | None
+    ) -> tuple[CodedBatch, Tensor]:
         latents, bits, rounded_bits = [], [], []
-        for frames in y.unflatten(0, (len(previous), -1)).unbind(1):
-            with self._count_predicted as count:
-                y_hat, previous = self.prediction(frames, previous)
-                of_proxy, of_rounded = count.total()
-            latents.append(y_hat)
-            bits.append(of_proxy)
-            rounded_bits.append(of_rounded)
-        y_hat = torch.stack(latents, 1).flatten(0, 1).contiguous(memory_format=self._layout)
+        with decoded_latents(self.model, pictures) as decoded, self._at(levels):
+            y = self.model.g_a(batch.contiguous(memory_format=self._layout)).float()
+            for frames in y.unflatten(0, (len(previous), -1)).unbind(1):
+                with self._count_predicted as count:
+                    y_hat, previous = self.prediction(frames, previous)
+                    of_proxy, of_rounded = count.total()
+                latents.append(y_hat)
+                bits.append(of_proxy)
+                rounded_bits.append(of_rounded)
+            y_hat = torch.stack(latents, 1).flatten(0, 1)
+            shown = self.model.g_s(y_hat.contiguous(memory_format=self._layout))
         coded = CodedBatch(
-            self.model.g_s(y_hat).float() if pictures else None,
+            shown.float() if pictures else None,
             torch.stack(bits, 1).flatten(),
             torch.stack(rounded_bits, 1).flatten(),
-            y_hat,
+            decoded[0],
         )
         return coded, previous
 
