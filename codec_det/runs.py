@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
 
 from .bitstream.expected import LEVEL_STEPS
+from .codec.table import find_codec
 from .config import load_config
 from .data.image_io import read_image
 from .data.mapper import CodecDetectorMapper
@@ -30,7 +32,7 @@ from .meta_arch import CodecDetector
 from .pixels import to_codec
 from .regimes import Regime
 from .run_folder import CHECKPOINT_TAG, CONFIG_FILE
-from .sequences import frame_of
+from .sequences import Frame, frame_of
 from .training.trainer import as_evaluated, load_chain
 
 if TYPE_CHECKING:
@@ -166,13 +168,14 @@ def code_pictures(
 ) -> Iterator[CodedPicture]:
     """Rebuild a run's chain from its last checkpoint and pass pictures through, one at a time.
 
-    Their rate is estimated or real, as in the run's evaluation.
+    Their rate is estimated or real, as in the run's evaluation. Frames of a sequence are what a
+    receiver shows that has had all before them since their key frame.
 
     A run without checkpoint was only evaluated: it has the weights of its config.
 
     Args:
         run: of an :func:`open_run`, with its data sets registered.
-        entries: of detectron2's data set.
+        entries: of detectron2's data set, the run's first test set.
         bit_maps: whether to find out where the bits go, which takes a second pass of the codec.
 
     Raises:
@@ -182,32 +185,48 @@ def code_pictures(
     model = load_chain(run.cfg, resume=True).eval()
     mapper = CodecDetectorMapper(run.cfg, is_train=False)
     with as_evaluated(model, run.cfg, run.level, pictures=True):
-        yield from _code(model, mapper, entries, run.cfg.INPUT.FORMAT, bit_maps)
+        # Of frames it has a state, which is another than that of what is coded.
+        of_maps = copy.deepcopy(model.codec) if bit_maps else None
+        last = None
+        for entry in entries:
+            for frame in [*_frames_before(entry, run, last), entry]:
+                coded = _code(model, of_maps, mapper(frame), ground_truth(frame))
+            last = frame_of(entry)
+            yield coded
+
+
+def _frames_before(entry: dict[str, Any], run: Run, last: Frame | None) -> Sequence[dict[str, Any]]:
+    """What has to be coded before a frame, the first of it a key frame.
+
+    Args:
+        last: the frame that was coded before.
+    """
+    codec, frame = run.cfg.MODEL.CODEC, frame_of(entry)
+    if frame is None or not find_codec(codec.NAME).predicts_frames:
+        return []
+    if last == (frame.sequence, frame.number - 1):
+        return []
+    others = [x for x in DatasetCatalog.get(run.dataset) if x["video_id"] == frame.sequence]
+    others.sort(key=lambda x: x["frame_id"])
+    place = frame.number - others[0]["frame_id"]
+    return others[place - place % codec.KEY_INTERVAL : place]
 
 
 def _code(
-    model: CodecDetector,
-    mapper: CodecDetectorMapper,
-    entries: Sequence[dict[str, Any]],
-    image_format: str,
-    bit_maps: bool,
-) -> Iterator[CodedPicture]:
-    # Of frames it has a state, which is another than that of what is coded.
-    of_maps = copy.deepcopy(model.codec) if bit_maps else None
-    for entry in entries:
-        mapped = mapper(entry)
-        (output,) = model([mapped])
-        decoded = output["reconstruction"].cpu()
-        original = to_codec(mapped["image"], image_format)
-        found = _found(output)
-        yield CodedPicture(
-            picture=decoded.permute(1, 2, 0).numpy(),
-            found=found,
-            bpp=output["bits"] / math.prod(decoded.shape[-2:]),
-            psnr=distortion(original, decoded.float() / 255)["psnr"],
-            ap=box_ap(ground_truth(entry), found) if "instances" in output else math.nan,
-            bit_map=_map_bits(of_maps, mapped, image_format) if of_maps else None,
-        )
+    model: CodecDetector, of_maps: Codec | None, mapped: dict[str, Any], truth: Objects
+) -> CodedPicture:
+    (output,) = model([mapped])
+    decoded = output["reconstruction"].cpu()
+    original = to_codec(mapped["image"], model.image_format)
+    found = _found(output)
+    return CodedPicture(
+        picture=decoded.permute(1, 2, 0).numpy(),
+        found=found,
+        bpp=output["bits"] / math.prod(decoded.shape[-2:]),
+        psnr=distortion(original, decoded.float() / 255)["psnr"],
+        ap=box_ap(truth, found) if "instances" in output else math.nan,
+        bit_map=_map_bits(of_maps, mapped, model.image_format) if of_maps else None,
+    )
 
 
 def _map_bits(codec: Codec, mapped: dict[str, Any], image_format: str) -> BitMap | None:

@@ -136,6 +136,21 @@ def sequences(runs):
     return runs
 
 
+def test_a_frame_alone_is_what_a_receiver_has_of_it(sequences):
+    run = open_run(sequences.folder / "temporal")
+    register_datasets(run.cfg)
+    entries = DatasetCatalog.get(run.dataset)
+    every = [*code_pictures(run, entries, bit_maps=True)]
+    # The first is a key frame, and would have other bits if it were predicted.
+    for place in (3, 1, 0):
+        (alone,) = code_pictures(run, entries[place : place + 1], bit_maps=True)
+        assert alone.bpp == every[place].bpp
+        assert alone.bit_map.bits == every[place].bit_map.bits
+        np.testing.assert_array_equal(alone.picture, every[place].picture)
+    backwards = code_pictures(run, entries[::-1])
+    assert [x.bpp for x in backwards] == [x.bpp for x in every[::-1]]
+
+
 def test_a_sequence_is_shown_over_time(sequences, monkeypatch, capsys):
     drawn = []
 
