@@ -62,6 +62,11 @@ def test_the_mapper_codes_the_whole_picture_and_then_augments(entry, webp_cfg):
     # The tensor is BGR and flipped, as "image" is.
     assert np.array_equal(mapped["decoded"].numpy(), decoded[:, ::-1, ::-1].transpose(2, 0, 1))
     assert np.array_equal(mapped["image"].numpy(), picture[:, ::-1, ::-1].transpose(2, 0, 1))
+    mapper.augmentations = T.AugmentationList([T.RandomCrop("relative", (0.5, 0.5))])
+    crop = mapper(entry)
+    shares = [crop[key].numel() / mapped[key].numel() for key in ("image", "decoded")]
+    assert 0.2 < shares[0] == shares[1] < 0.3
+    assert crop["bits"] == pytest.approx(shares[0] * mapped["bits"])
 
 
 def test_pictures_that_cannot_be_coded_are_named(webp_cfg, tmp_path):

@@ -125,8 +125,10 @@ class CodecDetectorMapper(DatasetMapper):
         except CodecDetError as error:
             raise type(error)(f"'{entry['file_name']}': {error}") from None
         decoded = coded.picture[:, :, ::-1] if bgr else coded.picture
-        entry["decoded"] = _to_tensor(transforms.apply_image(decoded))
-        entry["bits"], entry["measured"] = coded.bits, coded.measured
+        shown = transforms.apply_image(decoded)
+        entry["decoded"], entry["measured"] = _to_tensor(shown), coded.measured
+        # A crop has its share of them.
+        entry["bits"] = coded.bits * shown.size / decoded.size
 
 
 def _to_tensor(image: np.ndarray) -> torch.Tensor:
