@@ -31,7 +31,9 @@ EXTRAS = {
     "sweep": ["ray>=2.40"],
 }
 # The tools are programs, not modules of the package; they and what they share stay together.
-TOOLS = tuple(f"codec_det_tools{room}" for room in ("", ".benchmarks", ".checks", ".streams"))
+TOOLS = tuple(
+    f"codec_det_tools{room}" for room in ("", ".benchmarks", ".checks", ".files", ".streams")
+)
 CHECKS = ["mypy>=1.10", "playwright>=1.40", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.9"]
 
 setup(

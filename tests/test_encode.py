@@ -115,7 +115,7 @@ def test_it_says_what_receivers_need_for_large_pictures(
     arguments = [pictures, "--model", models.encoder, "--output-dir", tmp_path / "coded"]
     assert run(*arguments) == 0
     assert "note:" not in capsys.readouterr().out
-    monkeypatch.setattr("codec_det.bitstream.container.MAX_PIXELS", 100)
+    monkeypatch.setattr("files.encoding.MAX_PIXELS", 100)
     assert run(*arguments) == 0
     note = capsys.readouterr().out.splitlines()[-1]
     assert note.endswith(f"--max-pixels {max(height * width for height, width in SIZES.values())}")

@@ -1,0 +1,1 @@
+"""Files of pictures: what encode.py does with them."""
