@@ -94,6 +94,9 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     # What the detector is given: "picture", decoded by g_s; or "latents", through a bridge in the
     # place of g_s and of the detector's first stages, which trains in every regime.
     cfg.MODEL.CODEC.DECODED = "picture"
+    # Whether the encoder has gates, which leave out what the detector does not look at: G-FT and
+    # GT-FT train these alone. Weights without gates are those of open ones (docs/gates.md).
+    cfg.MODEL.CODEC.GATED = False
     # Stand-in for rounding while the encoder trains: "noise" or "straight_through" for rate and
     # decoder; or rounded values for the decoder, and for the rate noise ("mixed") or the bits of
     # rounded values, with a slope near rounding thresholds ("threshold").
@@ -105,20 +108,25 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     cfg.MODEL.CODEC.BITSTREAM = False
     # Decode pictures in evaluation also where the detector is given latents: for their PSNR.
     cfg.TEST.DECODE_PICTURES = False
+    _add_solver(cfg)
+    _add_data(cfg)
 
+
+def _add_solver(cfg: CfgNode) -> None:
+    """Add the optimizer's keys."""
     # "AdamW" or "SGD" (with SOLVER.MOMENTUM and SOLVER.NESTEROV), for all parameter groups.
     cfg.SOLVER.OPTIMIZER = "AdamW"
-    # Learning rates of the codec, of the entropy bottleneck's quantiles and of the gains of levels,
-    # scheduled like SOLVER.BASE_LR, which is the detector's. Above 1e-4 large codecs have been seen
-    # to diverge.
+    # Learning rates of the codec, of the entropy bottleneck's quantiles, of the gains of levels and
+    # of gates, scheduled like SOLVER.BASE_LR, which is the detector's. Above 1e-4 large codecs have
+    # been seen to diverge.
     cfg.SOLVER.CODEC_LR = 1e-4
     cfg.SOLVER.QUANTILES_LR = 1e-3
     cfg.SOLVER.GAINS_LR = 1e-3
+    cfg.SOLVER.GATE_LR = 1e-3
     # Learning rate of the bridge, scheduled like the others.
     cfg.SOLVER.BRIDGE_LR = 3e-3
     # Bound on the L2 norm of the codec's whole gradient, quantiles excluded; 0: no bound.
     cfg.SOLVER.CODEC_CLIP_NORM = 1.0
-    _add_data(cfg)
 
 
 def _add_data(cfg: CfgNode) -> None:

@@ -36,6 +36,7 @@ def check_config(cfg: CfgNode, *, train: bool = True) -> None:
                 raise ConfigError(f"{key} is {_shown(values[key])}: it must be {rule.wanted}")
     _check_codec(cfg)
     _check_frames(cfg, train=train)
+    _check_gates(cfg)
     _check_levels(cfg, train=train)
     _check_loss(cfg)
     if train:
@@ -247,6 +248,28 @@ def _check_loss(cfg: CfgNode) -> None:
                 "MODEL.CODEC.FEATURE_WEIGHT compares with the detector as it was at the start, "
                 "but MODEL.WEIGHTS is '': set it to a trained detector"
             )
+
+
+def _check_gates(cfg: CfgNode) -> None:
+    codec = cfg.MODEL.CODEC
+    if not codec.GATED:
+        if "gate" in codec.TRAINABLE:
+            raise ConfigError(
+                "MODEL.CODEC.TRAINABLE names 'gate', but the encoder has no gates: set "
+                "MODEL.CODEC.GATED to True"
+            )
+        return
+    entry = find_codec(codec.NAME)
+    if not (entry.is_learned and entry.has_latents) or entry.levels > 1:
+        raise ConfigError(
+            f"MODEL.CODEC.GATED is set, but the encoder of {codec.NAME} can have no gates: set it "
+            "to False, or MODEL.CODEC.NAME to another learned codec"
+        )
+    if codec.DISTILLATION_WEIGHT:
+        raise ConfigError(
+            "MODEL.CODEC.GATED and MODEL.CODEC.DISTILLATION_WEIGHT are set, but what the full "
+            "encoder has, gates leave out: set one of them otherwise"
+        )
 
 
 def _check_distillation(cfg: CfgNode) -> None:

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     # Curves of results need none of it.
     from detectron2.config import CfgNode
 
-# encoder: g_a, h_a. decoder: g_s, h_s and the entropy model. synthesis: g_s alone. prediction: of
-# codecs of sequences, all that predicted frames have of their own, which is of encoder and decoder.
-CODEC_PARTS = ("encoder", "decoder", "synthesis", "prediction")
+# encoder: g_a, h_a. decoder: g_s, h_s and the entropy model. synthesis: g_s alone. gate: the gates
+# of an encoder that has some. prediction: of codecs of sequences, all that predicted frames have of
+# their own, which is of encoder and decoder.
+CODEC_PARTS = ("encoder", "decoder", "synthesis", "gate", "prediction")
 
 
 class NamedRegime(NamedTuple):
@@ -50,6 +51,8 @@ REGIMES = (
     NamedRegime("J-FT", ("encoder", "decoder"), True, "#D55E00", "D"),  # both are yours
     NamedRegime("E-FT", ("encoder",), False, "#009E73", "v"),  # fixed decoder: only the camera
     NamedRegime("ET-FT", ("encoder",), True, "#CC79A7", "P"),  # fixed decoder: camera and detector
+    NamedRegime("G-FT", ("gate",), False, "#8A8A00", "8"),  # what the camera sends
+    NamedRegime("GT-FT", ("gate",), True, "#5B3A8C", ">"),  # that and the detector
     NamedRegime("D-FT", ("synthesis",), False, "#0072B2", "X"),  # receiver only; same bitstream
     # As T-FT, E-FT and J-FT, in latents.
     NamedRegime("LT-FT", (), True, "#B07700", "p", bridge=True),
@@ -150,7 +153,7 @@ class Regime:
     @property
     def trains_encoder(self) -> bool:
         """Whether quantization needs a differentiable stand-in."""
-        return "encoder" in self.codec_parts
+        return bool({"encoder", "gate"} & {*self.codec_parts})
 
     @property
     def trains_entropy_model(self) -> bool:
@@ -164,8 +167,10 @@ class Regime:
 
     def _codec_parts(self) -> frozenset[str]:
         parts = frozenset(self.codec_parts)
-        # The synthesis transform is a part of the decoder, the prediction of both others.
+        # The synthesis transform is a part of the decoder, gates are of the encoder, the prediction
+        # of both.
         parts -= {"synthesis"} if "decoder" in parts else set()
+        parts -= {"gate"} if "encoder" in parts else set()
         return parts - {"prediction"} if parts >= {"encoder", "decoder"} else parts
 
     def _known(self) -> list[NamedRegime]:

@@ -20,6 +20,8 @@ REGIMES = {
     "jft": "J-FT",
     "eft": "E-FT",
     "etft": "ET-FT",
+    "gft": "G-FT",
+    "gtft": "GT-FT",
     "dft": "D-FT",
     "bridge": "bridge",
     "latents": "bridge",

@@ -174,7 +174,10 @@ def build_learned(cfg: CfgNode) -> Codec:
 
     node = cfg.MODEL.CODEC
     return LearnedCodec(
-        **_learned_options(cfg), levels=node.LEVELS, distillation_weight=node.DISTILLATION_WEIGHT
+        **_learned_options(cfg),
+        levels=node.LEVELS,
+        gated=node.GATED,
+        distillation_weight=node.DISTILLATION_WEIGHT,
     )
 
 
@@ -204,6 +207,7 @@ def _build_temporal(cfg: CfgNode) -> Codec:
     return TemporalCodec(
         **_learned_options(cfg),
         levels=cfg.MODEL.CODEC.LEVELS,
+        gated=cfg.MODEL.CODEC.GATED,
         clip_length=cfg.INPUT.CLIP_LENGTH,
         key_interval=cfg.MODEL.CODEC.KEY_INTERVAL,
     )

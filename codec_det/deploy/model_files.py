@@ -284,6 +284,8 @@ def codec_metadata(codec: LearnedCodec, rates: Rates | None = None) -> dict[str,
     described: dict[str, Any] = {"name": codec.name, "widths": list(codec.widths)}
     if isinstance(codec, TemporalCodec):
         described["key_interval"] = codec.key_interval
+    if codec.gated:
+        described["gated"] = True
     return {
         **({"rates": dict(rates)} if rates else {}),
         "codec": described,
@@ -344,12 +346,12 @@ def restore_codec(file: ModelFile) -> LearnedCodec:
         if find_codec(codec["name"]).receiver != file.entropy.codec:
             raise ValueError(f"its entropy model is of a {file.entropy.codec}")
         quality = min(find_codec(codec["name"]).widths)
-        widths = {"n": n, "m": m, "levels": file.entropy.expected.levels}
+        levels, gated = file.entropy.expected.levels, codec.get("gated", False)
+        options = {"n": n, "m": m, "levels": levels, "gated": gated}
         if file.prediction is not None:
-            return TemporalCodec(
-                codec["name"], quality, key_interval=codec["key_interval"], **widths
-            )
-        return LearnedCodec(codec["name"], quality, **widths)
+            interval = codec["key_interval"]
+            return TemporalCodec(codec["name"], quality, key_interval=interval, **options)
+        return LearnedCodec(codec["name"], quality, **options)
     except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
         raise WeightsError(f"'{file.path}' names no codec that is known ({error})") from None
 

@@ -34,6 +34,7 @@ def parameter_groups(cfg: CfgNode, model: CodecDetector) -> list[dict[str, Any]]
         base_lr=solver.CODEC_LR,
         weight_decay=0.0,
         overrides={"quantiles": {"lr": solver.QUANTILES_LR}, "log_gains": {"lr": solver.GAINS_LR}},
+        lr_factor_func=lambda name: solver.GATE_LR / solver.CODEC_LR if ".gate." in name else 1.0,
     )
     bridge = []
     if model.bridge is not None:

@@ -9,6 +9,7 @@ from compressai.layers import GDN
 from torch import nn
 
 from ...bitstream.tiles import Tiling
+from .gate import GatedAnalysis
 from .light import Residual
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
@@ -66,6 +67,8 @@ def _flatten(transform: nn.Module) -> Iterator[nn.Module]:
     if isinstance(transform, Residual):
         # What is added sees no more.
         transform = transform.layers
+    if isinstance(transform, GatedAnalysis):
+        transform = nn.Sequential(transform.transform, transform.gate)
     if not isinstance(transform, nn.Sequential):
         yield transform
         return

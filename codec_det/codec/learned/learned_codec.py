@@ -20,6 +20,7 @@ from .convolutions import set_convolution_gradients
 from .distillation import Teacher
 from .fast_transforms import speed_up
 from .gains import Gains, gained
+from .gate import GatedAnalysis
 from .gdn import set_gdn_gradients
 from .quantization import set_quantization
 from .state import adapt_state_dict
@@ -43,6 +44,7 @@ class LearnedCodec(BatchedCodec):
         checkpoint_activations: compute activations of g_a and g_s again in the backward pass.
         levels: 1 for a fixed rate; else there are gains of so many (:mod:`.gains`), of which the
             encoder has those before quantization, decoder and synthesis the inverse ones.
+        gated: whether the encoder has gates (:mod:`.gate`).
         distillation_weight: above 0, of a light codec: weights of the full codec are a start, from
             whose encoder, the ``teacher``, its own is to learn.
 
@@ -60,6 +62,7 @@ class LearnedCodec(BatchedCodec):
         quantization: str = "noise",
         checkpoint_activations: bool = False,
         levels: int = 1,
+        gated: bool = False,
         distillation_weight: float = 0.0,
     ) -> None:
         super().__init__()
@@ -78,6 +81,9 @@ class LearnedCodec(BatchedCodec):
         if checkpoint_activations:
             recompute_activations(self.model.g_a)
             recompute_activations(self.model.g_s)
+        self.gated = gated
+        if gated:
+            self.model.g_a = GatedAnalysis(self.model.g_a, self.widths[-1])
         for layer in self.model.modules():
             if isinstance(layer, MaskedConv2d):
                 # Its forward masks the weights in place; doing it now keeps frozen ones identical.
@@ -117,10 +123,12 @@ class LearnedCodec(BatchedCodec):
     def parts(self) -> dict[str, list[nn.Module]]:
         children = dict(self.model.named_children())
         gains, inverse = ([g] if g else [] for g in (self.gains, self.inverse_gains))
+        gate = {"gate": [self.model.g_a.gate]} if self.gated else {}
         return {
             "encoder": [m for k, m in children.items() if k in self.entry.encoder] + gains,
             "decoder": [m for k, m in children.items() if k not in self.entry.encoder] + inverse,
             "synthesis": [children["g_s"], *inverse],
+            **gate,
         }
 
     @property
@@ -151,6 +159,8 @@ class LearnedCodec(BatchedCodec):
 
     def adapt_state_dict(self, state_dict: MutableMapping, prefix: str) -> None:
         adapt_state_dict(self.model, state_dict, f"{prefix}model.")
+        if self.gated:
+            self._add_gate(state_dict, f"{prefix}model.g_a.")
         if self.entry.full:
             self._keep_own_encoder(state_dict, f"{prefix}model.")
         if any(key.startswith(f"{prefix}model.") for key in state_dict):
@@ -158,6 +168,16 @@ class LearnedCodec(BatchedCodec):
             for name, gains in (("gains", self.gains), ("inverse_gains", self.inverse_gains)):
                 for key, value in gains.state_dict().items() if gains else ():
                     state_dict.setdefault(f"{prefix}{name}.{key}", torch.zeros_like(value))
+
+    def _add_gate(self, state_dict: MutableMapping, prefix: str) -> None:
+        """Make weights without gates those of open gates."""
+        found = [key for key in state_dict if key.startswith(prefix)]
+        if not found or any(key.startswith(f"{prefix}gate.") for key in found):
+            return
+        for key in found:
+            state_dict[f"{prefix}transform.{key.removeprefix(prefix)}"] = state_dict.pop(key)
+        for key, value in self.model.g_a.gate.state_dict().items():
+            state_dict[f"{prefix}gate.{key}"] = value.clone()
 
     def _keep_own_encoder(self, state_dict: MutableMapping, prefix: str) -> None:
         """Take all but g_a out of weights of the full codec, and those as the teacher's.
