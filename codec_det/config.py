@@ -122,7 +122,7 @@ def _add_solver(cfg: CfgNode) -> None:
     cfg.SOLVER.CODEC_LR = 1e-4
     cfg.SOLVER.QUANTILES_LR = 1e-3
     cfg.SOLVER.GAINS_LR = 1e-3
-    cfg.SOLVER.GATE_LR = 1e-3
+    cfg.SOLVER.GATE_LR = 2e-3
     # Learning rate of the bridge, scheduled like the others.
     cfg.SOLVER.BRIDGE_LR = 3e-3
     # Bound on the L2 norm of the codec's whole gradient, quantiles excluded; 0: no bound.
