@@ -237,6 +237,19 @@ def test_a_run_of_variable_rate_is_a_curve():
     assert [point.seeds for point in curve.points] == [[1, 2]] * 4
 
 
+def test_codecs_with_gates_are_curves_of_their_own():
+    gates = [
+        result(bpp=bpp, ap=33, config={"MODEL.CODEC.TARGET_BPP": bpp, "MODEL.CODEC.GATED": True})
+        for bpp in (0.1, 0.2)
+    ]
+    usual = [result(bpp=bpp, ap=31, config={"MODEL.CODEC.TARGET_BPP": bpp}) for bpp in (0.1, 0.2)]
+    curves = curves_of([*gates, *usual])
+    assert sorted((c.label, *c.values("AP")) for c in curves) == [
+        ("J-FT", 31, 31),
+        ("J-FT, gates", 33, 33),
+    ]
+
+
 def test_runs_of_variable_rate_with_other_targets_are_other_curves():
     curves = curves_of([*levels(), *levels(targets=(0.1, 0.3, 0.4))])
     assert [curve.label for curve in curves] == [

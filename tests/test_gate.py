@@ -21,6 +21,7 @@ from codec_det.training.solver import parameter_groups
 from codec_det.training.trainer import load_chain
 from tests.deployed import export, make_run, random_picture, tiny_config
 from tests.test_regimes import train
+from tools import info
 
 GATED = ("MODEL.CODEC.GATED", "True")
 ALONE = (*GATED, "MODEL.CODEC.TRAINABLE", "['gate']", "MODEL.CODEC.BETA", "4.0")
@@ -153,8 +154,14 @@ def runs(tmp_path_factory, tiny_set):
 
 
 @pytest.mark.slow  # imports and runs PyTorch's ONNX exporter
-def test_receivers_without_gates_read_what_encoders_with_gates_write(runs, tiny_set, tmp_path):
+def test_receivers_without_gates_read_what_encoders_with_gates_write(
+    runs, tiny_set, tmp_path, capsys
+):
     usual, gated = (export(run, tmp_path / run.name, "--onnx") for run in runs)
+    said = capsys.readouterr().out
+    assert said.count("mbt2018-mean, widths 8, 12, gates;") == 1
+    assert info.main([str(gated / "encoder.onnx")]) == 0
+    assert "mbt2018-mean, widths [8, 12], gates" in capsys.readouterr().out
     decoder = load_decoder(usual / "receiver.safetensors")
     picture = random_picture(48, 64, 0)
     data = {

@@ -200,7 +200,7 @@ def export(
         names.append(INT8_ENCODER)
     paths = [folder / name for name in names]
     widths = ", ".join(map(str, codec.widths))
-    levels = f", {codec.levels} levels" * (codec.levels > 1)
+    levels = f", {codec.levels} levels" * (codec.levels > 1) + ", gates" * codec.gated
     alone = isinstance(chain.detector, NoDetector)
     detector = "no detector" if alone else run.cfg.MODEL.DETECTOR.META_ARCHITECTURE
     return "\n".join(

@@ -158,6 +158,7 @@ def describe_model(path: Path, size: tuple[int, int] | None) -> Facts:
             "sizes": [f"{width}x{height}" for height, width in entropy.expected.sizes],
             "scale": float(entropy.expected.scale),
             "levels": entropy.expected.levels,
+            "gates": metadata["codec"].get("gated", False),
             "rates": dict(metadata.get("rates", {})),
             "bytes": path.stat().st_size,
             "made": dict(metadata["made"]),
@@ -262,7 +263,7 @@ def format_model(facts: Facts) -> str:
     """What a deployed model is, in words."""
     lines = [
         f"{facts['file']}: {facts['kind']}, {facts['bytes'] / 1e6:.2f} MB",
-        f"  codec         {facts['codec']}, widths {facts['widths']}",
+        f"  codec         {facts['codec']}, widths {facts['widths']}" + ", gates" * facts["gates"],
         f"  fingerprint   {facts['fingerprint']} (SHA-256 {facts['sha256']})",
         f"  files         of version {facts['version']}",
         *textwrap.wrap(

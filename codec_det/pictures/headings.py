@@ -24,6 +24,7 @@ def column_headings(runs: Sequence[Run]) -> list[tuple[str, str]]:
         name = name_differences(of_codec)[of_codec.index(point)]
         scale = run.cfg.MODEL.CODEC.SCALE
         words = ["uncompressed"] if run.codec == "identity" else [run.codec, name]
+        words += ["gates"] if run.cfg.MODEL.CODEC.GATED else []
         words += [describe_scale(scale)] if scale < 1 else []
         level = "" if run.level is None else name_level(run.level)
         words += [level] if level and level not in name.split(", ") else []

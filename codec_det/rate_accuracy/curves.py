@@ -2,8 +2,8 @@
 
 A point is the runs that differ by nothing but their seed; of a codec of variable rate, at one level
 each. A curve is the points of one regime, one codec and one coding scale, codec being its name, how
-many levels it has, and settings other than its quality, by rising rate; or the points of all
-scales, of which those on the Pareto front, the hull, count.
+many levels it has, whether its encoder has gates, and settings other than its quality, by rising
+rate; or the points of all scales, of which those on the Pareto front, the hull, count.
 """
 
 from __future__ import annotations
@@ -195,7 +195,8 @@ def curves_of(results: Sequence[Result], *, hulls: bool = False) -> list[Curve]:
             scale = [] if of_scales or first.scale == 1 else [describe_scale(first.scale)]
             differing = (f"{key} {config.get(key, default(key))}" for key in told_apart)
             levels = [f"{first.levels} levels"] if first.levels > 1 else []
-            details = *levels, *scale, *kind, *shared, *differing
+            gates = ["gates"] if first.is_gated else []
+            details = *levels, *gates, *scale, *kind, *shared, *differing
             label = ", ".join([name, *details])
             points = _points(members, of_scales)
             curves.append(Curve(label, first.regime, first.codec, details, points, of_scales))
@@ -210,12 +211,13 @@ def _group(results: Iterable[Result], key: Any) -> dict[Hashable, list[Result]]:
 
 
 def _family(result: Result) -> Hashable:
-    """Regime, codec and kind of rate: what runs of one curve have in common at least."""
+    """Regime, codec, detector and kind of rate: what runs of one curve have in common at least."""
     codec = result.record["codec"]
     metric = "" if is_conventional(codec["name"]) else codec.get("metric", "mse")
     settings = json.dumps(_settings(result), sort_keys=True)
     detector, kind = result.record.get("detector"), result.kind_of_rate
-    return result.regime, codec["name"], result.levels, metric, settings, detector, kind
+    coder = codec["name"], result.levels, result.is_gated, metric, settings
+    return result.regime, coder, detector, kind
 
 
 def _settings(result: Result) -> dict[str, Any]:

@@ -64,6 +64,11 @@ class Result:
         return self.record.get("config", {}).get("MODEL.CODEC.LEVELS", 1)
 
     @property
+    def is_gated(self) -> bool:
+        """Whether its encoder has gates."""
+        return self.record.get("config", {}).get("MODEL.CODEC.GATED", False)
+
+    @property
     def level(self) -> float | None:
         """At which pictures were coded; None of a fixed rate."""
         return self.record.get("level")
