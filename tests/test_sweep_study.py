@@ -287,7 +287,7 @@ def test_published_study_of_coco(monkeypatch):
         ("shapes_latents", 3 + 3 * 6, 3, "ljft-levels"),
         ("bccd", 3 + 1 + 3 * 2 + 4 + 3 * 4 + 4 * 4 + 1, 3, "jft-levels"),
         ("bccd_latents", 4 + 3 * 2, 4, "ljft-levels"),
-        ("driving", 3 + 1 + 3 * 2 + 4 + 3 * 4 + 3 * 4 + 1, 3, "jft-levels"),
+        ("driving", 4 + 1 + 3 * 2 + 6 + 5 + 4 * 4 + 2 * 4 + 1, 4, "jft-gated"),
     ],
 )
 def test_published_studies_of_variable_rate(name, count, prepared, point, monkeypatch):
@@ -311,15 +311,16 @@ def test_published_study_of_sequences(camera, monkeypatch):
     sets = [f"('shapes_{camera}_{part}',)" for part in ("train", "val")]
     over = read_overrides(["DATASETS.TRAIN", sets[0], "DATASETS.TEST", sets[1]])
     points = points_of(CONFIGS / "study/shapes_video.yaml", over)
-    assert len(points) == 4 + 3 * 4 * (1 + 3) + 2 * 4 * (1 + 3 + 3) + 1
+    assert len(points) == 3 + 3 * 4 * (1 + 3) + 2 * (1 + 3 + 3) + 2 * 3 + 1
     assert {p.cfg.DATASETS.TEST for p in points.values()} == {(f"shapes_{camera}_val",)}
     learned = [p.cfg.MODEL.CODEC for p in points.values() if _is_learned(p)]
     assert all(codec.BITSTREAM for codec in learned)
-    cfg = points["jft-temporal_2-seed_3"].cfg
-    assert cfg.MODEL.CODEC.WEIGHTS.endswith("shapes_video/prediction_2/model_final.pth")
+    cfg = points["jft-temporal-seed_3"].cfg
+    assert cfg.MODEL.CODEC.WEIGHTS.endswith("shapes_video/prediction/model_final.pth")
     assert (cfg.MODEL.CODEC.KEY_INTERVAL, cfg.INPUT.CLIP_LENGTH) == (30, 4)
+    assert points["ljft-temporal-seed_1"].cfg.MODEL.WEIGHTS.endswith("bridge/model_final.pth")
     assert points["tft-vvc_40-seed_1"].cfg.MODEL.CODEC.KEY_INTERVAL == 30
-    assert points["jft-intra_2-seed_1"].cfg.MODEL.CODEC.KEY_INTERVAL == 1
+    assert points["jft-intra-seed_1"].cfg.MODEL.CODEC.KEY_INTERVAL == 1
 
 
 def test_published_study_of_sequences_from_stills(monkeypatch):
