@@ -77,8 +77,8 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     # codec export; "": random. Not read when MODEL.WEIGHTS holds a codec as well.
     cfg.MODEL.CODEC.WEIGHTS = "zoo"
     # The parts that train, out of: encoder (g_a, h_a), decoder (g_s, h_s, entropy model),
-    # synthesis (g_s alone), prediction (what a codec of sequences has for predicted frames: its
-    # key frames, and all pictures, stay as they are).
+    # synthesis (g_s alone), gate (the gates of an encoder that has some), prediction (what a codec
+    # of sequences has for predicted frames: its key frames, and all pictures, stay as they are).
     cfg.MODEL.CODEC.TRAINABLE = []
     _add_rate(cfg.MODEL.CODEC)
     # Weight of 255^2 * MSE (RGB in [0, 1]) in the loss, >= 0. 0: reconstructions are for machines.

@@ -24,6 +24,7 @@ from tests.test_regimes import train
 from tools import info
 
 GATED = ("MODEL.CODEC.GATED", "True")
+OTHERS = ("SOLVER.CODEC_LR", 0.0)
 ALONE = (*GATED, "MODEL.CODEC.TRAINABLE", "['gate']", "MODEL.CODEC.BETA", "4.0")
 
 
@@ -74,7 +75,7 @@ def test_gates_are_a_part_of_the_encoder():
 
 @pytest.mark.parametrize(("detector", "name"), [("False", "G-FT"), ("True", "GT-FT")])
 def test_gates_train_alone(tiny_cfg, detector, name):
-    cfg = tiny_cfg(*ALONE, "MODEL.DETECTOR.TRAINABLE", detector, "SOLVER.GATE_LR", 0.01)
+    cfg = tiny_cfg(*ALONE, "MODEL.DETECTOR.TRAINABLE", detector, "SOLVER.GATE_LR", 0.01, *OTHERS)
     model = build_model(cfg)
     assert model.regime.name == name
     model.codec.model.g_a.transform[-1].weight.data *= 100

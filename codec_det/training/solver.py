@@ -31,10 +31,10 @@ def parameter_groups(cfg: CfgNode, model: CodecDetector) -> list[dict[str, Any]]
     )
     codec = get_default_optimizer_params(
         model.codec,
-        base_lr=solver.CODEC_LR,
+        base_lr=1.0,
         weight_decay=0.0,
         overrides={"quantiles": {"lr": solver.QUANTILES_LR}, "log_gains": {"lr": solver.GAINS_LR}},
-        lr_factor_func=lambda name: solver.GATE_LR / solver.CODEC_LR if ".gate." in name else 1.0,
+        lr_factor_func=lambda name: solver.GATE_LR if ".gate." in name else solver.CODEC_LR,
     )
     bridge = []
     if model.bridge is not None:
