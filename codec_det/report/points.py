@@ -29,6 +29,8 @@ _SYMBOLS = {
     "X": "x",
     "p": "pentagon",
     "h": "hexagon",
+    "8": "octagon",
+    ">": "triangle-right",
     "d": "diamond-tall",
     "*": "star",
 }

@@ -57,6 +57,7 @@ def regime_config(settings: BenchmarkSettings, name: str) -> CfgNode:
     opts = ["SOLVER.AMP.ENABLED", name in BFLOAT16]
     opts += ["MODEL.CODEC.DECODED", "latents" if latents else "picture"]
     opts += ["MODEL.CODEC.TRAINABLE", list(parts), "MODEL.DETECTOR.TRAINABLE", detector]
+    opts += ["MODEL.CODEC.GATED", "gate" in parts]
     return settings.config(*opts, "MODEL.CODEC.CHECKPOINT_ACTIVATIONS", name == CHECKPOINTED)
 
 
