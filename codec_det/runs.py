@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,29 +187,44 @@ def code_pictures(
     with as_evaluated(model, run.cfg, run.level, pictures=True):
         # Of frames it has a state, which is another than that of what is coded.
         of_maps = copy.deepcopy(model.codec) if bit_maps else None
-        last = None
+        frames, last = _frames_by_sequence(run), None
         for entry in entries:
-            for frame in [*_frames_before(entry, run, last), entry]:
+            for frame in [*_frames_before(entry, run, frames, last), entry]:
                 coded = _code(model, of_maps, mapper(frame), ground_truth(frame))
             last = frame_of(entry)
             yield coded
 
 
-def _frames_before(entry: dict[str, Any], run: Run, last: Frame | None) -> Sequence[dict[str, Any]]:
+def _frames_by_sequence(run: Run) -> dict[int, list[dict[str, Any]]]:
+    """A data set's frames in order, where some are coded after others."""
+    sequences: dict[int, list[dict[str, Any]]] = {}
+    if find_codec(run.cfg.MODEL.CODEC.NAME).predicts_frames:
+        for entry in DatasetCatalog.get(run.dataset):
+            if frame := frame_of(entry):
+                sequences.setdefault(frame.sequence, []).append(entry)
+    for frames in sequences.values():
+        frames.sort(key=lambda x: x["frame_id"])
+    return sequences
+
+
+def _frames_before(
+    entry: dict[str, Any],
+    run: Run,
+    frames: Mapping[int, Sequence[dict[str, Any]]],
+    last: Frame | None,
+) -> Sequence[dict[str, Any]]:
     """What has to be coded before a frame, the first of it a key frame.
 
     Args:
+        frames: of :func:`_frames_by_sequence`.
         last: the frame that was coded before.
     """
-    codec, frame = run.cfg.MODEL.CODEC, frame_of(entry)
-    if frame is None or not find_codec(codec.NAME).predicts_frames:
+    frame = frame_of(entry)
+    if frame is None or not frames or last == (frame.sequence, frame.number - 1):
         return []
-    if last == (frame.sequence, frame.number - 1):
-        return []
-    others = [x for x in DatasetCatalog.get(run.dataset) if x["video_id"] == frame.sequence]
-    others.sort(key=lambda x: x["frame_id"])
+    others = frames[frame.sequence]
     place = frame.number - others[0]["frame_id"]
-    return others[place - place % codec.KEY_INTERVAL : place]
+    return others[place - place % run.cfg.MODEL.CODEC.KEY_INTERVAL : place]
 
 
 def _code(

@@ -2,15 +2,11 @@
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
 
-from codec_det.bitstream import tiles
-from codec_det.bitstream.tiles import Tiling, by_tiles
 from codec_det.codec.learned.gate import GatedAnalysis
-from codec_det.codec.learned.geometry import geometry
 from codec_det.codec.learned.learned_codec import LearnedCodec
 from codec_det.codec.learned.temporal_codec import TemporalCodec
 from codec_det.config_checks import check_config
@@ -21,10 +17,11 @@ from codec_det.training.solver import parameter_groups
 from codec_det.training.trainer import load_chain
 from tests.deployed import export, make_run, random_picture, tiny_config
 from tests.test_regimes import train
+from tests.tile_margins import check_margin
 from tools import info
 
 GATED = ("MODEL.CODEC.GATED", "True")
-OTHERS = ("SOLVER.CODEC_LR", 0.0)
+CODEC_STILL = ("SOLVER.CODEC_LR", 0.0)
 ALONE = (*GATED, "MODEL.CODEC.TRAINABLE", "['gate']", "MODEL.CODEC.BETA", "4.0")
 
 
@@ -75,7 +72,9 @@ def test_gates_are_a_part_of_the_encoder():
 
 @pytest.mark.parametrize(("detector", "name"), [("False", "G-FT"), ("True", "GT-FT")])
 def test_gates_train_alone(tiny_cfg, detector, name):
-    cfg = tiny_cfg(*ALONE, "MODEL.DETECTOR.TRAINABLE", detector, "SOLVER.GATE_LR", 0.01, *OTHERS)
+    cfg = tiny_cfg(
+        *ALONE, "MODEL.DETECTOR.TRAINABLE", detector, "SOLVER.GATE_LR", 0.01, *CODEC_STILL
+    )
     model = build_model(cfg)
     assert model.regime.name == name
     model.codec.model.g_a.transform[-1].weight.data *= 100
@@ -110,28 +109,11 @@ def test_gates_that_are_shut_can_open_again():
 
 
 def test_margin_of_tiles_is_what_a_latent_sees_and_no_less(monkeypatch):
-    """With whole numbers, sums are exact in any order."""
-    torch.manual_seed(0)
-    g_a = GatedAnalysis(torch.nn.Conv2d(3, 6, 5, 4, padding=2), 6).eval()
-    for parameter in g_a.parameters():
-        parameter.data = torch.randint(-1, 2, parameter.shape).to(parameter)
     # Of wide open gates, what they see is lost in the limit.
     monkeypatch.setattr(GatedAnalysis, "gates", lambda self, y: self.gate(y))
-    x = np.random.default_rng(0).integers(0, 3, (1, 3, 160, 160)).astype(np.float32)
-
-    @torch.inference_mode()
-    def transform(part):
-        return [g_a(torch.from_numpy(part)).numpy()]
-
-    (expected,) = transform(x)
-    assert 1 < np.abs(expected).max() < 2**24
-    monkeypatch.setattr(tiles, "POSITIONS", 36)
-    step, margin = geometry(g_a)
+    g_a = GatedAnalysis(torch.nn.Conv2d(3, 6, 5, 4, padding=2), 6).eval()
     # 5x5 at 1, two of 3x3 at 4 pixels a sample.
-    assert (step, margin) == (4, -(-(2 + 2 * 4) // 4))
-    for own in (margin, margin - 1):
-        (found,) = by_tiles(transform, x, Tiling(step, (1,), own))
-        assert (found == expected).all() == (own == margin)
+    check_margin(g_a, (160, 160), step=4, margin=-(-(2 + 2 * 4) // 4))
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,10 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from codec_det.bitstream import tiles
-from codec_det.bitstream.tiles import Tiling, by_tiles
 from codec_det.codec.learned.bitstream_codec import PictureDecoder, picture_encoder
 from codec_det.codec.learned.complexity import complexity
 from codec_det.codec.learned.fast_transforms import convolve_pixels
 from codec_det.codec.learned.freeze import freeze_entropy_model
-from codec_det.codec.learned.geometry import geometry
 from codec_det.codec.learned.learned_codec import LearnedCodec
 from codec_det.codec.table import find_codec, learned_codecs
 from codec_det.config_checks import check_config
@@ -26,6 +24,7 @@ from codec_det.training.trainer import load_chain
 from tests.deployed import export, make_run, random_picture, tiny_config
 from tests.test_regimes import batch, train
 from tests.test_train_net import command, equal, weights
+from tests.tile_margins import check_margin
 from tools import train_net
 
 LIGHT = [name for name in learned_codecs() if find_codec(name).full]
@@ -96,27 +95,10 @@ def test_the_full_codecs_decoder_reads_what_a_light_encoder_writes(name):
         torch.testing.assert_close(decoder.decode(data), wanted, rtol=0, atol=1e-4)
 
 
-def test_margin_of_tiles_is_what_a_latent_sees_and_no_less(monkeypatch):
-    """With whole numbers, sums are exact in any order."""
+def test_margin_of_tiles_is_what_a_latent_sees_and_no_less():
     g_a = LearnedCodec(MEAN, 1, n=4, m=6).model.g_a
-    torch.manual_seed(0)
-    for parameter in g_a.parameters():
-        parameter.data = torch.randint(-1, 2, parameter.shape).to(parameter)
-    x = np.random.default_rng(0).integers(0, 3, (1, 3, 400, 352)).astype(np.float32)
-
-    @torch.inference_mode()
-    def transform(part):
-        return [g_a(torch.from_numpy(part)).numpy()]
-
-    (expected,) = transform(x)
-    assert 1 < np.abs(expected).max() < 2**24
-    monkeypatch.setattr(tiles, "POSITIONS", 36)
-    step, margin = geometry(g_a)
     # 7x7 at 1, 3x3 at 4, two of 5x5 and one more at 8 pixels a sample.
-    assert (step, margin) == (16, -(-(3 + 4 + 2 * 16 + 16) // 16))
-    for own in (margin, margin - 2):
-        (found,) = by_tiles(transform, x, Tiling(step, (1,), own))
-        assert (found == expected).all() == (own == margin)
+    check_margin(g_a, (400, 352), step=16, margin=-(-(3 + 4 + 2 * 16 + 16) // 16))
 
 
 @pytest.mark.parametrize("name", [LIGHT[0], "mbt2018-mean-centred-light"])

@@ -380,6 +380,7 @@ def test_streams_are_read_back_and_only_after_their_own_frame(frozen):
     for wrong in (
         lambda: prediction.read(data, other, picture),
         lambda: prediction.read(data, previous, Picture((48, 79), (48, 79))),
+        lambda: prediction.read(data, previous, picture._replace(level=1)),
         lambda: prediction.read(data[:-1], previous, picture),
         lambda: prediction.read(data + b"\1", previous, picture),
     ):

@@ -211,8 +211,8 @@ class ChainCheckpointer(DetectionCheckpointer):
         if other and self.found_codec and self.model.codec.state_dict():
             raise MisfitError(
                 f"the weights hold another codec ({_some(other)}): set MODEL.CODEC.NAME, QUALITY, "
-                "N, M and LEVELS to those it was made with, or take the detector out of the file "
-                "with tools/export_codec.py --part detector"
+                "N, M, LEVELS and GATED to those it was made with, or take the detector out of the "
+                "file with tools/export_codec.py --part detector"
             )
         unused = [*keys.unexpected_keys, *misfit]
         if 2 * len(unused) > count:
@@ -291,8 +291,8 @@ def load_codec_weights(codec: Codec, cfg: CfgNode, *, strict: bool = True) -> No
     except RuntimeError as error:
         raise WeightsError(
             f"codec weights '{node.WEIGHTS}' do not fit {node.NAME} with widths {codec.widths} "
-            f"({_first_line(error)}): set MODEL.CODEC.NAME, QUALITY, N, M and LEVELS to those they "
-            "were made for"
+            f"({_first_line(error)}): set MODEL.CODEC.NAME, QUALITY, N, M, LEVELS and GATED to "
+            "those they were made for"
         ) from None
     logger.info("Codec weights: %s", node.WEIGHTS)
 

@@ -80,7 +80,6 @@ def code_picture(
     Raises:
         CodecDetError: if it cannot be coded.
     """
-
     if args.max_bytes:
         data = best_within(encoder.at_levels(picture), args.max_bytes)
     else:
@@ -93,7 +92,6 @@ def code_all(
     args: argparse.Namespace, encoder: PictureEncoder, batch: Batch, in_thread: Callable
 ) -> tuple[dict[Path, CodedFile | None], list[Failure]]:
     """Code pictures, each into a file; None of those that were coded before."""
-
     rate = f"max_bytes {args.max_bytes}" if args.max_bytes else f"level {args.level}"
     how = rate if encoder.levels > 1 else ""
     made = MadeFiles(args.output_dir, args.model, how) if args.skip_existing else None
@@ -116,7 +114,6 @@ def code_all(
 
 def encode_files(args: argparse.Namespace, open_encoder: OpenEncoder) -> int:
     """Code files that are there; returns the exit status."""
-
     batch = find_files(
         args.pictures, SUFFIXES, "pictures", recursive=args.recursive, distinct_names=True
     )
@@ -161,7 +158,6 @@ def watch_pictures(args: argparse.Namespace, open_encoder: OpenEncoder) -> NoRet
     Raises:
         CodecDetError: if it cannot begin.
     """
-
     if args.mean_bytes:
         raise ConfigError("--mean-bytes is of pictures that are there: leave out --watch")
     folder = watched_folder(args.pictures, args, ("recursive", "skip_existing", "workers"))
