@@ -163,7 +163,7 @@ def test_weights_of_other_levels_are_refused_and_say_so(tiny_cfg, tmp_path):
     for opts in ([], ["MODEL.CODEC.LEVELS", 4]):
         cfg = tiny_cfg("MODEL.CODEC.WEIGHTS", str(path), *opts)
         other = make("bmshj2018-hyperprior", levels=cfg.MODEL.CODEC.LEVELS)
-        with pytest.raises(WeightsError, match="N, M and LEVELS"):
+        with pytest.raises(WeightsError, match="N, M, LEVELS and GATED"):
             load_codec_weights(other, cfg)
     same = make("bmshj2018-hyperprior", spread=False)
     load_codec_weights(same, tiny_cfg("MODEL.CODEC.WEIGHTS", str(path), "MODEL.CODEC.LEVELS", 3))

@@ -72,6 +72,14 @@ def stream(deploy, folder):
     return deploy / "coded" / "street.cdetv"
 
 
+def test_models_that_predicted_otherwise_are_refused(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("codec_det.bitstream.prediction.MEANS", "any")
+    old = export(run, tmp_path / "old")
+    for model, load in (("encoder", load_sequence_encoder), ("receiver", load_prediction)):
+        with pytest.raises(WeightsError, match=rf"{model}.*earlier version.*export its run"):
+            load(old / f"{model}.safetensors")
+
+
 def call(tool, *arguments):
     return tool.main(list(map(str, arguments)))
 

@@ -14,6 +14,7 @@ from codec_det.bitstream.prediction import LIMIT, Prediction
 from codec_det.codec.learned.frame_coding import TemporalBitstreamCodec
 from codec_det.codec.learned.freeze import freeze_entropy_model, freeze_prediction
 from codec_det.codec.learned.learned_codec import LearnedCodec
+from codec_det.codec.learned.prediction import whole_steps
 from codec_det.codec.learned.temporal_codec import TemporalCodec
 from codec_det.codec.table import learned_codecs
 from codec_det.config_checks import check_config
@@ -196,6 +197,39 @@ def test_each_clip_is_coded_at_its_level():
     assert coded.bits[0] < 0.99 * weights[0] * finer.bits[0]
 
 
+@pytest.mark.parametrize("name", TEMPORAL[::2])
+def test_latents_of_predicted_frames_have_the_values_of_their_key_frames(name):
+    """Else they stray from those, frame by frame."""
+    codec = make(name, key_interval=30)[1]
+    latents = torch.stack(code(codec, numbered(30), clip(30)).latents)
+    steps = latents - latents[0]
+    torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-4)
+    assert (steps[-1].round() != 0).any()
+    # Those of a scale hyperprior's key frames are whole numbers.
+    assert ("mbt" in name) != torch.equal(latents, latents.round())
+
+
+def test_means_are_trained_by_fractions_of_a_step():
+    _, codec = make(TEMPORAL[0], quantization="threshold")
+    prediction = codec.prediction.train()
+    last = prediction.network[-1]
+    previous = torch.zeros(1, 12, 3, 5)
+    latents = torch.full_like(previous, 0.9)  # decoded as 1, which no mean below a half is
+    slopes = []
+    for mean in (0.2, 0.4):
+        with torch.no_grad():
+            last.weight.zero_()
+            last.bias[12:24] = mean
+        with codec._count_predicted as count:
+            decoded, _ = prediction(latents, previous)
+            count.total()[0].sum().backward()
+        assert torch.equal(decoded, torch.ones_like(decoded))
+        slopes.append(last.bias.grad[12:24].clone())
+        prediction.zero_grad()
+    assert (slopes[0] < slopes[1]).all()
+    assert (slopes[1] < 0).all()
+
+
 def test_the_network_sees_rounded_latents_whatever_stands_in_for_rounding():
     # Those of a scale hyperprior's key frames are whole numbers.
     _, codec = make(TEMPORAL[0], clip_length=2, quantization="noise")
@@ -321,8 +355,13 @@ def test_integers_give_what_the_float_network_gives(frozen):
         medians = model.entropy_bottleneck.quantiles[:, 0, 1][:, None, None]
         z_hat, seen = (torch.from_numpy(x).double()[None] for x in (z, previous))
         scales, expected = model.scales_and_means(z_hat + medians, seen)
+        whole = whole_steps(expected, seen)
     codec.prediction.float()
-    assert abs(means - expected[0].numpy()).max() < 0.03
+    steps = means - previous
+    assert np.array_equal(steps, steps.round())
+    assert abs(means - expected[0].numpy()).max() < 0.53
+    assert (means == whole[0].numpy()).mean() > 0.98
+    assert len(np.unique(steps)) > 3
     table = codec.model.gaussian_conditional.scale_table.numpy()
     nearest = abs(np.log(table) - np.log(scales.clamp(min=1e-3).numpy().ravel())[:, None]).argmin(1)
     assert (abs(nearest - indexes.astype(int)) <= 1).all()
@@ -404,10 +443,10 @@ def test_latents_beyond_the_limit_are_within_the_proof(frozen):
     rng = np.random.default_rng(4)
     z, _ = random_state(prediction, rng)
     huge = np.where(rng.random((12, 3, 5)) < 0.5, -3e30, 3e30).astype(np.float32)
-    limited = prediction.tables_and_means(z, huge)
-    same = prediction.tables_and_means(z, np.clip(huge, -LIMIT, LIMIT))
+    near = np.clip(huge, -LIMIT, LIMIT)
+    limited, same = (prediction.tables_and_means(z, x) for x in (huge, near))
     assert np.array_equal(limited[0], same[0])
-    assert np.array_equal(limited[1], same[1])
+    assert np.array_equal(limited[1], huge + (same[1] - near))
 
 
 def test_weights_that_no_precision_makes_exact_are_refused():

@@ -10,7 +10,7 @@ from .entropy import Latents, as_integers
 from .expected import LEVEL_STEPS, Picture, Size
 from .prediction import Prediction
 
-DEAD_ZONE = 0.2
+DEAD_ZONE = 0.35
 """Latents of predicted frames are moved by so much towards their means before they are rounded, in
 quantization steps. The sensor's noise moves latents that lie near a threshold over it and back: of
 all bits of a still scene, those are most, and what they tell is of no use."""

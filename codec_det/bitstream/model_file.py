@@ -24,7 +24,7 @@ from ..errors import WeightsError
 from ..files import atomic_file
 from .container import FINGERPRINT_BYTES
 from .entropy import EntropyModel, sha256_of_state
-from .prediction import Prediction
+from .prediction import MEANS, Prediction
 
 ENTROPY, PREDICTION = "entropy", "prediction"
 """Names of the entropy models: of pictures, and of predicted frames."""
@@ -152,6 +152,11 @@ def restore_models(
     if PREDICTION not in metadata:
         return entropy, None
     settings = _checked_settings(PREDICTION, states[PREDICTION], metadata, path)
+    if settings.get("means") != MEANS:
+        raise WeightsError(
+            f"'{path}' predicts frames as an earlier version of codec_det did: export its run "
+            "again, for both ends"
+        )
     with _damage_said(path):
         return entropy, Prediction.from_state(entropy, states[PREDICTION], settings)
 

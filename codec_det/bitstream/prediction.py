@@ -6,8 +6,8 @@
                                                 ├─► fixed-point network ─► tables, means of y ─► y
     decoded latents of the frame before ────────┘
 
-Latents that were decoded are whole numbers plus means in fixed point. As float32 they are the same
-on every machine, too: each is one rounding of an exact number. So what goes from frame to frame is
+Means are those latents plus whole numbers, and so is what is decoded. As float32 it is the same on
+every machine, too: each sum is one rounding of an exact number. So what goes from frame to frame is
 what the synthesis transform takes.
 
 Shape glossary: as in :mod:`codec_det.bitstream.entropy`.
@@ -34,6 +34,9 @@ from .tiles import Tiling, by_tiles
 LIMIT = 2**8
 """Magnitude that decoded latents, and scales and means of changes, are limited to where the network
 looks at them: a bound on its sums rests on it."""
+
+MEANS = "whole steps"
+"""What a model file says of its means; earlier ones had any, and say nothing."""
 
 
 class Prediction:
@@ -103,11 +106,15 @@ class Prediction:
         # Powers of two, and halves to even: exact.
         seen = np.rint(np.clip(previous, -LIMIT, LIMIT) * np.float32(1 << bits)).astype(np.int64)
         both = np.concatenate([coarse[:, : seen.shape[1], : seen.shape[2]], seen])
-        indexes, means = by_tiles(self._choose, both, Tiling(1, (1, 1), self.network.margin))
-        return indexes.ravel(), means
+        indexes, change = by_tiles(self._choose, both, Tiling(1, (1, 1), self.network.margin))
+        return indexes.ravel(), previous + change
 
     def _choose(self, both: np.ndarray) -> list[np.ndarray]:
-        """Tables and means (M, h, w) each, from the hyper-synthesis and then the frame before."""
+        """Tables and, in whole steps, means less what was there, (M, h, w) each.
+
+        Args:
+            both: from the hyper-synthesis and then the frame before.
+        """
         bits = self.network.activation_bits
         coarse, seen = np.split(both, [-self.pictures.channels])
         limit = LIMIT << bits
@@ -117,10 +124,8 @@ class Prediction:
         indexes = np.searchsorted(self.hyperprior.thresholds, (scales + of_change[0]).ravel())
         means = self._rescale(sum(of_change[1:], means))
         means += np.clip(self._rescale(gate), 0, 1 << bits) * seen + (1 << bits - 1) >> bits
-        return [
-            indexes.astype(np.uint8).reshape(seen.shape),
-            (means / 2.0**bits).astype(np.float32),
-        ]
+        steps = means - seen + (1 << bits - 1) >> bits
+        return [indexes.astype(np.uint8).reshape(seen.shape), steps.astype(np.float32)]
 
     def _rescale(self, x: np.ndarray) -> np.ndarray:
         """From ``output_bits`` to ``activation_bits``, rounding halves up."""
@@ -188,7 +193,7 @@ class Prediction:
         for i, layer in enumerate(self.network.layers):
             arrays |= {f"network.{i}.weight": layer.weight, f"network.{i}.bias": layer.bias}
         slopes = [layer.slope for layer in self.network.layers]
-        settings = {**self.hyperprior.settings(), "network_slope": slopes}
+        settings = {**self.hyperprior.settings(), "network_slope": slopes, "means": MEANS}
         return {k: np.ascontiguousarray(v) for k, v in arrays.items()}, settings
 
     @classmethod

@@ -6,11 +6,14 @@
                                              │
     ŷ' ──────────────────────────────────────┴─► network ─► corrections, gate
                                                               │
-    scales of y, means of y = gate · ŷ' + corrected means ◄───┘
+    scales of y, change = gate · ŷ' + corrected means - ŷ' ◄──┘
+    means of y = ŷ' + Q(change)
 
 ŷ' are latents of the frame before, as decoders have them. Nothing is searched: where nothing moves,
 the mean is what was there, and the scale is next to nothing. Where something does, the gate, from 0
-to 1, lets go of it.
+to 1, lets go of it. A mean is a whole number of steps from what was there, so that a latent has the
+values that it may have in key frames, zero among them: with other means all would stray from those
+by up to half a step, frame by frame, and nothing would bring them back.
 
 Shape glossary: as in :mod:`codec_det.bitstream.entropy`, b frames at once.
 """
@@ -57,11 +60,14 @@ class FramePrediction(CompressionModel):
             proxy for rounding; and as the next frames see them, rounded, with a gradient.
         """
         z_hat, _ = self.entropy_bottleneck(self.hyper_analysis(y, previous))
-        scales, means = self.scales_and_means(z_hat, previous)
+        scales, expected = self.scales_and_means(z_hat, previous)
+        means = whole_steps(expected, previous)
         # Straight through: what trains the encoder is the latents' own gradient.
         y = y + (towards(y, means) - y).detach()
-        y_hat, _ = self.gaussian_conditional(y, scales, means=means)
-        return y_hat, rounded(y, means)
+        # Trained by what is expected, to the fraction: means that jump have no slope.
+        fraction = expected - means if self.training else None
+        steps, _ = self.gaussian_conditional(y - means, scales, means=fraction)
+        return means + steps, rounded(y, means)
 
     def hyper_analysis(self, y: Tensor, previous: Tensor) -> Tensor:
         """(b, N, h', w'), unrounded."""
@@ -69,7 +75,7 @@ class FramePrediction(CompressionModel):
         return self.h_a(change if self.has_means else change.abs())
 
     def scales_and_means(self, z_hat: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
-        """Of latents, (b, M, h, w) each.
+        """Of latents, before :func:`whole_steps`, (b, M, h, w) each.
 
         Args:
             z_hat: (b, N, h', w').
@@ -82,6 +88,11 @@ class FramePrediction(CompressionModel):
         of_change = coarse.chunk(1 + self.has_means, 1)
         means = means + clamp_01(gate) * seen
         return scales + of_change[0], sum(of_change[1:], means)
+
+
+def whole_steps(means: Tensor, previous: Tensor) -> Tensor:
+    """Means a whole number of steps from what was there, without a gradient."""
+    return (previous + (means - previous.clamp(-LIMIT, LIMIT)).round()).detach()
 
 
 def towards(y: Tensor, means: Tensor) -> Tensor:

@@ -62,8 +62,12 @@ class BitCount:
         return torch.stack([c[1] for c in calls]).sum(0), torch.stack([c[2] for c in calls]).sum(0)
 
 
-def set_quantization(model: nn.Module, kind: str) -> BitCount:
+def set_quantization(model: nn.Module, kind: str, *, whole_symbols: bool = False) -> BitCount:
     """Install a proxy of :data:`PROXIES` in every entropy model of ``model``; returns their count.
+
+    Args:
+        whole_symbols: means say how likely values are, but values are whole numbers whatever the
+            means; else they are whole numbers from the means.
 
     Raises:
         CodecDetError: if ``model`` has no entropy model.
@@ -78,6 +82,7 @@ def set_quantization(model: nn.Module, kind: str) -> BitCount:
         module.proxy = kind
         module.adds_noise = kind == "noise"
         module.count = count
+        module.has_whole_symbols = whole_symbols and isinstance(module, GaussianConditional)
     return count
 
 
@@ -88,7 +93,7 @@ def bits_of(likelihoods: Tensor) -> Tensor:
 
 def _quantize(self: EntropyModel, inputs: Tensor, mode: str, means: Tensor | None = None) -> Tensor:
     original = type(self).quantize
-    means = None if means is None else means.detach()
+    means = None if means is None or self.has_whole_symbols else means.detach()
     if mode == "noise" and not self.adds_noise:
         return _straight_through(inputs, original(self, inputs.detach(), "dequantize", means))
     return original(self, inputs, mode, means)
@@ -195,7 +200,7 @@ def _centre(
     if isinstance(self, EntropyBottleneck):
         medians = self._get_medians().detach()
         return medians.reshape(1, -1, *[1] * (inputs.dim() - 2))
-    if type(self) is GaussianConditional:
+    if type(self) is GaussianConditional and not self.has_whole_symbols:
         means = kwargs.get("means", rest[1] if len(rest) > 1 else None)
         return 0.0 if means is None else means
     return 0.0

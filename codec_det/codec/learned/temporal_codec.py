@@ -40,7 +40,7 @@ class TemporalCodec(SequenceCodec, LearnedCodec):
         hyperprior = self.entry.architecture()(*self.widths)
         assert isinstance(hyperprior, ScaleHyperprior), f"{name} has no hyperprior"
         self.prediction = FramePrediction(hyperprior)
-        self._count_predicted = set_quantization(self.prediction, quantization)
+        self._count_predicted = set_quantization(self.prediction, quantization, whole_symbols=True)
         self.to(memory_format=self._layout)
 
     def train(self, mode: bool = True) -> TemporalCodec:
