@@ -463,7 +463,7 @@ def test_streams_decode_in_processes_that_compute_differently(tmp_path):
     from checks.exactness import Setting
     from checks.exactness_of_sequences import measure_sequences
 
-    _, codec = make(TEMPORAL[2], key_interval=6)
+    codec = with_gains(make(TEMPORAL[2], key_interval=6, levels=3, gated=True)[1])
     settings = [
         Setting(),
         Setting(threads=2, channels_last=False, onednn=False, instructions="sse"),

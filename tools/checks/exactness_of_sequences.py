@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from codec_det.bitstream.entropy import EntropyModel
+from codec_det.bitstream.expected import Expected
 from codec_det.bitstream.prediction import Prediction, SequenceReader
 from codec_det.codec.learned.bitstream_codec import picture_encoder
 from codec_det.codec.learned.frame_coding import sequence_encoder
@@ -39,8 +40,7 @@ class SequenceWorker:
         torch.backends.mkldnn.set_flags(setting.onednn)
         torch.set_num_threads(setting.threads)
         saved = torch.load(folder / "model.pt", weights_only=False)
-        n, m = saved["widths"]
-        codec = TemporalCodec(saved["name"], 1, n=n, m=m, key_interval=saved["key_interval"])
+        codec = TemporalCodec(saved["name"], 1, **saved["options"])
         codec.load_state_dict(saved["weights"])
         layout = torch.channels_last if setting.channels_last else torch.contiguous_format
         self.codec = codec.eval().to(setting.device).to(memory_format=layout)
@@ -49,13 +49,22 @@ class SequenceWorker:
         self.frames = np.load(folder / "frames.npy")
 
     def encode(self) -> list[tuple[bool, str, str]]:
-        """Of every frame: whether it is a key frame, what is sent, digest of what is decoded."""
-        pictures = picture_encoder(self.codec.model, self.prediction.pictures)
+        """Of every frame: whether it is a key frame, what is sent, digest of what is decoded.
+
+        Of a model of variable rate, the first half is of an inner level, the second of the highest.
+        """
+        pictures = picture_encoder(self.codec.model, self.prediction.pictures, self.codec.gains)
         encoder = sequence_encoder(
             pictures, self.codec.prediction, self.prediction, self.codec.key_interval
         )
+        highest = self.codec.levels - 1
         sent = [
-            encoder.encode(frame, frame.shape[:2], Frame(0, number))
+            encoder.encode(
+                frame,
+                frame.shape[:2],
+                Frame(0, number),
+                highest / 2 if 2 * number < len(self.frames) else highest,
+            )
             for number, frame in enumerate(self.frames)
         ]
         digests = self.decode([(is_key, data.hex()) for is_key, data in sent])
@@ -104,12 +113,17 @@ def measure_sequences(
     Raises:
         RuntimeError: if a process fails.
     """
-    pictures = freeze_entropy_model(codec.name, codec.model)
+    expected = Expected(levels=codec.levels)
+    pictures = freeze_entropy_model(codec.name, codec.model, expected)
     prediction = freeze_prediction(codec.name, codec.prediction, pictures)
     saved = {
         "name": codec.name,
-        "widths": codec.widths,
-        "key_interval": codec.key_interval,
+        "options": {
+            **dict(zip("nm", codec.widths, strict=True)),
+            "key_interval": codec.key_interval,
+            "levels": codec.levels,
+            "gated": codec.gated,
+        },
         "weights": codec.state_dict(),
         "pictures": pictures.state(),
         "prediction": prediction.state(),
