@@ -72,7 +72,7 @@ def stream(deploy, folder):
     return deploy / "coded" / "street.cdetv"
 
 
-def test_models_that_predicted_otherwise_are_refused(run, tmp_path, monkeypatch, capsys):
+def test_models_that_predicted_otherwise_are_refused(run, tmp_path, monkeypatch):
     monkeypatch.setattr("codec_det.bitstream.prediction.MEANS", "any")
     old = export(run, tmp_path / "old")
     for model, load in (("encoder", load_sequence_encoder), ("receiver", load_prediction)):
