@@ -203,7 +203,7 @@ def test_weights_of_another_codec_name_the_keys_to_change(tiny_cfg, load, name, 
     with pytest.raises(WeightsError) as caught:
         load(other.model.state_dict())
     assert "codec.pth' do not fit bmshj2018-hyperprior with widths (8, 12)" in str(caught.value)
-    assert "MODEL.CODEC.NAME, QUALITY, N, M and LEVELS" in str(caught.value)
+    assert "MODEL.CODEC.NAME, QUALITY, N, M, LEVELS and GATED" in str(caught.value)
 
 
 def test_masked_weights_of_other_widths_are_refused_too(tiny_cfg, tmp_path):
