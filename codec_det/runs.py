@@ -187,44 +187,41 @@ def code_pictures(
     with as_evaluated(model, run.cfg, run.level, pictures=True):
         # Of frames it has a state, which is another than that of what is coded.
         of_maps = copy.deepcopy(model.codec) if bit_maps else None
-        frames, last = _frames_by_sequence(run), None
+        predicted, last = _predicted_frames(run), None
         for entry in entries:
-            for frame in [*_frames_before(entry, run, frames, last), entry]:
-                coded = _code(model, of_maps, mapper(frame), ground_truth(frame))
-            last = frame_of(entry)
+            frame = frame_of(entry)
+            for one in [*_frames_before(frame, last, predicted, run), entry]:
+                coded = _code(model, of_maps, mapper(one), ground_truth(one))
+            last = frame
             yield coded
 
 
-def _frames_by_sequence(run: Run) -> dict[int, list[dict[str, Any]]]:
-    """A data set's frames in order, where some are coded after others."""
-    sequences: dict[int, list[dict[str, Any]]] = {}
-    if find_codec(run.cfg.MODEL.CODEC.NAME).predicts_frames:
-        for entry in DatasetCatalog.get(run.dataset):
-            if frame := frame_of(entry):
-                sequences.setdefault(frame.sequence, []).append(entry)
-    for frames in sequences.values():
-        frames.sort(key=lambda x: x["frame_id"])
-    return sequences
+def _predicted_frames(run: Run) -> dict[Frame | None, dict[str, Any]]:
+    """A run's data set by frame, if its codec predicts frames."""
+    if not find_codec(run.cfg.MODEL.CODEC.NAME).predicts_frames:
+        return {}
+    return {frame_of(entry): entry for entry in DatasetCatalog.get(run.dataset)}
 
 
 def _frames_before(
-    entry: dict[str, Any],
-    run: Run,
-    frames: Mapping[int, Sequence[dict[str, Any]]],
+    frame: Frame | None,
     last: Frame | None,
+    frames: Mapping[Frame | None, dict[str, Any]],
+    run: Run,
 ) -> Sequence[dict[str, Any]]:
     """What has to be coded before a frame, the first of it a key frame.
 
     Args:
-        frames: of :func:`_frames_by_sequence`.
         last: the frame that was coded before.
+        frames: of :func:`_predicted_frames`.
     """
-    frame = frame_of(entry)
     if frame is None or not frames or last == (frame.sequence, frame.number - 1):
         return []
-    others = frames[frame.sequence]
-    place = frame.number - others[0]["frame_id"]
-    return others[place - place % run.cfg.MODEL.CODEC.KEY_INTERVAL : place]
+    first = frame.number
+    while Frame(frame.sequence, first - 1) in frames:
+        first -= 1
+    key = frame.number - (frame.number - first) % run.cfg.MODEL.CODEC.KEY_INTERVAL
+    return [frames[Frame(frame.sequence, number)] for number in range(key, frame.number)]
 
 
 def _code(

@@ -78,9 +78,9 @@ class SequenceEncoder:
             y *= gain_at(self.pictures.log_gains, level)
         (z,) = self._hyper_analysis((y - previous)[None])
         z = as_integers(z[0])
-        _, means = self.prediction.tables_and_means(z, previous)
+        indexes, means = self.prediction.tables_and_means(z, previous)
         rest = y - means
         symbols = as_integers(np.sign(rest) * np.rint(np.maximum(abs(rest) - DEAD_ZONE, 0)))
         picture = Picture(size, (height, width), round(LEVEL_STEPS * level))
         latents = Latents(symbols, z, means, picture)
-        return self.prediction.write(latents, previous), latents
+        return self.prediction.write(latents, indexes, previous), latents

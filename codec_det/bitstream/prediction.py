@@ -132,11 +132,12 @@ class Prediction:
         bits = self.network.weight_bits
         return (x + (1 << bits - 1)) >> bits
 
-    def write(self, latents: Latents, previous: np.ndarray) -> bytes:
+    def write(self, latents: Latents, indexes: np.ndarray, previous: np.ndarray) -> bytes:
         """The stream of a frame.
 
         Args:
             latents: whose means are those of :meth:`tables_and_means`.
+            indexes: tables of y, of the same call, which is most of the work.
             previous: (M, h, w) float32.
 
         Raises:
@@ -148,7 +149,6 @@ class Prediction:
         if self.hyperprior.out_of_range(z):
             raise ValueError("z must be limited to the range of its tables before")
         self.hyperprior.tables.write(writer, z.ravel(), channel_indexes(z))
-        indexes, _ = self.tables_and_means(z, previous)
         self.pictures.tables.write(writer, y.ravel(), indexes)
         return writer.finish(self._checksum(latents, previous))
 

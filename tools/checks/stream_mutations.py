@@ -128,8 +128,10 @@ def _is_canonical(
             return True
     if before is None or before.latents.values.shape != latents.values.shape:
         return False
+    previous = before.latents.values
     with suppress(ValueError):
-        return prediction.write(latents, before.latents.values) in data
+        indexes, _ = prediction.tables_and_means(latents.z, previous)
+        return prediction.write(latents, indexes, previous) in data
     return False
 
 
@@ -208,7 +210,8 @@ def _craft(rng: random.Random, target: StreamTarget, records: list[Sent], forged
     share = rng.choice((0.0, 0.0, 0.01, 0.5))
     y = extremes(numbers, prediction.pictures.tables, indexes.astype(np.int64), share)
     y = y.reshape(previous.shape).astype(np.int32)
-    payload = prediction.write(Latents(y, z, means, before.latents.picture), previous)
+    latents = Latents(y, z, means, before.latents.picture)
+    payload = prediction.write(latents, indexes, previous)
     if not forged:
         payload = MUTATORS["bit flips"](rng, payload, b"")
     records[place] = records[place]._replace(payload=payload)
