@@ -280,17 +280,17 @@ def test_published_study_of_coco(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "prepared", "point"),
+    ("name", "count", "prepared", "point", "iterations"),
     [
-        ("shapes_levels", 3 * 5, 0, "jft-levels"),
-        ("shapes_proxies", 3 * 8, 0, "jft-mixed"),
-        ("shapes_latents", 3 + 3 * 6, 3, "ljft-levels"),
-        ("bccd", 3 + 1 + 3 * 2 + 4 + 3 * 4 + 4 * 4 + 1, 3, "jft-levels"),
-        ("bccd_latents", 4 + 3 * 2, 4, "ljft-levels"),
-        ("driving", 4 + 1 + 3 * 2 + 6 + 5 + 4 * 4 + 2 * 4 + 1, 4, "jft-gated"),
+        ("shapes_levels", 3 * 5, 0, "jft-levels", 240),
+        ("shapes_proxies", 3 * 8, 0, "jft-mixed", 240),
+        ("shapes_latents", 3 + 3 * 6, 3, "ljft-levels", 240),
+        ("bccd", 3 + 1 + 3 * 2 + 4 + 3 * 4 + 4 * 4 + 1, 3, "jft-levels", 640),
+        ("bccd_latents", 4 + 3 * 2, 4, "ljft-levels", 640),
+        ("driving", 4 + 1 + 3 * 2 + 6 + 5 + 4 * 4 + 2 * 4 + 1, 4, "jft-gated", 1600),
     ],
 )
-def test_published_studies_of_variable_rate(name, count, prepared, point, monkeypatch):
+def test_published_studies_of_variable_rate(name, count, prepared, point, iterations, monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
     points = points_of(CONFIGS / f"study/{name}.yaml")
     assert len(points) == count
@@ -300,9 +300,9 @@ def test_published_studies_of_variable_rate(name, count, prepared, point, monkey
     codec = variable.MODEL.CODEC
     assert codec.LEVELS == len(codec.LEVEL_TARGETS) == len(codec.LEVEL_BETAS) == 4
     assert codec.TARGET_BPP == 0
-    # Of four trainings of a fixed rate.
-    whole = 4 * (150 if "shapes" in name else 400)
-    assert 0.4 * whole >= variable.SOLVER.MAX_ITER
+    assert iterations == variable.SOLVER.MAX_ITER
+    # No more than four trainings of a fixed rate.
+    assert iterations <= 4 * (150 if "shapes" in name else 400)
 
 
 @pytest.mark.parametrize("camera", ["video", "video_moving"])
@@ -311,7 +311,7 @@ def test_published_study_of_sequences(camera, monkeypatch):
     sets = [f"('shapes_{camera}_{part}',)" for part in ("train", "val")]
     over = read_overrides(["DATASETS.TRAIN", sets[0], "DATASETS.TEST", sets[1]])
     points = points_of(CONFIGS / "study/shapes_video.yaml", over)
-    assert len(points) == 3 + 3 * 4 * (1 + 3) + 2 * (1 + 3 + 3) + 2 * 3 + 1
+    assert len(points) == 4 + 3 * 4 * (1 + 3) + 2 * (1 + 3 + 3) + 2 * 3 + 1
     assert {p.cfg.DATASETS.TEST for p in points.values()} == {(f"shapes_{camera}_val",)}
     learned = [p.cfg.MODEL.CODEC for p in points.values() if _is_learned(p)]
     assert all(codec.BITSTREAM for codec in learned)
@@ -326,10 +326,10 @@ def test_published_study_of_sequences(camera, monkeypatch):
 def test_published_study_of_sequences_from_stills(monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
     points = points_of(CONFIGS / "study/bccd_video.yaml")
-    assert len(points) == 1 + 2 * 4 * (1 + 3) + 2 * 4 * 3 + 1
-    cfg = points["jft-temporal_0.0025-seed_2"].cfg
+    assert len(points) == 1 + 2 * 4 * (1 + 3) + 2 * (1 + 3 + 3) + 1
+    cfg = points["jft-temporal-seed_2"].cfg
     assert cfg.MODEL.CODEC.WEIGHTS.endswith("bccd_video/prediction/model_final.pth")
-    assert points["prediction"].cfg.MODEL.CODEC.WEIGHTS.endswith("bccd/start/model_final.pth")
+    assert points["prediction"].cfg.MODEL.CODEC.WEIGHTS.endswith("bccd/codec/model_final.pth")
     assert {p.cfg.DATASETS.TEST for p in points.values()} == {("bccd_sequences_val",)}
 
 
