@@ -121,22 +121,31 @@ def test_figures_are_those_of_the_evaluation(runs, capsys, by_files):
         assert 0 <= each.ap <= 100
 
 
+def number_frames(runs, frames):
+    """Make the pictures frames of sequences, (video, number) each."""
+    path = runs.folder / "set" / "annotations.json"
+    data = json.loads(path.read_text())
+    for image, (video, number) in zip(data["images"], frames, strict=True):
+        image |= {"video_id": video, "frame_id": number}
+    data["videos"] = [{"id": i, "name": str(i)} for i in {video for video, _ in frames}]
+    path.write_text(json.dumps(data))
+
+
 @pytest.fixture
 def sequences(runs):
     """The pictures as two sequences of two frames, by a run that predicts them."""
-    path = runs.folder / "set" / "annotations.json"
-    data = json.loads(path.read_text())
-    for i, image in enumerate(data["images"]):
-        image |= {"video_id": 1 + i // 2, "frame_id": i % 2}
-    data["videos"] = [{"id": i, "name": str(i)} for i in (1, 2)]
-    path.write_text(json.dumps(data))
+    number_frames(runs, [(1, 0), (1, 1), (2, 0), (2, 1)])
     name = ("MODEL.CODEC.NAME", "bmshj2018-hyperprior-temporal", "MODEL.CODEC.KEY_INTERVAL", 2)
     cfg = runs.make("temporal", *name, "INPUT.CLIP_LENGTH", 2)
     ChainCheckpointer(load_chain(cfg), cfg.OUTPUT_DIR).save("model_final")
     return runs
 
 
-def test_a_frame_alone_is_what_a_receiver_has_of_it(sequences):
+@pytest.mark.parametrize("first", [None, 5])
+def test_a_frame_alone_is_what_a_receiver_has_of_it(first, sequences):
+    if first:
+        # One sequence of two intervals, whose key frames are at odd numbers.
+        number_frames(sequences, [(1, first + i) for i in range(4)])
     run = open_run(sequences.folder / "temporal")
     register_datasets(run.cfg)
     entries = DatasetCatalog.get(run.dataset)
