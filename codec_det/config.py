@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -292,7 +293,9 @@ def _as_declared(value: Any, default: Any, key: str) -> Any:
     if kind in (list, tuple):
         if isinstance(decoded, (list, tuple)):
             return kind(decoded)
-        raise ConfigError(f'{key} is {decoded!r}: it takes a list, as in "[{decoded!r}]"')
+        # [p2,p3] is text, for want of quotes within.
+        words = re.findall(r"[^\s,()[\]]+", decoded) if isinstance(decoded, str) else [decoded]
+        raise ConfigError(f'{key} is {decoded!r}: it takes a list, as in "{words}"')
     raise ConfigError(f"{key} is {decoded!r}: it takes {_WANTED.get(kind, kind.__name__)}")
 
 

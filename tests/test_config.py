@@ -333,6 +333,7 @@ def test_numbers_are_numbers_and_lists_are_lists(yaml_file, key, text, value):
         ("MODEL.CODEC.BETA", "True", "MODEL.CODEC.BETA is True: it takes a number"),
         ("MODEL.CODEC.BITSTREAM", "1", "MODEL.CODEC.BITSTREAM is 1: it takes True or False"),
         ("DATASETS.TRAIN", "cells", """is 'cells': it takes a list, as in "['cells']\""""),
+        ("MODEL.CODEC.FEATURES", "[p2,p3]", """it takes a list, as in "['p2', 'p3']\""""),
         ("MODEL.CODEC", "jpeg", "MODEL.CODEC is a group of keys"),
         ("SEED", "None", "SEED is None: it takes a whole number"),
     ],
