@@ -132,16 +132,18 @@ class _Split:
 
 _FIXED, _MOVING = Motion(), Motion(camera="moving")
 # Many scenes rather than long ones: of 100, networks learn each by heart.
-_FIXED_TO_TRAIN, _MOVING_TO_TRAIN = (replace(motion, frames=15) for motion in (_FIXED, _MOVING))
+_FIXED_TO_TRAIN, _MOVING_TO_TRAIN = (replace(motion, frames=6) for motion in (_FIXED, _MOVING))
 SPLITS = {
     "shapes_train": _Split("train", 1500, seed=0),
     "shapes_val": _Split("val", 300, seed=1),
-    "shapes_video_train": _Split("video_train", 400, seed=0, motion=_FIXED_TO_TRAIN),
+    "shapes_video_train": _Split("video_train", 2000, seed=0, motion=_FIXED_TO_TRAIN),
     "shapes_video_val": _Split("video_val", 30, seed=1, motion=_FIXED),
-    "shapes_video_moving_train": _Split("video_moving_train", 400, seed=0, motion=_MOVING_TO_TRAIN),
+    "shapes_video_moving_train": _Split(
+        "video_moving_train", 2000, seed=0, motion=_MOVING_TO_TRAIN
+    ),
     "shapes_video_moving_val": _Split("video_moving_val", 30, seed=1, motion=_MOVING),
 }
-"""Sequences have 30 frames, those to train on 15; those called moving are of a moving camera."""
+"""Sequences have 30 frames, those to train on 6; those called moving are of a moving camera."""
 
 
 def ensure_shapes(name: str) -> Path:
