@@ -309,7 +309,7 @@ def test_published_study_of_sequences(camera, monkeypatch):
     sets = [f"('shapes_{camera}_{part}',)" for part in ("train", "val")]
     over = read_overrides(["DATASETS.TRAIN", sets[0], "DATASETS.TEST", sets[1]])
     points = points_of(CONFIGS / "study/shapes_video.yaml", over)
-    assert len(points) == 4 + 3 * 4 * (1 + 3) + 2 * (1 + 3 + 3) + 2 * 3 + 1
+    assert len(points) == 5 + 3 * 4 * (1 + 3) + 2 * (1 + 3 + 3) + 2 * 3 + 1
     assert {p.cfg.DATASETS.TEST for p in points.values()} == {(f"shapes_{camera}_val",)}
     learned = [p.cfg.MODEL.CODEC for p in points.values() if _is_learned(p)]
     assert all(codec.BITSTREAM for codec in learned)
@@ -317,7 +317,11 @@ def test_published_study_of_sequences(camera, monkeypatch):
     assert cfg.MODEL.CODEC.WEIGHTS.endswith("shapes_video/prediction/model_final.pth")
     assert (cfg.MODEL.CODEC.KEY_INTERVAL, cfg.INPUT.CLIP_LENGTH) == (30, 4)
     assert points["ljft-temporal-seed_1"].cfg.MODEL.WEIGHTS.endswith("bridge/model_final.pth")
-    assert points["tft-vvc_40-seed_1"].cfg.MODEL.CODEC.KEY_INTERVAL == 30
+    conventional = points["tft-vvc_40-seed_1"].cfg
+    assert conventional.MODEL.CODEC.KEY_INTERVAL == 30
+    assert 4 * conventional.SOLVER.MAX_ITER == cfg.SOLVER.MAX_ITER
+    assert conventional.MODEL.WEIGHTS == cfg.MODEL.WEIGHTS
+    assert cfg.MODEL.WEIGHTS.endswith("detector/model_final.pth")
     assert points["jft-intra-seed_1"].cfg.MODEL.CODEC.KEY_INTERVAL == 1
 
 
