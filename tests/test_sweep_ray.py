@@ -111,6 +111,13 @@ def test_machines_see_the_same_files(machines, tmp_path):
 
 
 @pytest.mark.slow
+def test_machine_that_is_too_busy(machines, monkeypatch):
+    monkeypatch.setattr("codec_det.sweep.machines.START_SECONDS", 0)
+    with pytest.raises(ConfigError, match="has not begun to work within 0 seconds: free it"):
+        machines.check_files([])
+
+
+@pytest.mark.slow
 def test_more_gpus_than_any_machine_has(cluster):
     with pytest.raises(ConfigError, match="num_gpus is 3, but the machines of the cluster have at"):
         RayCluster(cluster.address, 3)

@@ -14,8 +14,9 @@ from ..errors import ConfigError
 from . import launch
 from .launch import Job, Outcome
 
-# A machine's first task starts Python and loads PyTorch, from a file system that may be slow.
-START_SECONDS = 180
+# A machine's first task starts Python and loads PyTorch, from a file system that may be slow, and
+# beside other work. One that is lost is known earlier.
+START_SECONDS = 600
 
 
 class Machines(Protocol):
@@ -159,6 +160,11 @@ class RayCluster:
             name = f"machine {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
             try:
                 file = self._ray.get(there.remote(contents), timeout=START_SECONDS)
+            except self._ray.exceptions.GetTimeoutError:
+                raise ConfigError(
+                    f"{name} has not begun to work within {START_SECONDS} seconds: free it from "
+                    "other work, or run the sweep without it"
+                ) from None
             except self._ray.exceptions.RayError as error:
                 raise ConfigError(
                     f"{name} cannot work on points ({_line(error)}): it needs the same codec_det "
