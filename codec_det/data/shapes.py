@@ -131,8 +131,9 @@ class _Split:
 
 
 _FIXED, _MOVING = Motion(), Motion(camera="moving")
-# Many scenes rather than long ones: of 100, networks learn each by heart.
-_FIXED_TO_TRAIN, _MOVING_TO_TRAIN = (replace(motion, frames=6) for motion in (_FIXED, _MOVING))
+# Many scenes before long ones: of 400, networks learn each by heart. Long enough for frames that
+# are predicted from predicted ones, many times over.
+_FIXED_TO_TRAIN, _MOVING_TO_TRAIN = (replace(motion, frames=16) for motion in (_FIXED, _MOVING))
 SPLITS = {
     "shapes_train": _Split("train", 1500, seed=0),
     "shapes_val": _Split("val", 300, seed=1),
@@ -143,7 +144,7 @@ SPLITS = {
     ),
     "shapes_video_moving_val": _Split("video_moving_val", 30, seed=1, motion=_MOVING),
 }
-"""Sequences have 30 frames, those to train on 6; those called moving are of a moving camera."""
+"""Sequences have 30 frames, those to train on 16; those called moving are of a moving camera."""
 
 
 def ensure_shapes(name: str) -> Path:
@@ -176,7 +177,7 @@ def register_shapes() -> None:
     """Register the sets of `SPLITS` with detectron2; each is drawn when first loaded.
 
     They go to `$DETECTRON2_DATASETS/shapes` (`datasets/shapes` without that variable), where about
-    65 MB of pictures, and 220 MB of sequences of each camera, are written. Registering twice does
+    65 MB of pictures, and 500 MB of sequences of each camera, are written. Registering twice does
     nothing.
     """
     # The environment variable and its default are those of detectron2's own builtin data sets.
