@@ -135,6 +135,9 @@ def _add_data(cfg: CfgNode) -> None:
     # Consecutive frames of one sequence that training takes together, with the same augmentation,
     # as samples of the batch, which has SOLVER.IMS_PER_BATCH frames. 1: single pictures.
     cfg.INPUT.CLIP_LENGTH = 1
+    # Clips of every other batch are of predicted frames alone: up to so many frames before them,
+    # from a key frame on, are coded, but not learnt from. 0: all begin with a key frame.
+    cfg.INPUT.BURN_IN = 0
     # Frames per second of sequences whose data set does not tell.
     cfg.INPUT.FPS = 25.0
 

@@ -128,7 +128,13 @@ def _check_operating_point(cfg: CfgNode) -> None:
 def _check_frames(cfg: CfgNode, *, train: bool) -> None:
     codec = cfg.MODEL.CODEC
     entry = find_codec(codec.NAME)
+    burn_in = cfg.INPUT.BURN_IN
     if not entry.predicts_frames:
+        if train and burn_in:
+            raise ConfigError(
+                f"INPUT.BURN_IN is {burn_in} frames, but {codec.NAME} learns from no predicted "
+                "frames: set it to 0, or choose a codec whose name ends in -temporal"
+            )
         if "prediction" in codec.TRAINABLE:
             raise ConfigError(
                 f"MODEL.CODEC.TRAINABLE names 'prediction', but {codec.NAME} predicts no frames: "
@@ -147,6 +153,12 @@ def _check_frames(cfg: CfgNode, *, train: bool) -> None:
             f"INPUT.CLIP_LENGTH is {length}, but {codec.NAME} learns from clips of a key frame and "
             "frames that are predicted: it must be 2 or more, and no more than "
             f"MODEL.CODEC.KEY_INTERVAL, which is {interval}"
+        )
+    if train and burn_in and not 2 <= length <= interval - burn_in:
+        raise ConfigError(
+            f"INPUT.BURN_IN is {burn_in} and INPUT.CLIP_LENGTH {length}: a clip must have 2 frames "
+            "or more, and both together no more than MODEL.CODEC.KEY_INTERVAL, which is "
+            f"{interval}"
         )
 
 

@@ -174,7 +174,8 @@ class CodecDetector(nn.Module):
                 of original size, while "instances" and "detector_size" (h, w) are of the size the
                 detector is to see. "small" is "image" at its coded size; where it is not there, it
                 is made. Pictures that the loader has coded bring "decoded", of coded size, "bits"
-                and "measured".
+                and "measured". In training, frames of clips that have "burn_in", True, are coded
+                for the frames after them, and have no part in the losses.
 
         Returns:
             In training: scalar losses by name; their sum is to be minimised.
@@ -184,11 +185,20 @@ class CodecDetector(nn.Module):
             return self.inference(batched_inputs)
         images = [self._load(x) for x in batched_inputs]
         wants_pictures = self.trains_for_pictures or (self.bridge is None and self._detects)
-        levels = draw_levels(self.codec.levels, len(images), self.codec.clip_length)
+        learnt = [i for i, x in enumerate(batched_inputs) if not x.get("burn_in")]
+        # Frames that are not come first of each clip, equally many.
+        run = learnt[0] + self.codec.clip_length
+        levels = draw_levels(self.codec.levels, len(images), run)
         teacher = self.codec.teacher
         watch: AbstractContextManager[list[Any]] = teacher.watch() if teacher else nullcontext([])
-        with watch as analysed, torch.set_grad_enabled(bool(self.regime.codec_parts)):
+        with (
+            watch as analysed,
+            self.codec.burning_in(learnt[0]),
+            torch.set_grad_enabled(bool(self.regime.codec_parts)),
+        ):
             coded = self._code(images, batched_inputs, wants_pictures, levels)
+        images, levels = [images[i] for i in learnt], [levels[i] for i in learnt]
+        batched_inputs = [batched_inputs[i] for i in learnt]
         losses = self._detector_losses(images, coded, batched_inputs) if self._detects else {}
         losses.update(self._codec_losses(images, coded, levels))
         if teacher:

@@ -17,7 +17,7 @@ def take(count, *args, **kwargs):
 
 def test_every_picture_once_an_epoch_in_changing_order():
     batches = take(6, [False] * 12, 4, seed=7)
-    epochs = [[i for b in batches[k : k + 3] for _, i in b] for k in (0, 3)]
+    epochs = [[drawn.clip for b in batches[k : k + 3] for drawn in b] for k in (0, 3)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(12))
     assert epochs[0] != epochs[1]
     assert take(6, [False] * 12, 4, seed=8) != batches
@@ -38,7 +38,7 @@ def test_processes_share_the_batches_of_one():
 
 def test_batches_do_not_mix_aspect_ratios():
     portrait = [i < 7 for i in range(20)]
-    assert all(len({portrait[i] for _, i in b}) == 1 for b in take(30, portrait, 4, seed=1))
+    assert all(len({portrait[x.clip] for x in b}) == 1 for b in take(30, portrait, 4, seed=1))
 
 
 def test_augmentation_follows_position_not_history(tiny_cfg, tiny_set):

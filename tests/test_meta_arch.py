@@ -127,6 +127,38 @@ def test_loss_is_tasks_plus_beta_bpp_plus_distortion(tiny_cfg):
     assert bpp == pytest.approx((coded.bits.sum() / pixels.sum()).item(), rel=1e-5)
 
 
+def test_frames_that_are_not_learnt_from_have_no_part_in_the_losses(tiny_cfg):
+    name = ("MODEL.CODEC.NAME", "bmshj2018-hyperprior-temporal", "MODEL.CODEC.KEY_INTERVAL", 10)
+    cfg = tiny_cfg(
+        *("MODEL.CODEC.TRAINABLE", "['encoder', 'decoder']", *name, "INPUT.CLIP_LENGTH", 2),
+        *("MODEL.CODEC.QUANTIZATION", "straight_through", "MODEL.CODEC.DISTORTION_WEIGHT", 0.01),
+    )
+    model = build_model(cfg).train()
+    torch.manual_seed(3)
+    # Two clips of a key frame, another that is not learnt from, and two that are.
+    inputs = [entry(64, 64, (64, 64)) | {"burn_in": i % 4 < 2} for i in range(8)]
+    with EventStorage():
+        torch.manual_seed(0)
+        losses = model(inputs)
+        _, pixels = model.batch_rate
+        for x in inputs[:2] + inputs[4:6]:
+            del x["instances"]
+        torch.manual_seed(0)
+        same = model(inputs)
+    assert pixels.sum() == 4 * 64 * 64
+    assert {k: v.item() for k, v in losses.items()} == {k: v.item() for k, v in same.items()}
+    images = [x["image"].flip(0) / 255 for x in inputs]
+    with model.codec.burning_in(2):
+        coded = model.codec(images)
+    shown = [images[i] for i in (2, 3, 6, 7)]
+    mse = torch.stack(
+        [(a - b).square().mean() for a, b in zip(shown, coded.reconstructions, strict=True)]
+    ).mean()
+    expected = {"loss_rate": coded.bits.mean() / 64**2, "loss_distortion": 0.01 * 255**2 * mse}
+    for key, value in expected.items():
+        assert losses[key].item() == pytest.approx(value.item(), rel=1e-5)
+
+
 def test_description_names_parts_and_loss(tiny_cfg):
     text = build_model(
         tiny_cfg("MODEL.CODEC.TRAINABLE", "['encoder']", "MODEL.CODEC.BETA", 2.5)

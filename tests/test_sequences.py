@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections import defaultdict
 from itertools import islice
 
 import numpy as np
@@ -98,6 +99,28 @@ def test_clips_are_consecutive_frames_and_batches_are_flat(cfg_of):
     assert seen == {(2, 0), (4, 10), (4, 11)}
 
 
+def test_every_other_batch_has_frames_before_its_clips(cfg_of):
+    cfg = cfg_of("INPUT.CLIP_LENGTH", 2, "INPUT.BURN_IN", 2, "SOLVER.IMS_PER_BATCH", 4)
+    batches = list(islice(build_train_loader(cfg), 40))
+    seen = defaultdict(set)
+    for number, batch in enumerate(batches):
+        before = sum(entry.get("burn_in", False) for entry in batch) // 2
+        assert (before == 0) == (number % 2 == 0)
+        for clip in (batch[: before + 2], batch[before + 2 :]):
+            assert [entry.get("burn_in", False) for entry in clip] == [True] * before + [False] * 2
+            video, first = places(clip)[0]
+            assert places(clip) == [(video, first + k) for k in range(before + 2)]
+            seen[before].add((video, first))
+    # Wherever a sequence has room for as many.
+    assert seen == {
+        0: {(4, 10), (4, 11), (4, 12)},
+        1: {(4, 10), (4, 11)},
+        2: {(4, 10)},
+    }
+    again = list(islice(build_train_loader(cfg, start=30), 10))
+    assert [places(batch) for batch in again] == [places(batch) for batch in batches[30:]]
+
+
 def test_a_clip_has_one_augmentation_and_clips_have_others(cfg_of):
     crop = ("INPUT.CROP.ENABLED", True, "INPUT.CROP.TYPE", "absolute", "INPUT.CROP.SIZE", [24, 24])
     sizes = "INPUT.MIN_SIZE_TRAIN", tuple(range(40, 60))
@@ -142,6 +165,9 @@ def test_a_batch_that_is_no_multiple_of_clips_is_refused(tiny_cfg, length, batch
 def test_clips_longer_than_sequences_are_refused(cfg_of, tiny_cfg, tiny_set):
     cfg = cfg_of("INPUT.CLIP_LENGTH", 5)
     with pytest.raises(DatasetError, match=r"longest sequence of sequences_0 has 4: set it to 4"):
+        check_datasets(cfg, train=True)
+    cfg = cfg_of("INPUT.CLIP_LENGTH", 2, "INPUT.BURN_IN", 3)
+    with pytest.raises(DatasetError, match=r"BURN_IN is 3 frames before.* has 4: set it to 2"):
         check_datasets(cfg, train=True)
     cfg = tiny_cfg(*tiny_set, "INPUT.CLIP_LENGTH", 2)
     register_datasets(cfg)

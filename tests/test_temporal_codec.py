@@ -174,6 +174,46 @@ def test_bits_of_a_clip_are_those_of_a_sequence_with_its_key_frames():
     torch.testing.assert_close(weighted.mean(1), expected)
 
 
+@pytest.mark.parametrize("pictures", [True, False])
+def test_frames_before_a_clip_are_coded_and_not_learnt_from(pictures):
+    codec = with_gains(make(TEMPORAL[0], key_interval=10, clip_length=2, levels=3)[1])
+    frames = clip(5) + clip(5, seed=1)
+    levels = [0.0] * 5 + [1.5] * 5
+    codec.set_trainable([])
+    codec.train()
+    with torch.no_grad(), codec.burning_in(3):
+        coded = codec(frames, pictures, levels)
+    codec.eval()
+    for own, sequence, level in ((0, 1, 0.0), (1, 2, 1.5)):
+        codec.level = level
+        alone = code(codec, numbered(5, sequence), frames[5 * own : 5 * own + 5])
+        # Those of a sequence with its key frames.
+        expected = 0.9 * alone.bits[3:] + 0.1 * alone.bits[0]
+        torch.testing.assert_close(coded.bits[2 * own : 2 * own + 2], expected)
+        for name in ("latents", "reconstructions")[: 1 + pictures]:
+            found = getattr(coded, name)
+            assert len(found) == 4
+            for a, b in zip(found[2 * own :], getattr(alone, name)[3:], strict=False):
+                torch.testing.assert_close(a, b)
+
+
+def test_no_gradient_reaches_frames_before_a_clip():
+    _, codec = make(TEMPORAL[0], key_interval=10, clip_length=2, quantization="threshold")
+    codec.train()
+    frames = [frame.requires_grad_() for frame in clip(4)]
+    with codec.burning_in(2):
+        coded = codec(frames)
+    (coded.bits.sum() + sum(x.square().mean() for x in coded.reconstructions)).backward()
+    assert [frame.grad is not None and bool(frame.grad.any()) for frame in frames] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    # The next call begins with key frames again.
+    assert len(codec(frames).reconstructions) == 4
+
+
 def test_each_clip_is_coded_at_its_level():
     codec = with_gains(make(TEMPORAL[0], clip_length=4, levels=3)[1])
     codec.set_trainable([])
@@ -492,6 +532,17 @@ def test_streams_decode_in_processes_that_compute_differently(tmp_path):
         (
             ("MODEL.CODEC.NAME", "mbt2018-mean", "MODEL.CODEC.TRAINABLE", "['prediction']"),
             "names 'prediction', but mbt2018-mean predicts no frames",
+        ),
+        (
+            ("MODEL.CODEC.NAME", "mbt2018-mean", "INPUT.BURN_IN", 3),
+            "BURN_IN is 3 frames, but mbt2018-mean learns from no predicted frames: set it to 0",
+        ),
+        (
+            (
+                *("INPUT.BURN_IN", 3, "INPUT.CLIP_LENGTH", 2),
+                *("MODEL.CODEC.KEY_INTERVAL", 4),
+            ),
+            "is 3 and INPUT.CLIP_LENGTH 2: .* no more than MODEL.CODEC.KEY_INTERVAL, which is 4",
         ),
     ],
 )

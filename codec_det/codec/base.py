@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -79,6 +80,9 @@ class Codec(nn.Module, ABC):
     level: float | None = None
     # Consecutive pictures of a call that are frames of one sequence while the chain trains.
     clip_length: int = 1
+    # Frames before those, of each clip of the next call, that are coded for their sake alone: what
+    # is returned is without them.
+    burn_in: int = 0
     # What the encoder learns from beside the loss of what is decoded.
     teacher: Teacher | None = None
 
@@ -112,6 +116,15 @@ class Codec(nn.Module, ABC):
 
         Codecs that code pictures independently of each other need not know.
         """
+
+    @contextmanager
+    def burning_in(self, frames: int) -> Iterator[None]:
+        """Within it, clips begin with so many frames (:attr:`burn_in`)."""
+        self.burn_in = frames
+        try:
+            yield
+        finally:
+            self.burn_in = 0
 
     def usual_levels(self, count: int) -> list[float]:
         """Of pictures for which a call gives none."""
@@ -168,6 +181,9 @@ class BatchedCodec(Codec):
         Args:
             pictures: as of :meth:`forward`.
             levels: (b,) float, given where there are several.
+
+        Returns:
+            All of them, but the first :attr:`burn_in` frames of each clip.
         """
 
     def forward(
@@ -194,7 +210,8 @@ class BatchedCodec(Codec):
         batches = []
         for size, indices in groups.items():
             vary = self.training and pictures
-            clip = self.clip_length if vary else 1
+            run = self.burn_in + self.clip_length
+            clip = run if vary else 1
             # Frames of a clip stay upon each other.
             starts = [_corner(images[i].shape[-2:], size, vary) for i in indices[::clip]]
             corners = [corner for corner in starts for _ in range(clip)]
@@ -203,13 +220,18 @@ class BatchedCodec(Codec):
             own = () if levels is None else (stacked.new_tensor([levels[i] for i in indices]),)
             batch = self.code(stacked, pictures, *own)
             decoded = None if batch.pictures is None else clamp_01(batch.pictures)
-            for k, (i, (top, left)) in enumerate(zip(indices, corners, strict=True)):
+            returned = [
+                place
+                for k, place in enumerate(zip(indices, corners, strict=True))
+                if k % run >= self.burn_in
+            ]
+            for k, (i, (top, left)) in enumerate(returned):
                 height, width = images[i].shape[-2:]
                 if decoded is not None:
                     reconstructions[i] = decoded[k, :, top : top + height, left : left + width]
                 if batch.latents is not None:
                     latents[i] = batch.latents[k]
-            order += indices
+            order += [i for i, _ in returned]
             batches.append(batch)
         back = torch.argsort(torch.tensor(order)).to(batches[0].bits.device)
         return Coded(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,8 +29,22 @@ from .mapper import CodecDetectorMapper
 from .sequences import SequenceSampler, clips_of, has_sequences
 
 
-class TrainingBatches(Sampler[list[tuple[int, int]]]):
-    """Endless batches of (position in the stream, index of a clip).
+class Drawn(NamedTuple):
+    """A clip of a batch.
+
+    Attributes:
+        position: in the stream of clips.
+        clip: index of it.
+        burn_in: frames that are coded, but not learnt from, before the others.
+    """
+
+    position: int
+    clip: int
+    burn_in: int
+
+
+class TrainingBatches(Sampler[list[Drawn]]):
+    """Endless batches of clips.
 
     Clips, which may be of a single picture, come in a new order each epoch, and landscape and
     portrait ones go into separate batches, so that little is padded.
@@ -40,6 +54,8 @@ class TrainingBatches(Sampler[list[tuple[int, int]]]):
         batch_size: clips in a batch of all processes together.
         rank, world_size: this process takes every ``world_size``-th clip of a batch.
         start: batches to pass over.
+        burn_in: most frames of a clip that are not learnt from. Every other batch has none; the
+            others have from one to so many.
     """
 
     def __init__(
@@ -51,15 +67,17 @@ class TrainingBatches(Sampler[list[tuple[int, int]]]):
         rank: int = 0,
         world_size: int = 1,
         start: int = 0,
+        burn_in: int = 0,
     ) -> None:
         self._portrait = portrait
         self._batch_size = batch_size
         self._seed = seed
         self._share = slice(rank, None, world_size)
         self._start = start
+        self._burn_in = burn_in
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        buckets: tuple[list, list] = ([], [])
+    def __iter__(self) -> Iterator[list[Drawn]]:
+        buckets: tuple[list[tuple[int, int]], ...] = ([], [])
         done = 0
         for position, index in enumerate(self._stream()):
             bucket = buckets[self._portrait[index]]
@@ -67,8 +85,15 @@ class TrainingBatches(Sampler[list[tuple[int, int]]]):
             if len(bucket) == self._batch_size:
                 done += 1
                 if done > self._start:
-                    yield bucket[self._share]
+                    burn_in = self._burn_in_of(done)
+                    yield [Drawn(*clip, burn_in) for clip in bucket[self._share]]
                 bucket.clear()
+
+    def _burn_in_of(self, batch: int) -> int:
+        if not self._burn_in or batch % 2:
+            return 0
+        rng = np.random.default_rng((self._seed, batch, self._burn_in))
+        return int(rng.integers(1, self._burn_in, endpoint=True))
 
     def _stream(self) -> Iterator[int]:
         epoch = 0
@@ -95,28 +120,45 @@ class _Caught:
 
 
 class TrainingClips(Dataset):
-    """Maps (position, index) to model input of a clip's pictures.
+    """Maps what was drawn to model input of a clip's pictures.
 
-    Augmentation is drawn from the seed and position: the same for all pictures of the clip.
+    Augmentation is drawn from the seed and position: the same for all pictures of the clip. Those
+    that are not learnt from have "burn_in", True.
 
     Args:
         clips: indices of ``entries``.
+        length: how many of a clip's frames are learnt from; where it has more than those and the
+            ones before them, which of them is drawn, too.
     """
 
     def __init__(
-        self, entries: Sequence[dict], clips: Sequence[range], mapper: _Caught, seed: int
+        self,
+        entries: Sequence[dict],
+        clips: Sequence[range],
+        length: int,
+        mapper: _Caught,
+        seed: int,
     ) -> None:
         self._entries = DatasetFromList(entries, copy=False)
         self._clips = clips
+        self._length = length
         self._mapper = mapper
         self._seed = seed
 
     def __len__(self) -> int:
         return len(self._clips)
 
-    def __getitem__(self, key: tuple[int, int]) -> list[dict[str, Any] | CodecDetError]:
-        position, index = key
-        return [self._map(position, frame) for frame in self._clips[index]]
+    def __getitem__(self, drawn: Drawn) -> list[dict[str, Any] | CodecDetError]:
+        clip = self._clips[drawn.clip]
+        spare = len(clip) - drawn.burn_in - self._length
+        rng = np.random.default_rng((self._seed, drawn.position, len(clip)))
+        first = clip[int(rng.integers(spare, endpoint=True))]
+        frames = range(first, first + drawn.burn_in + self._length)
+        mapped = [self._map(drawn.position, frame) for frame in frames]
+        for entry in mapped[: drawn.burn_in]:
+            if isinstance(entry, dict):
+                entry["burn_in"] = True
+        return mapped
 
     def _map(self, position: int, index: int) -> dict[str, Any] | CodecDetError:
         state = np.random.SeedSequence((self._seed, position)).generate_state(2)
@@ -165,7 +207,8 @@ def training_entries(cfg: CfgNode) -> list[dict[str, Any]]:
 def build_train_loader(cfg: CfgNode, *, start: int = 0) -> PictureLoader:
     """Endless loader of this process's share of ``DATASETS.TRAIN``, from iteration ``start`` on.
 
-    Batches are flat: the frames of the first clip in order of time, then those of the next.
+    Batches are flat: the frames of the first clip in order of time, then those of the next. All
+    clips of a batch have as many that are not learnt from, which come first.
 
     Raises:
         ConfigError: if the batch cannot be shared evenly by the processes.
@@ -174,8 +217,8 @@ def build_train_loader(cfg: CfgNode, *, start: int = 0) -> PictureLoader:
     check_batch(cfg, world_size)
     entries = training_entries(cfg)
     grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING
-    length = cfg.INPUT.CLIP_LENGTH
-    clips = clips_of(entries, length)
+    length, burn_in = cfg.INPUT.CLIP_LENGTH, cfg.INPUT.BURN_IN
+    clips = clips_of(entries, length + burn_in)
     first = [entries[clip[0]] for clip in clips]
     batches = TrainingBatches(
         [grouped and entry["height"] > entry["width"] for entry in first],
@@ -184,9 +227,11 @@ def build_train_loader(cfg: CfgNode, *, start: int = 0) -> PictureLoader:
         rank=comm.get_rank(),
         world_size=world_size,
         start=start,
+        burn_in=burn_in,
     )
+    mapper = _Caught(CodecDetectorMapper(cfg, is_train=True))
     loader = DataLoader(
-        TrainingClips(entries, clips, _Caught(CodecDetectorMapper(cfg, is_train=True)), cfg.SEED),
+        TrainingClips(entries, clips, length, mapper, cfg.SEED),
         batch_sampler=batches,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=_flatten,

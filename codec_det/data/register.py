@@ -80,6 +80,6 @@ def check_datasets(cfg: CfgNode, *, train: bool) -> None:
             logger.info("%s: %d pictures without annotations", name, len(pictures))
         if train and name in cfg.DATASETS.TRAIN:
             check_tasks(cfg, name, train=True)
-            check_clips(name, cfg.INPUT.CLIP_LENGTH)
+            check_clips(name, cfg.INPUT.CLIP_LENGTH, cfg.INPUT.BURN_IN)
         if name in cfg.DATASETS.TEST:
             check_tasks(cfg, name, train=False)

@@ -71,20 +71,26 @@ def clips_of(entries: Sequence[Record], length: int) -> list[range]:
     ]
 
 
-def check_clips(name: str, length: int) -> None:
-    """Refuse a registered set that has no clip of so many frames.
+def check_clips(name: str, length: int, burn_in: int = 0) -> None:
+    """Refuse a registered set that has no clip of so many frames, with others before it.
 
     Raises:
         DatasetError: if there is none.
     """
     entries = DatasetCatalog.get(name)
-    if length > 1 and not clips_of(entries, length):
-        longest = max((len(list(run)) for _, run in _sequences(entries)), default=0)
-        what = f"the longest sequence of {name} has {longest}" if longest else f"{name} has none"
+    if length + burn_in == 1 or clips_of(entries, length + burn_in):
+        return
+    longest = max((len(list(run)) for _, run in _sequences(entries)), default=0)
+    what = f"the longest sequence of {name} has {longest}" if longest else f"{name} has none"
+    if burn_in and longest > length:
         raise DatasetError(
-            f"INPUT.CLIP_LENGTH is {length} frames of one sequence, but {what}: set it to "
-            f"{longest or 1} or less"
+            f"INPUT.BURN_IN is {burn_in} frames before clips of {length}, but {what}: set it to "
+            f"{longest - length} or less"
         )
+    raise DatasetError(
+        f"INPUT.CLIP_LENGTH is {length} frames of one sequence, but {what}: set it to "
+        f"{longest or 1} or less"
+    )
 
 
 class SequenceSampler(Sampler[int]):

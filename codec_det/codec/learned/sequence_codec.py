@@ -18,8 +18,9 @@ class SequenceCodec(BatchedCodec):
 
     While a chain trains, a call is given clips, frame by frame, whose first frames are key frames;
     bits are weighted so that those of a clip are to its pixels as those of a sequence with its key
-    frames. In evaluation it is told by :meth:`follow` which frames it is given, and goes on from
-    call to call; pictures that are no frames are coded as key frames are.
+    frames. With a :attr:`burn_in`, the first of the frames before a clip is the key frame. In
+    evaluation it is told by :meth:`follow` which frames it is given, and goes on from call to call;
+    pictures that are no frames are coded as key frames are.
 
     Args:
         clip_length: frames per clip.
@@ -103,6 +104,8 @@ class SequenceCodec(BatchedCodec):
         if self._previous is not None:
             coded, self._decoded = self.predict(batch, self._previous, pictures, levels)
             return coded
+        if self.burn_in:
+            return self._code_later_frames(batch, pictures, levels)
         clip = self.clip_length if self._in_clips else 1
         of_keys = None if levels is None else levels[::clip]
         keys, decoded = self.code_keys(batch[::clip], pictures, of_keys)
@@ -116,6 +119,33 @@ class SequenceCodec(BatchedCodec):
         of_others = None if levels is None else others(levels)
         predicted, _ = self.predict(others(batch), decoded, pictures, of_others)
         return self._as_clips(keys, predicted)
+
+    def _code_later_frames(
+        self, batch: Tensor, pictures: bool, levels: Tensor | None
+    ) -> CodedBatch:
+        """Clips without a key frame, of which those before have one."""
+
+        def part(x: Tensor | None, first: int, end: int | None) -> Any:
+            frames = slice(first, end)
+            return None if x is None else x.unflatten(0, (-1, run))[:, frames].flatten(0, 1)
+
+        run, before = self.burn_in + self.clip_length, self.burn_in
+        with torch.no_grad():
+            keys, decoded = self.code_keys(part(batch, 0, 1), False, part(levels, 0, 1))
+            if before > 1:
+                seen, of_seen = part(batch, 1, before), part(levels, 1, before)
+                _, decoded = self.predict(seen, decoded, False, of_seen)
+        own, of_own = part(batch, before, None), part(levels, before, None)
+        predicted, _ = self.predict(own, decoded, pictures, of_own)
+        of_key = 1 / self.key_interval
+
+        def weighted(bits: Tensor, of_keys: Tensor) -> Tensor:
+            return (1 - of_key) * bits + of_key * of_keys.repeat_interleave(self.clip_length)
+
+        return predicted._replace(
+            bits=weighted(predicted.bits, keys.bits),
+            rounded_bits=weighted(predicted.rounded_bits, keys.rounded_bits),
+        )
 
     def _as_clips(self, keys: CodedBatch, predicted: CodedBatch) -> CodedBatch:
         """All frames clip-major, with bits weighted as those of a whole interval are."""
