@@ -301,6 +301,12 @@ def test_published_studies_of_variable_rate(name, count, prepared, point, iterat
     assert codec.LEVELS == len(codec.LEVEL_TARGETS) == len(codec.LEVEL_BETAS) == 4
     assert codec.TARGET_BPP == 0
     assert iterations == variable.SOLVER.MAX_ITER
+    # No more than all of a conventional codec's detectors together.
+    detectors = [
+        p.cfg for key, p in points.items() if key.startswith("tft-vvc") and p.cfg.SEED == 1
+    ]
+    assert len(detectors) == (4 if name in ("bccd", "driving") else 0)
+    assert not detectors or iterations <= sum(cfg.SOLVER.MAX_ITER for cfg in detectors)
 
 
 @pytest.mark.parametrize("camera", ["video", "video_moving"])
@@ -315,7 +321,7 @@ def test_published_study_of_sequences(camera, monkeypatch):
     assert all(codec.BITSTREAM for codec in learned)
     cfg = points["jft-temporal-seed_3"].cfg
     assert cfg.MODEL.CODEC.WEIGHTS.endswith("shapes_video/prediction/model_final.pth")
-    assert (cfg.MODEL.CODEC.KEY_INTERVAL, cfg.INPUT.CLIP_LENGTH) == (30, 4)
+    assert (cfg.MODEL.CODEC.KEY_INTERVAL, cfg.INPUT.CLIP_LENGTH, cfg.INPUT.BURN_IN) == (30, 4, 12)
     assert points["ljft-temporal-seed_1"].cfg.MODEL.WEIGHTS.endswith("bridge/model_final.pth")
     conventional = points["tft-vvc_40-seed_1"].cfg
     assert conventional.MODEL.CODEC.KEY_INTERVAL == 30
