@@ -177,7 +177,7 @@ def register_shapes() -> None:
     """Register the sets of `SPLITS` with detectron2; each is drawn when first loaded.
 
     They go to `$DETECTRON2_DATASETS/shapes` (`datasets/shapes` without that variable), where about
-    65 MB of pictures, and 500 MB of sequences of each camera, are written. Registering twice does
+    65 MB of pictures, and 1 GB of sequences of each camera, are written. Registering twice does
     nothing.
     """
     # The environment variable and its default are those of detectron2's own builtin data sets.
