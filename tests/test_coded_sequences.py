@@ -89,7 +89,8 @@ def test_each_frame_is_charged_its_own_bits(hevc_cfg):
 
 @needs_ffmpeg
 def test_groups_are_decoded_once_as_far_as_memory_goes(hevc_cfg, monkeypatch):
-    mapper = CodecDetectorMapper(hevc_cfg(), is_train=False)
+    cfg = hevc_cfg()
+    mapper = CodecDetectorMapper(cfg, is_train=False)
     entries, decoded = DatasetCatalog.get("two_sequences"), []
     decode = SequencePrecoder._code
     monkeypatch.setattr(
@@ -98,10 +99,18 @@ def test_groups_are_decoded_once_as_far_as_memory_goes(hevc_cfg, monkeypatch):
     for i in (0, 5, 1, 4, 2, 6):
         mapper(entries[i])
     assert decoded == [3, 3]
-    monkeypatch.setattr(coded_sequences, "_MEMORY", 0)
-    for i in (3, 0, 1):
+    # Room for four frames in each loader: the group of the first three, and that of the fourth.
+    loaders = max(cfg.DATALOADER.NUM_WORKERS, 1)
+    monkeypatch.setattr(coded_sequences, "MEMORY", 4 * 3 * SIDE**2 * loaders)
+    mapper = CodecDetectorMapper(cfg, is_train=False)
+    decoded.clear()
+    for i in (0, 3, 1, 2, 3):
         mapper(entries[i])
-    assert decoded == [3, 3, 1, 3]
+    assert decoded == [3, 1]
+    # What was used last stays where there is room for it.
+    for i in (4, 3, 5, 3, 0, 6, 3):
+        mapper(entries[i])
+    assert decoded == [3, 1, 3, 3, 3, 1]
 
 
 @needs_ffmpeg

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
+from detectron2.utils import comm
 
 from ..codec.conventional import (
     Precoded,
@@ -27,8 +28,9 @@ from ..conventional import CodedCache
 from ..conventional.inter_video import InterVideoCodec
 from .image_io import read_image
 
-_MEMORY = 2**28
-"""Bytes of decoded frames that a process keeps: training asks for frames in any order."""
+MEMORY = 2**31
+"""Bytes of decoded frames that all loaders of a machine keep together. Training asks for frames in
+any order, and to decode the whole group of each takes as long as all else of a step."""
 
 Group = tuple[str, ...]
 """Files of frames, the key frame's first."""
@@ -56,6 +58,7 @@ class SequencePrecoder:
         cache: None to code every time.
         groups: of all frames.
         scale: coding scale, :mod:`codec_det.coding_scale`.
+        memory: bytes of decoded frames that it keeps.
     """
 
     def __init__(
@@ -64,11 +67,13 @@ class SequencePrecoder:
         cache: CodedCache | None,
         groups: Sequence[Group],
         scale: float = 1.0,
+        memory: int = MEMORY,
     ) -> None:
         self.codec = codec
         self.cache = cache
         self._groups = {file: group for group in groups for file in group}
         self._scale = scale
+        self._room = memory
         self._decoded: OrderedDict[Group, list[Precoded]] = OrderedDict()
 
     def __call__(self, picture: np.ndarray, file: str) -> Precoded:
@@ -83,10 +88,12 @@ class SequencePrecoder:
         if group is None:
             return self._code([picture])[0]
         if group not in self._decoded:
-            self._decoded[group] = self._code([read_image(one, "RGB") for one in group])
+            decoded = self._code([read_image(one, "RGB") for one in group])
+            self._room -= _size(decoded)
+            while self._decoded and self._room < 0:
+                self._room += _size(self._decoded.popitem(last=False)[1])
+            self._decoded[group] = decoded
         self._decoded.move_to_end(group)
-        while len(self._decoded) > 1 and self._size() > _MEMORY:
-            self._decoded.popitem(last=False)
         return self._decoded[group][group.index(file)]
 
     def encode(self, frames: Sequence[np.ndarray]) -> tuple[bytes, bool]:
@@ -116,8 +123,10 @@ class SequencePrecoder:
             for one in decoded
         ]
 
-    def _size(self) -> int:
-        return sum(one.picture.nbytes for group in self._decoded.values() for one in group)
+
+def _size(group: Sequence[Precoded]) -> int:
+    """Bytes of its frames."""
+    return sum(one.picture.nbytes for one in group)
 
 
 def build_sequence_precoder(
@@ -137,4 +146,6 @@ def build_sequence_precoder(
         return precoder
     interval = cfg.MODEL.CODEC.KEY_INTERVAL
     groups = [group for name in names for group in groups_of(DatasetCatalog.get(name), interval)]
-    return SequencePrecoder(codec, build_cache(cfg), groups, cfg.MODEL.CODEC.SCALE)
+    loaders = max(cfg.DATALOADER.NUM_WORKERS, 1) * comm.get_local_size()
+    scale = cfg.MODEL.CODEC.SCALE
+    return SequencePrecoder(codec, build_cache(cfg), groups, scale, MEMORY // loaders)
