@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from codec_det.data.moving_scenes import Motion
+from codec_det.data.shapes import generate
 from tests.conftest import CONFIGS, TINY
 from tools.train_net import main
 
@@ -232,3 +234,20 @@ def test_help_teaches(capsys):
     text = capsys.readouterr().out
     assert "--eval-only" in text
     assert "configs/jft_R50.yaml" in text
+
+
+def test_two_processes_train_on_clips_with_and_without_key_frames(tmp_path):
+    file = generate(tmp_path / "set", 4, (64, 64), progress=False, motion=Motion(frames=6))
+    clips = [
+        *("DATASETS.COCO_FORMAT", str([["moving", str(file), str(file.parent / "images")]])),
+        *("DATASETS.TRAIN", "('moving',)", "DATASETS.TEST", "()"),
+        *("MODEL.CODEC.NAME", "bmshj2018-hyperprior-temporal", "MODEL.CODEC.KEY_INTERVAL", "8"),
+        *("INPUT.CLIP_LENGTH", "2", "INPUT.BURN_IN", "4", "MODEL.ROI_HEADS.NUM_CLASSES", "6"),
+    ]
+    words = command(tmp_path / "run", *clips, flags=("--num-gpus", "2"))
+    run = [sys.executable, str(ROOT / "tools/train_net.py"), *words]
+    subprocess.run(run, cwd=tmp_path, env=ENVIRONMENT, check=True, capture_output=True)
+    before = weights(tmp_path / "run", "model_0000001.pth")
+    after = weights(tmp_path / "run")
+    for part in ("model.h_a.0.weight", "prediction.h_a.0.weight", "model.g_a.0.weight"):
+        assert not torch.equal(before[f"codec.{part}"], after[f"codec.{part}"])

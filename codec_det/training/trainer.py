@@ -60,7 +60,9 @@ class Trainer(DefaultTrainer):
         optimizer = self.build_optimizer(cfg, model)
         self.chain: CodecDetector = model
         on_cpu = {"device_ids": None} if cfg.MODEL.DEVICE == "cpu" else {}
-        parallel = create_ddp_model(model, broadcast_buffers=False, **on_cpu)
+        # What key frames alone need has no gradient where clips have none.
+        unused = {"find_unused_parameters": bool(cfg.INPUT.BURN_IN)}
+        parallel = create_ddp_model(model, broadcast_buffers=False, **unused, **on_cpu)
         # The loader starts where training does, which is known only after loading.
         if cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu":
             train_in_bfloat16(model)
