@@ -64,9 +64,10 @@ class _Controller:
     measured rate is that of rounded latents, which is what will be coded; the noisy proxy in the
     loss differs from it by several percent at low rates.
 
-    The wanted rate goes from that of the first batch to the target in the first part of training,
+    The wanted rate goes from that of the first batches to the target in the first part of training,
     by equal factors. Asked for a third of its rate at once, a codec is ruined: β grew to a hundred
-    times what the target needs, and 33 dB became 22 dB in 40 iterations.
+    times what the target needs, and 33 dB became 22 dB in 40 iterations. One batch alone will not
+    do for a start: of a level, it may have a single clip, whose rate is half or twice the mean.
 
     The integral part is scaled to the length of training, as the codec needs time to follow: in one
     horizon of iterations a rate that is off by a factor e changes β by a factor e.
@@ -78,15 +79,19 @@ class _Controller:
     HORIZON = 0.05
     # Damps the integral part: the codec follows β late, and without it both would swing.
     PROPORTIONAL = 4.0
+    # Of the horizon: how many batches, which differ in content, the running mean spans.
+    SPAN = 0.5
 
     def __init__(self, target_bpp: float, beta: float, max_iter: int) -> None:
         self._target = math.log(target_bpp)
         self._approach = self.APPROACH * max_iter
         self._horizon = max(self.HORIZON * max_iter, 10.0)
+        self._span = self.SPAN * self._horizon
         self._integral = math.log(beta)
         self._log_rate: float | None = None
-        # Log of the first batch's rate over the target, and the iterations since.
+        # Mean log of the rate over the target in one horizon, and how many batches had a rate.
         self._start = 0.0
+        self._batches = 0.0
         self._steps = 0
 
     @property
@@ -99,10 +104,11 @@ class _Controller:
         self._steps += 1
         if log_rate is None:
             return
-        if self._log_rate is None:
-            self._log_rate, self._start = log_rate, log_rate - self._target
-        # Batches differ in content; the running mean spans about 5 of them.
-        self._log_rate += 0.2 * (log_rate - self._log_rate)
+        self._batches += 1
+        before = log_rate if self._log_rate is None else self._log_rate
+        self._log_rate = before + (log_rate - before) / min(self._batches, self._span)
+        if self._batches <= self._horizon:
+            self._start += (log_rate - self._target - self._start) / self._batches
         self._integral += self._excess() / self._horizon
 
     def state_dict(self) -> dict[str, Any]:
@@ -111,13 +117,15 @@ class _Controller:
             "integral": self._integral,
             "log_rate": self._log_rate,
             "start": self._start,
+            "batches": self._batches,
             "steps": self._steps,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of :meth:`state_dict`."""
         self._integral, self._log_rate = state["integral"], state["log_rate"]
-        # Older checkpoints wanted the target at once.
+        # Older checkpoints took the first batch for a start, or wanted the target at once.
+        self._batches = state.get("batches", math.inf)
         self._start, self._steps = state.get("start", 0.0), state.get("steps", 0)
 
     def _excess(self) -> float:
