@@ -36,7 +36,7 @@ class TargetRate(HookBase):
         for level, controller in enumerate(self._controllers):
             bits, pixels = (sum(sums[level] for sums in x) for x in zip(*gathered, strict=True))
             # A small batch may have no picture of a level.
-            controller.step(math.log(bits / pixels) if pixels else None)
+            controller.step(bits / pixels if pixels else None)
         self._set_betas()
 
     def state_dict(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class _Controller:
         self._span = self.SPAN * self._horizon
         self._integral = math.log(beta)
         self._log_rate: float | None = None
-        # Mean log of the rate over the target in one horizon, and how many batches had a rate.
+        # Log of the mean rate in the first horizon over the target; batches that had a rate.
         self._start = 0.0
         self._batches = 0.0
         self._steps = 0
@@ -99,16 +99,17 @@ class _Controller:
         """What β is to be now."""
         return math.exp(self._integral + self.PROPORTIONAL * self._excess())
 
-    def step(self, log_rate: float | None) -> None:
+    def step(self, rate: float | None) -> None:
         """An iteration has ended; its rate is None where it had no such pictures."""
         self._steps += 1
-        if log_rate is None:
+        if rate is None:
             return
         self._batches += 1
-        before = log_rate if self._log_rate is None else self._log_rate
-        self._log_rate = before + (log_rate - before) / min(self._batches, self._span)
+        # Of rates, not of their logs: where batches differ much, that would be too low.
+        self._log_rate = _log_mean(self._log_rate or 0.0, rate, min(self._batches, self._span))
         if self._batches <= self._horizon:
-            self._start += (log_rate - self._target - self._start) / self._batches
+            first = _log_mean(self._target + self._start, rate, self._batches)
+            self._start = first - self._target
         self._integral += self._excess() / self._horizon
 
     def state_dict(self) -> dict[str, Any]:
@@ -125,7 +126,7 @@ class _Controller:
         """Inverse of :meth:`state_dict`."""
         self._integral, self._log_rate = state["integral"], state["log_rate"]
         # Older checkpoints took the first batch for a start, or wanted the target at once.
-        self._batches = state.get("batches", math.inf)
+        self._batches = state.get("batches", 0.0 if self._log_rate is None else math.inf)
         self._start, self._steps = state.get("start", 0.0), state.get("steps", 0)
 
     def _excess(self) -> float:
@@ -134,3 +135,9 @@ class _Controller:
             return 0.0
         left = max(0.0, 1 - self._steps / self._approach)
         return self._log_rate - self._target - self._start * left
+
+
+def _log_mean(log_mean: float, rate: float, count: float) -> float:
+    """Log of the mean of ``count`` rates, of which ``rate`` is the last."""
+    mean = math.exp(log_mean)
+    return math.log(mean + (rate - mean) / count)
