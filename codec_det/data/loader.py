@@ -151,8 +151,11 @@ class TrainingClips(Dataset):
     def __getitem__(self, drawn: Drawn) -> list[dict[str, Any] | CodecDetError]:
         clip = self._clips[drawn.clip]
         spare = len(clip) - drawn.burn_in - self._length
-        rng = np.random.default_rng((self._seed, drawn.position, len(clip)))
-        first = clip[int(rng.integers(spare, endpoint=True))]
+        start = 0
+        if spare:
+            rng = np.random.default_rng((self._seed, drawn.position, len(clip)))
+            start = int(rng.integers(spare, endpoint=True))
+        first = clip[start]
         frames = range(first, first + drawn.burn_in + self._length)
         mapped = [self._map(drawn.position, frame) for frame in frames]
         for entry in mapped[: drawn.burn_in]:
