@@ -103,10 +103,10 @@ def records(path):
     _, start = read_header(data)
     place = start
     while place < len(data):
-        length, frame = read_varint(data, place)
-        is_key = bool(data[frame] & 0x80)
+        is_key = data[place] == 0
+        length, payload = read_varint(data, place + is_key)
         # Of a key frame a number and a checksum come between.
-        payload = frame + 1 + 3 * is_key
+        payload += 4 * is_key
         sent.append(Sent(len(sent), is_key, data[payload : payload + length]))
         place = payload + length
     return data[:start], sent
@@ -327,7 +327,7 @@ def test_frames_are_decoded_to_pictures(deploy, stream, tmp_path, capsys):
     ]
     reader, decoder = SequenceReader(load_prediction(receiver)), load_decoder(receiver)
     for sent in records(stream)[1]:
-        picture = to_uint8(decoder.synthesize(reader.read(sent.is_key, sent.payload)))
+        picture = to_uint8(decoder.synthesize(reader.read(*sent[1:], sent.number)))
         found = np.array(Image.open(tmp_path / "street" / f"{sent.number:06d}.png"))
         assert np.array_equal(found, picture.permute(1, 2, 0).numpy())
 
@@ -424,9 +424,9 @@ def test_streams_say_what_they_are(deploy, stream, capsys):
             "key_interval": KEYS,
             "key_frame_bytes": of_keys,
             "predicted_frame_bytes": of_others,
-            # Length and kind; of key frames number and checksum, too.
+            # Lengths; of key frames kind, number and checksum, too.
             "format_bytes": len(head)
-            + sum(2 + (len(s.payload) > 127) + 3 * s.is_key for s in sent),
+            + sum(1 + (len(s.payload) > 127) + 5 * s.is_key for s in sent),
             "unread_bytes": 0,
             "bpp": 8 * size / FRAMES / SIDE**2 if model else None,
             "kbps": 8 * size / FRAMES * 12.5 / 1000,

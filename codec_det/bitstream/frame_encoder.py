@@ -65,12 +65,12 @@ class SequenceEncoder:
             (data,) = self.pictures.encode_shrunk([small], [size], level)
             latents = self.pictures.entropy.read(data, small.size)
         else:
-            data, latents = self._predict(small, size, level, previous)
+            data, latents = self._predict(small, size, level, previous, frame.number)
         self._reference.keep(latents.values)
         return previous is None, data
 
     def _predict(
-        self, small: np.ndarray, size: Size, level: float, previous: np.ndarray
+        self, small: np.ndarray, size: Size, level: float, previous: np.ndarray, number: int
     ) -> tuple[bytes, Latents]:
         height, width, _ = small.shape
         y = self.pictures.unrounded(small)[0]
@@ -83,4 +83,4 @@ class SequenceEncoder:
         symbols = as_integers(np.sign(rest) * np.rint(np.maximum(abs(rest) - DEAD_ZONE, 0)))
         picture = Picture(size, (height, width), round(LEVEL_STEPS * level))
         latents = Latents(symbols, z, means, picture)
-        return self.prediction.write(latents, indexes, previous), latents
+        return self.prediction.write(latents, indexes, previous, number), latents

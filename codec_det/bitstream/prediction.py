@@ -132,13 +132,20 @@ class Prediction:
         bits = self.network.weight_bits
         return (x + (1 << bits - 1)) >> bits
 
-    def write(self, latents: Latents, indexes: np.ndarray, previous: np.ndarray) -> bytes:
+    def write(
+        self,
+        latents: Latents,
+        indexes: np.ndarray,
+        previous: np.ndarray,
+        number: int | None = None,
+    ) -> bytes:
         """The stream of a frame.
 
         Args:
             latents: whose means are those of :meth:`tables_and_means`.
             indexes: tables of y, of the same call, which is most of the work.
             previous: (M, h, w) float32.
+            number: of the frame, for the checksum; None where it is sent beside it.
 
         Raises:
             CodecDetError: if the latents are beyond what tables can code.
@@ -150,9 +157,11 @@ class Prediction:
             raise ValueError("z must be limited to the range of its tables before")
         self.hyperprior.tables.write(writer, z.ravel(), channel_indexes(z))
         self.pictures.tables.write(writer, y.ravel(), indexes)
-        return writer.finish(self._checksum(latents, previous))
+        return writer.finish(self._checksum(latents, previous, number))
 
-    def read(self, stream: bytes, previous: np.ndarray, picture: Picture) -> Latents:
+    def read(
+        self, stream: bytes, previous: np.ndarray, picture: Picture, number: int | None = None
+    ) -> Latents:
         """Inverse of :meth:`write`.
 
         Raises:
@@ -168,12 +177,14 @@ class Prediction:
         indexes, means = self.tables_and_means(z, previous)
         y = self.pictures.tables.read(reader, indexes).reshape(shape)
         latents = Latents(y, z, means, picture)
-        reader.finish(self._checksum(latents, previous))
+        reader.finish(self._checksum(latents, previous, number))
         return latents
 
-    def _checksum(self, latents: Latents, previous: np.ndarray) -> int:
-        """Of model, picture, frame before and latents, 24 bits."""
+    def _checksum(self, latents: Latents, previous: np.ndarray, number: int | None) -> int:
+        """Of model, picture, number, frame before and latents, 24 bits."""
         checksum = zlib.crc32(bytes.fromhex(self.sha256))
+        if number is not None:
+            checksum = zlib.crc32(np.array(number, "<i8").data, checksum)
         size, coded_size, level = latents.picture
         said = np.array([*size, *coded_size, *([level] if level else [])])
         for values in (said, latents.z, latents.y):
@@ -231,8 +242,11 @@ class SequenceReader:
         self._picture: Picture | None = None
         self.previous: np.ndarray | None = None
 
-    def read(self, is_key: bool, data: bytes) -> Latents:
+    def read(self, is_key: bool, data: bytes, number: int | None) -> Latents:
         """The latents of the next frame.
+
+        Args:
+            number: of the frame; None where its checksum does not cover it.
 
         Raises:
             BitstreamError: if ``data`` is damaged or of another model, or a predicted frame follows
@@ -244,6 +258,6 @@ class SequenceReader:
         elif previous is None or self._picture is None:
             raise BitstreamError("predicted from a frame that is lost: wait for a key frame")
         else:
-            latents = self._prediction.read(data, previous, self._picture)
+            latents = self._prediction.read(data, previous, self._picture, number)
         self._picture, self.previous = latents.picture, latents.values
         return latents

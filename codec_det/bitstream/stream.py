@@ -6,24 +6,29 @@ A header, and then a record of each frame:
 bytes    field       content
 =======  ==========  ===============================================================
 4        magic       89 43 44 56 (hex)
-1        version     1
+1        version     2
 4        model       first bytes of the SHA-256 of the model of predicted frames
 1 to 4   rate        frames per 1000 seconds; 1: not known
 =======  ==========  ===============================================================
 
 =======  ==========  ===============================================================
-1 to 4   length      of the payload in bytes
-1        frame       bit 7: a key frame; bits 0-6: its number modulo 128
-1 to 4   number      its number ÷ 128, plus 1; only of a key frame
-2        checksum    low half of the CRC-32 of the fields before and of the payload,
-                     little-endian; only of a key frame: a predicted one's payload has
-                     24 bits of its own, of the frame before, too
+1        zero        0: a key frame; else not there
+1 to 4   length      of the payload in bytes, not 0
+1        low         128 plus its number modulo 128; only of a key frame
+1 to 4   high        its number ÷ 128, plus 1; only of a key frame
+2        checksum    low half of the CRC-32 of the fields from the length on and of the
+                     payload, little-endian; only of a key frame: a predicted one's
+                     payload has 24 bits of its own, of its number and of the frame
+                     before, too
 length   payload     of a key frame a ``.cdet`` file; else a predicted frame's stream
 =======  ==========  ===============================================================
 
 Numbers are varints as of :mod:`.container`. Frames are numbered from 0 on, in ascending order;
 only a key frame may follow on a hole. Where a record is damaged or not in order, the next that is
 read is a key frame's, found by the first bytes of its file: nothing else is lost.
+
+Version 1, which is read, too, has no zero before key frames; its predicted frames say their number
+modulo 128 in a byte of their own, and their checksum does not cover it.
 """
 
 from __future__ import annotations
@@ -40,10 +45,11 @@ from .prediction import Prediction, SequenceReader
 Found = TypeVar("Found")
 
 STREAM_MAGIC = b"\x89CDV"
-STREAM_VERSION = 1
+STREAM_VERSION = 2
 MODEL_BYTES = 4
 CHECKSUM_BYTES = 2
 _KEY, _NUMBERS = 0x80, 0x80
+_KEY_FRAME = b"\0"
 
 
 class StreamHeader(NamedTuple):
@@ -52,15 +58,17 @@ class StreamHeader(NamedTuple):
     Attributes:
         model: first bytes of the model's SHA-256.
         fps: frames per second; 0: not known.
+        version: of the format.
     """
 
     model: bytes
     fps: float
+    version: int = STREAM_VERSION
 
     def pack(self) -> bytes:
         """The bytes that a stream begins with."""
         rate = min(max(round(1000 * self.fps), 1), MAX_SIDE)
-        return STREAM_MAGIC + bytes((STREAM_VERSION,)) + self.model + varints(rate)
+        return STREAM_MAGIC + bytes((self.version,)) + self.model + varints(rate)
 
 
 class Sent(NamedTuple):
@@ -81,12 +89,12 @@ class Sent(NamedTuple):
         Raises:
             ValueError: if it is empty, or too long or late to be written.
         """
-        rounds, low = divmod(self.number, _NUMBERS)
-        head = varints(len(self.payload)) + bytes((low | _KEY * self.is_key,))
+        length = varints(len(self.payload))
         if not self.is_key:
-            return head + self.payload
-        head += varints(rounds + 1)
-        return head + _checksum(head, self.payload) + self.payload
+            return length + self.payload
+        rounds, low = divmod(self.number, _NUMBERS)
+        head = length + bytes((_KEY | low,)) + varints(rounds + 1)
+        return _KEY_FRAME + head + _checksum(head, self.payload) + self.payload
 
 
 class Lost(NamedTuple):
@@ -119,13 +127,14 @@ def read_header(data: bytes) -> tuple[StreamHeader, int]:
         raise BitstreamError("not a stream of codec_det: it does not begin with 89 43 44 56")
     if len(data) < fixed + 1:
         raise BitstreamError(f"cut short to {len(data)} bytes: send it again")
-    if data[len(STREAM_MAGIC)] != STREAM_VERSION:
+    version = data[len(STREAM_MAGIC)]
+    if not 1 <= version <= STREAM_VERSION:
         raise BitstreamError(
-            f"version {data[len(STREAM_MAGIC)]} of the stream; this program reads {STREAM_VERSION}"
+            f"version {version} of the stream; this program reads 1 to {STREAM_VERSION}"
         )
     rate, position = read_varint(data, fixed)
     model = bytes(data[len(STREAM_MAGIC) + 1 : fixed])
-    return StreamHeader(model, rate / 1000 if rate > 1 else 0.0), position
+    return StreamHeader(model, rate / 1000 if rate > 1 else 0.0, version), position
 
 
 def decode_stream(
@@ -145,10 +154,12 @@ def decode_stream(
     reader = SequenceReader(prediction, max_pixels)
 
     def read(sent: Sent) -> Received:
-        return Received(sent.number, reader.read(sent.is_key, sent.payload), sent)
+        number = sent.number if header.version > 1 else None
+        return Received(sent.number, reader.read(sent.is_key, sent.payload, number), sent)
 
     fingerprint = prediction.pictures.fingerprint(prediction.pictures.version)
-    yield from _each_record(data, position, MAGIC + fingerprint, read)
+    records = _Records(data, header.version, MAGIC + fingerprint)
+    yield from records.each(position, read)
 
 
 def read_records(data: bytes) -> Iterator[Sent | Lost]:
@@ -157,80 +168,93 @@ def read_records(data: bytes) -> Iterator[Sent | Lost]:
     Raises:
         BitstreamError: if ``data`` is no stream.
     """
-    _, position = read_header(data)
-    yield from _each_record(data, position, MAGIC, lambda sent: sent)
+    header, position = read_header(data)
+    yield from _Records(data, header.version, MAGIC).each(position, lambda sent: sent)
 
 
-def _each_record(
-    data: bytes, position: int, signature: bytes, read: Callable[[Sent], Found]
-) -> Iterator[Found | Lost]:
-    """What comes of the records from a position on.
+class _Records:
+    """The records of a stream.
 
     Args:
         signature: what a key frame's payload begins with.
-        read: raises BitstreamError for a frame that is damaged.
     """
-    last, follows = -1, False
-    while position < len(data):
-        try:
-            sent, end = _read_record(data, position, last if follows else None)
-            if sent.number <= last:
-                raise BitstreamError(f"frame {sent.number} comes after frame {last}")
-            found = read(sent)
-        except BitstreamError as error:
-            yield Lost(f"at byte {position}: {error}")
-            follows = False
-            position = _next_key_frame(data, position + 1, signature)
-        else:
-            position, last, follows = end, sent.number, True
-            yield found
 
+    def __init__(self, data: bytes, version: int, signature: bytes) -> None:
+        self._data = data
+        self._version = version
+        self._signature = signature
 
-def _read_record(data: bytes, position: int, before: int | None) -> tuple[Sent, int]:
-    """A record, and where it ends.
+    def each(self, position: int, read: Callable[[Sent], Found]) -> Iterator[Found | Lost]:
+        """What comes of them from a position on.
 
-    Args:
-        before: number of the frame before; None: not known, so that a key frame must be here.
-
-    Raises:
-        BitstreamError: if there is none, or not the next frame's.
-    """
-    length, place = read_varint(data, position)
-    if place >= len(data):
-        raise BitstreamError("the stream is cut short amid a frame")
-    low, is_key = data[place] & _NUMBERS - 1, bool(data[place] & _KEY)
-    place += 1
-    if is_key:
-        rounds, place = read_varint(data, place)
-        number = (rounds - 1) * _NUMBERS + low
-    elif before is None or low != (before + 1) % _NUMBERS:
-        raise BitstreamError("a predicted frame, and the one before it is not there")
-    else:
-        number = before + 1
-    start = place + CHECKSUM_BYTES * is_key
-    payload = data[start : start + length]
-    if len(payload) < length:
-        raise BitstreamError("the stream is cut short amid a frame, or a length is damaged")
-    if is_key and _checksum(data[position:place], payload) != data[place:start]:
-        raise BitstreamError("a checksum does not match: a frame is damaged")
-    return Sent(number, is_key, payload), start + length
-
-
-def _next_key_frame(data: bytes, position: int, signature: bytes) -> int:
-    """Where the record of the next key frame begins; the end of ``data`` if there is none."""
-    found = data.find(signature, position)
-    while found >= 0:
-        # Two numbers of 1 to 4 bytes, and one byte, are before the checksum.
-        for start in range(found - CHECKSUM_BYTES - 9, found - CHECKSUM_BYTES - 2):
-            if start < position:
-                continue
+        Args:
+            read: raises BitstreamError for a frame that is damaged.
+        """
+        last, follows = -1, False
+        while position < len(self._data):
             try:
-                _read_record(data, start, None)
-            except BitstreamError:
-                continue
-            return start
-        found = data.find(signature, found + 1)
-    return len(data)
+                sent, end = self._read(position, last if follows else None)
+                if sent.number <= last:
+                    raise BitstreamError(f"frame {sent.number} comes after frame {last}")
+                found = read(sent)
+            except BitstreamError as error:
+                yield Lost(f"at byte {position}: {error}")
+                follows = False
+                position = self._next_key_frame(position + 1)
+            else:
+                position, last, follows = end, sent.number, True
+                yield found
+
+    def _read(self, position: int, before: int | None) -> tuple[Sent, int]:
+        """A record, and where it ends.
+
+        Args:
+            before: number of the frame before; None: not known, so that a key frame must be here.
+
+        Raises:
+            BitstreamError: if there is none, or not the next frame's.
+        """
+        data, first = self._data, position
+        is_key = self._version > 1 and data[first : first + 1] == _KEY_FRAME
+        first += is_key
+        length, place = read_varint(data, first)
+        if place >= len(data):
+            raise BitstreamError("the stream is cut short amid a frame")
+        low = expected = -1 if before is None else (before + 1) % _NUMBERS
+        if is_key or self._version == 1:
+            low, is_key = data[place] & _NUMBERS - 1, bool(data[place] & _KEY)
+            place += 1
+        if is_key:
+            rounds, place = read_varint(data, place)
+            number = (rounds - 1) * _NUMBERS + low
+        elif before is None or low != expected:
+            raise BitstreamError("a predicted frame, and the one before it is not there")
+        else:
+            number = before + 1
+        start = place + CHECKSUM_BYTES * is_key
+        payload = data[start : start + length]
+        if len(payload) < length:
+            raise BitstreamError("the stream is cut short amid a frame, or a length is damaged")
+        if is_key and _checksum(data[first:place], payload) != data[place:start]:
+            raise BitstreamError("a checksum does not match: a frame is damaged")
+        return Sent(number, is_key, payload), start + length
+
+    def _next_key_frame(self, position: int) -> int:
+        """Where the record of the next begins; the end of the stream if there is none."""
+        found = self._data.find(self._signature, position)
+        while found >= 0:
+            # Of two numbers of 1 to 4 bytes, of two bytes (version 1: one), and of the checksum.
+            least = CHECKSUM_BYTES + 2 + self._version
+            for start in range(found - least - 6, found - least + 1):
+                if start < position:
+                    continue
+                try:
+                    self._read(start, None)
+                except BitstreamError:
+                    continue
+                return start
+            found = self._data.find(self._signature, found + 1)
+        return len(self._data)
 
 
 def _checksum(head: bytes, payload: bytes) -> bytes:

@@ -116,7 +116,7 @@ def _decoders(
     learned: TemporalBitstreamCodec, peers: dict[str, InterVideoCodec], coded: dict[str, Any]
 ) -> Sides:
     def decode(sent: list[tuple[bool, bytes]]) -> list[torch.Tensor]:
-        found = (learned.reader.read(is_key, data) for is_key, data in sent)
+        found = (learned.reader.read(*coded, t) for t, coded in enumerate(sent))
         return [learned.decoder.synthesize(latents) for latents in found]
 
     sides: Sides = {name: partial(decode, coded[name]) for name in (INTRA, TEMPORAL)}

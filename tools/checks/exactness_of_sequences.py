@@ -74,9 +74,9 @@ class SequenceWorker:
         """Digest of every frame's latents and decoded values, or why it has none."""
         reader = SequenceReader(self.prediction)
         digests = []
-        for is_key, data in sent:
+        for number, (is_key, data) in enumerate(sent):
             try:
-                latents = reader.read(is_key, bytes.fromhex(data))
+                latents = reader.read(is_key, bytes.fromhex(data), number)
                 values = latents.values.view(np.int32)
                 digests.append(digest(latents.y, latents.z, values))
             except BitstreamError as error:

@@ -131,7 +131,7 @@ def _is_canonical(
     previous = before.latents.values
     with suppress(ValueError):
         indexes, _ = prediction.tables_and_means(latents.z, previous)
-        return prediction.write(latents, indexes, previous) in data
+        return prediction.write(latents, indexes, previous, frame.number) in data
     return False
 
 
@@ -211,7 +211,7 @@ def _craft(rng: random.Random, target: StreamTarget, records: list[Sent], forged
     y = extremes(numbers, prediction.pictures.tables, indexes.astype(np.int64), share)
     y = y.reshape(previous.shape).astype(np.int32)
     latents = Latents(y, z, means, before.latents.picture)
-    payload = prediction.write(latents, indexes, previous)
+    payload = prediction.write(latents, indexes, previous, place)
     if not forged:
         payload = MUTATORS["bit flips"](rng, payload, b"")
     records[place] = records[place]._replace(payload=payload)

@@ -93,7 +93,7 @@ class TemporalBitstreamCodec(BitstreamCodec):
         is_key, data = self.sender.encode(small, size, frame, level)
         middle = time.perf_counter()
         previous = self.reader.previous
-        decoded = self.reader.read(is_key, data)
+        decoded = self.reader.read(is_key, data, frame.number)
         # A copy: tensors of inference mode are refused wherever gradients may be kept.
         shown = [self.decoder.synthesize(decoded).clone()] if pictures else []
         if image.is_cuda:
