@@ -146,6 +146,16 @@ def test_what_is_damaged_is_lost_up_to_the_next_key_frame(sent, values, hit):
         assert shown(prediction, bytes(data), values) == expected, place
 
 
+def test_a_predicted_frame_that_says_it_is_a_key_frame_is_refused(sent, values):
+    prediction, frames = sent
+    data, packed = stream(prediction, frames[:1]), frames[1].pack()
+    head = len(packed) - len(frames[1].payload)
+    forged = data + b"\0" + packed[:head] + b"\1" + frames[1].payload
+    first, found = decode_stream(forged, prediction, 10**6)
+    assert first.number == 0
+    assert "neither a key frame nor a predicted one" in found.reason
+
+
 def test_frames_that_are_dropped_repeated_or_swapped_are_never_shown_as_others(sent, values):
     prediction, frames = sent
     without = frames[:7] + frames[8:]

@@ -214,16 +214,18 @@ class _Records:
         Raises:
             BitstreamError: if there is none, or not the next frame's.
         """
-        data, first = self._data, position
-        is_key = self._version > 1 and data[first : first + 1] == _KEY_FRAME
-        first += is_key
+        data, is_key = self._data, False
+        says_key = self._version > 1 and data[position : position + 1] == _KEY_FRAME
+        first = position + says_key
         length, place = read_varint(data, first)
         if place >= len(data):
             raise BitstreamError("the stream is cut short amid a frame")
         low = expected = -1 if before is None else (before + 1) % _NUMBERS
-        if is_key or self._version == 1:
+        if says_key or self._version == 1:
             low, is_key = data[place] & _NUMBERS - 1, bool(data[place] & _KEY)
             place += 1
+        if says_key and not is_key:
+            raise BitstreamError("neither a key frame nor a predicted one: damaged")
         if is_key:
             rounds, place = read_varint(data, place)
             number = (rounds - 1) * _NUMBERS + low
