@@ -253,15 +253,15 @@ def test_means_are_trained_by_fractions_of_a_step():
     _, codec = make(TEMPORAL[0], quantization="threshold")
     prediction = codec.prediction.train()
     last = prediction.network[-1]
-    previous = torch.zeros(1, 12, 3, 5)
-    latents = torch.full_like(previous, 0.9)  # decoded as 1, which no mean below a half is
+    before = torch.zeros(1, 24, 3, 5)
+    latents = torch.full((1, 12, 3, 5), 0.9)  # decoded as 1, which no mean below a half is
     slopes = []
     for mean in (0.2, 0.4):
         with torch.no_grad():
             last.weight.zero_()
             last.bias[12:24] = mean
         with codec._count_predicted as count:
-            decoded, _ = prediction(latents, previous)
+            decoded, _ = prediction(latents, before)
             count.total()[0].sum().backward()
         assert torch.equal(decoded, torch.ones_like(decoded))
         slopes.append(last.bias.grad[12:24].clone())
@@ -279,7 +279,8 @@ def test_the_network_sees_rounded_latents_whatever_stands_in_for_rounding():
     decoded = codec(clip(2)).latents[0]
     assert torch.equal(seen[0], seen[0].round())
     assert not torch.equal(decoded, decoded.round())
-    assert 0 < (seen[0][0] - decoded).abs().max() <= 1
+    assert 0 < (seen[0][0, :12] - decoded).abs().max() <= 1
+    assert torch.equal(seen[0][:, :12], seen[0][:, 12:])
 
 
 def test_parts_of_the_prediction_train_with_the_codecs_own():
@@ -371,33 +372,33 @@ def frozen(request):
     return codec, freeze_prediction(codec.name, codec.prediction, entropy_of(codec))
 
 
-def random_state(prediction, rng, shape=(12, 3, 5)):
+def random_state(prediction, rng, shape=(24, 3, 5)):
     tables = prediction.hyperprior.tables
     low, high = (x[:, None, None] for x in (tables.lowest, tables.highest))
     z = rng.integers(low, high, (len(low), 1, 2), endpoint=True)
-    previous = (rng.normal(0, 5, shape) * 2**12).round().astype(np.float32) / 2**12
-    return z, previous
+    before = (rng.normal(0, 5, shape) * 2**12).round().astype(np.float32) / 2**12
+    return z, before
 
 
-def random_latents(prediction, rng, z, previous):
-    y = rng.integers(-3, 4, previous.shape, np.int32)
-    indexes, means = prediction.tables_and_means(z, previous)
+def random_latents(prediction, rng, z, before):
+    indexes, means = prediction.tables_and_means(z, before)
+    y = rng.integers(-3, 4, means.shape, np.int32)
     return Latents(y, z.astype(np.int32), means, Picture(SIZE, SIZE)), indexes
 
 
 def test_integers_give_what_the_float_network_gives(frozen):
     codec, prediction = frozen
     rng = np.random.default_rng(0)
-    z, previous = random_state(prediction, rng)
-    indexes, means = prediction.tables_and_means(z, previous)
+    z, before = random_state(prediction, rng)
+    indexes, means = prediction.tables_and_means(z, before)
     model = codec.prediction.double()
     with torch.no_grad():
         medians = model.entropy_bottleneck.quantiles[:, 0, 1][:, None, None]
-        z_hat, seen = (torch.from_numpy(x).double()[None] for x in (z, previous))
+        z_hat, seen = (torch.from_numpy(x).double()[None] for x in (z, before))
         scales, expected = model.scales_and_means(z_hat + medians, seen)
-        whole = whole_steps(expected, seen)
+        whole = whole_steps(expected, seen[:, :12])
     codec.prediction.float()
-    steps = means - previous
+    steps = means - before[:12]
     assert np.array_equal(steps, steps.round())
     assert abs(means - expected[0].numpy()).max() < 0.53
     assert (means == whole[0].numpy()).mean() > 0.98
@@ -412,8 +413,8 @@ def test_integers_give_what_the_float_network_gives(frozen):
 def test_the_arithmetic_is_that_of_whole_numbers(frozen, monkeypatch):
     _, prediction = frozen
     rng = np.random.default_rng(1)
-    z, previous = random_state(prediction, rng)
-    indexes, means = prediction.tables_and_means(z, previous)
+    z, before = random_state(prediction, rng)
+    indexes, means = prediction.tables_and_means(z, before)
 
     def exact(self, x):
         """With Python's integers, tap by tap."""
@@ -440,7 +441,7 @@ def test_the_arithmetic_is_that_of_whole_numbers(frozen, monkeypatch):
         return x
 
     monkeypatch.setattr(FixedPointTransform, "__call__", exact)
-    again = prediction.tables_and_means(z, previous)
+    again = prediction.tables_and_means(z, before)
     assert np.array_equal(again[0], indexes)
     assert np.array_equal(again[1], means)
 
@@ -448,20 +449,23 @@ def test_the_arithmetic_is_that_of_whole_numbers(frozen, monkeypatch):
 def test_streams_are_read_back_and_only_after_their_own_frame(frozen):
     _, prediction = frozen
     rng = np.random.default_rng(2)
-    z, previous = random_state(prediction, rng)
-    sent, indexes = random_latents(prediction, rng, z, previous)
+    z, before = random_state(prediction, rng)
+    sent, indexes = random_latents(prediction, rng, z, before)
     picture = sent.picture
-    data = prediction.write(sent, indexes, previous)
-    latents = prediction.read(data, previous, picture)
+    data = prediction.write(sent, indexes, before)
+    latents = prediction.read(data, before, picture)
     assert all(map(np.array_equal, sent[:3], latents[:3]))
-    other = previous.copy()
-    other[0, 0, 0] += 2**-12
+    last, earlier = before.copy(), before.copy()
+    last[0, 0, 0] += 2**-12
+    earlier[-1, 0, 0] += 2**-12
     for wrong in (
-        lambda: prediction.read(data, other, picture),
-        lambda: prediction.read(data, previous, Picture((48, 79), (48, 79))),
-        lambda: prediction.read(data, previous, picture._replace(level=1)),
-        lambda: prediction.read(data[:-1], previous, picture),
-        lambda: prediction.read(data + b"\1", previous, picture),
+        lambda: prediction.read(data, last, picture),
+        lambda: prediction.read(data, earlier, picture),
+        lambda: prediction.read(data, before, picture, 1),
+        lambda: prediction.read(data, before, Picture((48, 79), (48, 79))),
+        lambda: prediction.read(data, before, picture._replace(level=1)),
+        lambda: prediction.read(data[:-1], before, picture),
+        lambda: prediction.read(data + b"\1", before, picture),
     ):
         with pytest.raises(BitstreamError):
             wrong()
@@ -472,10 +476,36 @@ def test_the_frozen_prediction_is_made_again_of_its_state(frozen):
     arrays, settings = prediction.state()
     again = Prediction.from_state(prediction.pictures, arrays, json.loads(json.dumps(settings)))
     rng = np.random.default_rng(3)
-    z, previous = random_state(prediction, rng)
-    sent, indexes = random_latents(prediction, rng, z, previous)
-    wanted = prediction.write(sent, indexes, previous)
-    assert again.write(sent, again.tables_and_means(z, previous)[0], previous) == wanted
+    z, before = random_state(prediction, rng)
+    sent, indexes = random_latents(prediction, rng, z, before)
+    wanted = prediction.write(sent, indexes, before)
+    assert again.write(sent, again.tables_and_means(z, before)[0], before) == wanted
+
+
+def test_models_that_look_at_one_frame_are_read_and_give_the_other_no_weight(frozen):
+    codec, prediction = frozen
+    arrays, settings = prediction.state()
+    first = arrays["network.0.weight"]
+    one = {**arrays, "network.0.weight": np.ascontiguousarray(first[:, :-12])}
+    both = {**arrays, "network.0.weight": np.concatenate([first[:, :-12], 0 * first[:, -12:]], 1)}
+    earlier, padded = (Prediction.from_state(prediction.pictures, x, settings) for x in (one, both))
+    assert (earlier.frames, padded.frames) == (1, 2)
+    rng = np.random.default_rng(5)
+    z, before = random_state(prediction, rng)
+    found, wanted = earlier.tables_and_means(z, before[:12]), padded.tables_and_means(z, before)
+    assert all(map(np.array_equal, found, wanted))
+    sent, _ = random_latents(earlier, rng, z, before[:12])
+    assert np.array_equal(earlier.after(sent, before[:12]), sent.values)
+    assert np.array_equal(padded.after(sent, before), [*sent.values, *before[:12]])
+    assert np.array_equal(padded.after(sent, None), [*sent.values, *sent.values])
+    # Weights, too.
+    weights = codec.state_dict()
+    key = "prediction.network.0.weight"
+    again = make(codec.name)[1]
+    again.load_state_dict({**weights, key: weights[key][:, :-12]})
+    loaded = again.state_dict()[key]
+    assert torch.equal(loaded[:, :-12], weights[key][:, :-12])
+    assert not loaded[:, -12:].any()
 
 
 def test_latents_beyond_the_limit_are_within_the_proof(frozen):
@@ -483,11 +513,11 @@ def test_latents_beyond_the_limit_are_within_the_proof(frozen):
     assert max(prediction.partial_sums) < EXACT
     rng = np.random.default_rng(4)
     z, _ = random_state(prediction, rng)
-    huge = np.where(rng.random((12, 3, 5)) < 0.5, -3e30, 3e30).astype(np.float32)
+    huge = np.where(rng.random((24, 3, 5)) < 0.5, -3e30, 3e30).astype(np.float32)
     near = np.clip(huge, -LIMIT, LIMIT)
     limited, same = (prediction.tables_and_means(z, x) for x in (huge, near))
     assert np.array_equal(limited[0], same[0])
-    assert np.array_equal(limited[1], huge + (same[1] - near))
+    assert np.array_equal(limited[1], huge[:12] + (same[1] - near[:12]))
 
 
 def test_weights_that_no_precision_makes_exact_are_refused():

@@ -60,27 +60,27 @@ class SequenceEncoder:
             CodecDetError: if it cannot be coded.
         """
         level = self.pictures.levels - 1 if level is None else level
-        previous = self._reference.of(frame, (*size, *small.shape, level))
-        if previous is None:
+        before = self._reference.of(frame, (*size, *small.shape, level))
+        if before is None:
             (data,) = self.pictures.encode_shrunk([small], [size], level)
             latents = self.pictures.entropy.read(data, small.size)
         else:
-            data, latents = self._predict(small, size, level, previous, frame.number)
-        self._reference.keep(latents.values)
-        return previous is None, data
+            data, latents = self._predict(small, size, level, before, frame.number)
+        self._reference.keep(self.prediction.after(latents, before))
+        return before is None, data
 
     def _predict(
-        self, small: np.ndarray, size: Size, level: float, previous: np.ndarray, number: int
+        self, small: np.ndarray, size: Size, level: float, before: np.ndarray, number: int
     ) -> tuple[bytes, Latents]:
         height, width, _ = small.shape
         y = self.pictures.unrounded(small)[0]
         if self.pictures.log_gains is not None:
             y *= gain_at(self.pictures.log_gains, level)
-        (z,) = self._hyper_analysis((y - previous)[None])
+        (z,) = self._hyper_analysis((y - before[: len(y)])[None])
         z = as_integers(z[0])
-        indexes, means = self.prediction.tables_and_means(z, previous)
+        indexes, means = self.prediction.tables_and_means(z, before)
         rest = y - means
         symbols = as_integers(np.sign(rest) * np.rint(np.maximum(abs(rest) - DEAD_ZONE, 0)))
         picture = Picture(size, (height, width), round(LEVEL_STEPS * level))
         latents = Latents(symbols, z, means, picture)
-        return self.prediction.write(latents, indexes, previous, number), latents
+        return self.prediction.write(latents, indexes, before, number), latents

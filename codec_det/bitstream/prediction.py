@@ -4,13 +4,14 @@
 
     stream ─► z ─► fixed-point hyper-synthesis ─┐
                                                 ├─► fixed-point network ─► tables, means of y ─► y
-    decoded latents of the frame before ────────┘
+    decoded latents of the two frames before ───┘
 
-Means are those latents plus whole numbers, and so is what is decoded. As float32 it is the same on
-every machine, too: each sum is one rounding of an exact number. So what goes from frame to frame is
-what the synthesis transform takes.
+Means are those of the frame before plus whole numbers, and so is what is decoded. As float32 it is
+the same on every machine, too: each sum is one rounding of an exact number. So what goes from frame
+to frame is what the synthesis transform takes.
 
-Shape glossary: as in :mod:`codec_det.bitstream.entropy`.
+Shape glossary: as in :mod:`codec_det.bitstream.entropy`. "Before" are latents (k·M, h, w) float32
+of as many frames before as the network looks at, the last first; of a key frame, its own as often.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ LIMIT = 2**8
 """Magnitude that decoded latents, and scales and means of changes, are limited to where the network
 looks at them: a bound on its sums rests on it."""
 
+FRAMES = 2
+"""How many frames before the network looks at; that of earlier models, at one."""
+
 MEANS = "whole steps"
 """What a model file says of its means; earlier ones had any, and say nothing."""
 
@@ -45,7 +49,11 @@ class Prediction:
     Args:
         pictures: the entropy model of key frames, whose tables of y are used.
         hyperprior: of what has changed: z to scales (M, ...), or scales and means (2M, ...).
-        network: these and the frame before to corrections of scales and means, and gates (3M, ...).
+        network: these and the frames before to corrections of scales and means, and gates, (3M,
+            ...).
+
+    Attributes:
+        frames: how many frames before the network looks at.
 
     Raises:
         WeightsError: if the arithmetic cannot be proven exact.
@@ -58,6 +66,8 @@ class Prediction:
         self.pictures = pictures
         self.hyperprior = hyperprior
         self.network = network
+        inputs = network.layers[0].weight.shape[1]
+        self.frames = inputs // pictures.channels - 1 - hyperprior.has_means
         self._check_parts()
         largest = max(self.partial_sums)
         if largest >= EXACT:
@@ -75,7 +85,9 @@ class Prediction:
         if not (
             self.hyperprior.fits(channels, len(self.pictures.tables))
             and self.hyperprior.upsampling == self.pictures.upsampling
-            and of_network == ((2 + self.hyperprior.has_means) * channels, 3 * channels)
+            and 1 <= self.frames <= FRAMES
+            and of_network
+            == ((1 + self.hyperprior.has_means + self.frames) * channels, 3 * channels)
             and all(layer.upsampling == 1 for layer in self.network.layers)
             and len(precisions) == 1
         ):
@@ -89,14 +101,24 @@ class Prediction:
         first = self.hyperprior.transform.partial_sums(*self.hyperprior.input_range)
         return [*first, *self.network.partial_sums(-limit, limit)]
 
-    def tables_and_means(
-        self, z: np.ndarray, previous: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def after(self, latents: Latents, before: np.ndarray | None) -> np.ndarray:
+        """What is before the frame that follows on one.
+
+        Args:
+            latents: of that one.
+            before: what was before it; None of a key frame.
+        """
+        values = latents.values
+        if before is None:
+            return np.concatenate([values] * self.frames)
+        return np.concatenate([values, before])[: len(before)]
+
+    def tables_and_means(self, z: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Table of every latent (M·h·w,) and means (M, h, w) float32.
 
         Args:
             z: (N, h', w'), within the range of its tables.
-            previous: (M, h, w) float32, decoded, of the frame before.
+            before: (k·M, h, w) float32.
         """
         bits, hyper = self.network.activation_bits, self.hyperprior
         x = (z.astype(np.int64) << bits) + hyper.medians[:, None, None]
@@ -104,22 +126,23 @@ class Prediction:
         # Sums have 8 bytes.
         (coarse,) = by_tiles(lambda tile: [hyper.transform(tile)], x, tiling, share=4)
         # Powers of two, and halves to even: exact.
-        seen = np.rint(np.clip(previous, -LIMIT, LIMIT) * np.float32(1 << bits)).astype(np.int64)
+        seen = np.rint(np.clip(before, -LIMIT, LIMIT) * np.float32(1 << bits)).astype(np.int64)
         both = np.concatenate([coarse[:, : seen.shape[1], : seen.shape[2]], seen])
         indexes, change = by_tiles(self._choose, both, Tiling(1, (1, 1), self.network.margin))
-        return indexes.ravel(), previous + change
+        return indexes.ravel(), before[: self.pictures.channels] + change
 
     def _choose(self, both: np.ndarray) -> list[np.ndarray]:
         """Tables and, in whole steps, means less what was there, (M, h, w) each.
 
         Args:
-            both: from the hyper-synthesis and then the frame before.
+            both: from the hyper-synthesis and then the frames before.
         """
-        bits = self.network.activation_bits
-        coarse, seen = np.split(both, [-self.pictures.channels])
+        bits, channels = self.network.activation_bits, self.pictures.channels
+        coarse, seen = np.split(both, [-self.frames * channels])
         limit = LIMIT << bits
         change = np.clip(self._rescale(coarse), -limit, limit)
         scales, means, gate = np.split(self.network(np.concatenate([change, seen])), 3)
+        seen = seen[:channels]
         of_change = np.split(coarse, 1 + self.hyperprior.has_means)
         indexes = np.searchsorted(self.hyperprior.thresholds, (scales + of_change[0]).ravel())
         means = self._rescale(sum(of_change[1:], means))
@@ -136,7 +159,7 @@ class Prediction:
         self,
         latents: Latents,
         indexes: np.ndarray,
-        previous: np.ndarray,
+        before: np.ndarray,
         number: int | None = None,
     ) -> bytes:
         """The stream of a frame.
@@ -144,7 +167,7 @@ class Prediction:
         Args:
             latents: whose means are those of :meth:`tables_and_means`.
             indexes: tables of y, of the same call, which is most of the work.
-            previous: (M, h, w) float32.
+            before: (k·M, h, w) float32.
             number: of the frame, for the checksum; None where it is sent beside it.
 
         Raises:
@@ -157,16 +180,16 @@ class Prediction:
             raise ValueError("z must be limited to the range of its tables before")
         self.hyperprior.tables.write(writer, z.ravel(), channel_indexes(z))
         self.pictures.tables.write(writer, y.ravel(), indexes)
-        return writer.finish(self._checksum(latents, previous, number))
+        return writer.finish(self._checksum(latents, before, number))
 
     def read(
-        self, stream: bytes, previous: np.ndarray, picture: Picture, number: int | None = None
+        self, stream: bytes, before: np.ndarray, picture: Picture, number: int | None = None
     ) -> Latents:
         """Inverse of :meth:`write`.
 
         Raises:
             BitstreamError: if ``stream`` is no intact one of this very model, or of another frame
-                than the one after ``previous``.
+                than the one after those ``before``.
         """
         shape, hyper_shape = self.pictures.shapes(picture, self.pictures.version)
         reader = StreamReader(stream)
@@ -174,14 +197,14 @@ class Prediction:
         z[:] = self.hyperprior.tables.read(reader, channel_indexes(z)).reshape(z.shape)
         if self.hyperprior.out_of_range(z):
             raise BitstreamError("a hyper-latent is out of its range: damaged")
-        indexes, means = self.tables_and_means(z, previous)
+        indexes, means = self.tables_and_means(z, before)
         y = self.pictures.tables.read(reader, indexes).reshape(shape)
         latents = Latents(y, z, means, picture)
-        reader.finish(self._checksum(latents, previous, number))
+        reader.finish(self._checksum(latents, before, number))
         return latents
 
-    def _checksum(self, latents: Latents, previous: np.ndarray, number: int | None) -> int:
-        """Of model, picture, number, frame before and latents, 24 bits."""
+    def _checksum(self, latents: Latents, before: np.ndarray, number: int | None) -> int:
+        """Of model, picture, number, frames before and latents, 24 bits."""
         checksum = zlib.crc32(bytes.fromhex(self.sha256))
         if number is not None:
             checksum = zlib.crc32(np.array(number, "<i8").data, checksum)
@@ -189,7 +212,7 @@ class Prediction:
         said = np.array([*size, *coded_size, *([level] if level else [])])
         for values in (said, latents.z, latents.y):
             checksum = zlib.crc32(np.ascontiguousarray(values, "<i4").data, checksum)
-        checksum = zlib.crc32(np.ascontiguousarray(previous, "<f4").data, checksum)
+        checksum = zlib.crc32(np.ascontiguousarray(before, "<f4").data, checksum)
         return checksum & START - 1
 
     @cached_property
@@ -233,14 +256,14 @@ class SequenceReader:
         max_pixels: limit on the pictures it is willing to decode.
 
     Attributes:
-        previous: decoded latents (M, h, w) of the last frame; None where a key frame must be next.
+        before: what is before the next frame, (k·M, h, w); None where a key frame must be next.
     """
 
     def __init__(self, prediction: Prediction, max_pixels: int = MAX_PIXELS) -> None:
         self._prediction = prediction
         self._max_pixels = max_pixels
         self._picture: Picture | None = None
-        self.previous: np.ndarray | None = None
+        self.before: np.ndarray | None = None
 
     def read(self, is_key: bool, data: bytes, number: int | None) -> Latents:
         """The latents of the next frame.
@@ -252,12 +275,13 @@ class SequenceReader:
             BitstreamError: if ``data`` is damaged or of another model, or a predicted frame follows
                 on none that was read. The next that can be read is then a key frame.
         """
-        previous, self.previous = self.previous, None
+        before, self.before = self.before, None
         if is_key:
             latents = self._prediction.pictures.read(data, self._max_pixels)
-        elif previous is None or self._picture is None:
+        elif before is None or self._picture is None:
             raise BitstreamError("predicted from a frame that is lost: wait for a key frame")
         else:
-            latents = self._prediction.read(data, previous, self._picture, number)
-        self._picture, self.previous = latents.picture, latents.values
+            latents = self._prediction.read(data, before, self._picture, number)
+        self._picture = latents.picture
+        self.before = self._prediction.after(latents, None if is_key else before)
         return latents

@@ -105,7 +105,7 @@ def judge(target: StreamTarget, known: Known, data: bytes) -> str:
     if numbers != sorted(set(numbers)):
         return "wrong picture"
     outcome = "unchanged" if known.counts.get(data) == len(shown) == len(found) else "refused"
-    for before, frame in zip([None, *shown], shown, strict=False):
+    for before, frame in zip(_each_before(target, shown), shown, strict=False):
         values = frame.latents.values.tobytes()
         if (frame.number, values) in known.frames:
             continue
@@ -117,8 +117,17 @@ def judge(target: StreamTarget, known: Known, data: bytes) -> str:
     return outcome
 
 
+def _each_before(target: StreamTarget, shown: Sequence[Received]) -> list[np.ndarray | None]:
+    """What is before each frame that is shown, None before key frames; and before the next."""
+    states: list[np.ndarray | None] = [None]
+    for frame in shown:
+        states[-1] = None if frame.sent.is_key else states[-1]
+        states.append(target.prediction.after(frame.latents, states[-1]))
+    return states
+
+
 def _is_canonical(
-    target: StreamTarget, before: Received | None, frame: Received, data: bytes
+    target: StreamTarget, before: np.ndarray | None, frame: Received, data: bytes
 ) -> bool:
     """Whether a frame is coded to bytes that are there."""
     latents, prediction = frame.latents, target.prediction
@@ -126,12 +135,11 @@ def _is_canonical(
     with suppress(ValueError):
         if prediction.pictures.write(latents.y, latents.z, latents.picture) in data:
             return True
-    if before is None or before.latents.values.shape != latents.values.shape:
+    if before is None:
         return False
-    previous = before.latents.values
     with suppress(ValueError):
-        indexes, _ = prediction.tables_and_means(latents.z, previous)
-        return prediction.write(latents, indexes, previous, frame.number) in data
+        indexes, _ = prediction.tables_and_means(latents.z, before)
+        return prediction.write(latents, indexes, before, frame.number) in data
     return False
 
 
@@ -199,19 +207,20 @@ def _head(rng: random.Random, target: StreamTarget, records: list[Sent], forged:
 def _craft(rng: random.Random, target: StreamTarget, records: list[Sent], forged: bool) -> bytes:
     """A predicted frame of extreme values; if not forged, with a bit of it flipped."""
     place = rng.choice([i for i, record in enumerate(records) if not record.is_key])
-    before = target.read(target.stream(records[:place]))[-1]
-    assert isinstance(before, Received), "valid streams are read"
+    shown = [x for x in target.read(target.stream(records[:place])) if isinstance(x, Received)]
+    last, before = shown[-1].latents, _each_before(target, shown)[-1]
+    assert before is not None, "valid streams are read"
     numbers = np.random.default_rng(rng.getrandbits(64))
-    prediction, previous = target.prediction, before.latents.values
-    tables, z = prediction.hyperprior.tables, np.zeros(before.latents.z.shape, np.int32)
+    prediction = target.prediction
+    tables, z = prediction.hyperprior.tables, np.zeros(last.z.shape, np.int32)
     indexes = np.repeat(np.arange(len(tables)), z[0].size)
     z = extremes(numbers, tables, indexes, 0.0).reshape(z.shape).astype(np.int32)
-    indexes, means = prediction.tables_and_means(z, previous)
+    indexes, means = prediction.tables_and_means(z, before)
     share = rng.choice((0.0, 0.0, 0.01, 0.5))
     y = extremes(numbers, prediction.pictures.tables, indexes.astype(np.int64), share)
-    y = y.reshape(previous.shape).astype(np.int32)
-    latents = Latents(y, z, means, before.latents.picture)
-    payload = prediction.write(latents, indexes, previous, place)
+    y = y.reshape(last.y.shape).astype(np.int32)
+    latents = Latents(y, z, means, last.picture)
+    payload = prediction.write(latents, indexes, before, place)
     if not forged:
         payload = MUTATORS["bit flips"](rng, payload, b"")
     records[place] = records[place]._replace(payload=payload)

@@ -92,7 +92,7 @@ class TemporalBitstreamCodec(BitstreamCodec):
         start = time.perf_counter()
         is_key, data = self.sender.encode(small, size, frame, level)
         middle = time.perf_counter()
-        previous = self.reader.previous
+        before = self.reader.before
         decoded = self.reader.read(is_key, data, frame.number)
         # A copy: tensors of inference mode are refused wherever gradients may be kept.
         shown = [self.decoder.synthesize(decoded).clone()] if pictures else []
@@ -104,8 +104,8 @@ class TemporalBitstreamCodec(BitstreamCodec):
             estimated = self._estimate(decoded, image.device)
             header = besides + self.entropy.overhead_bytes(decoded)
         else:
-            assert previous is not None, "the reader has read what the sender has coded"
-            estimated, header = self._estimate_predicted(decoded, previous, image.device), besides
+            assert before is not None, "the reader has read what the sender has coded"
+            estimated, header = self._estimate_predicted(decoded, before, image.device), besides
         figures = {
             "estimated_bits": estimated,
             "overhead_bits": 8.0 * header + STREAM_BITS,
@@ -120,12 +120,12 @@ class TemporalBitstreamCodec(BitstreamCodec):
 
     @torch.inference_mode()
     def _estimate_predicted(
-        self, latents: Latents, previous: np.ndarray, device: torch.device
+        self, latents: Latents, before: np.ndarray, device: torch.device
     ) -> float:
         """Bits by the likelihoods of the float model."""
         model = self.codec.prediction
         y, z, seen = (
-            torch.from_numpy(x).float()[None].to(device) for x in (latents.y, latents.z, previous)
+            torch.from_numpy(x).float()[None].to(device) for x in (latents.y, latents.z, before)
         )
         medians = model.entropy_bottleneck.quantiles[:, 0, 1][:, None, None]
         z_hat, of_z = model.entropy_bottleneck(z + medians)

@@ -1,4 +1,4 @@
-"""Picture codecs that know the latents of the frame before, where there is one."""
+"""Picture codecs that know the latents of the frames before, where there are any."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from compressai.entropy_models import GaussianConditional
 from compressai.models import ScaleHyperprior
 from torch import Tensor, nn
 
+from ...bitstream.prediction import FRAMES
 from ..base import CodedBatch
 from .learned_codec import LearnedCodec
 from .prediction import FramePrediction, rounded
@@ -26,7 +27,7 @@ class TemporalCodec(SequenceCodec, LearnedCodec):
     .. code-block:: none
 
         x ─► g_a ─► y ─► key frame: entropy model of pictures ─► ŷ ─► g_s ─► x_hat
-                    └──► others: FramePrediction(y, ŷ of the frame before) ─► ŷ ─► g_s ─► x_hat
+                    └──► others: FramePrediction(y, ŷ of the two before) ─► ŷ ─► g_s ─► x_hat
 
     Args:
         others: those of :class:`SequenceCodec` and :class:`LearnedCodec`.
@@ -63,7 +64,8 @@ class TemporalCodec(SequenceCodec, LearnedCodec):
         self, batch: Tensor, pictures: bool, levels: Tensor | None
     ) -> tuple[CodedBatch, Tensor]:
         with rounded_latents(self.model) as latents:
-            return LearnedCodec.code(self, batch, pictures, levels), latents[0]
+            coded = LearnedCodec.code(self, batch, pictures, levels)
+        return coded, torch.cat(latents * FRAMES, 1)
 
     def predict(
         self, batch: Tensor, previous: Tensor, pictures: bool, levels: Tensor | None
@@ -110,6 +112,13 @@ class TemporalCodec(SequenceCodec, LearnedCodec):
         super().adapt_state_dict(state_dict, prefix)
         pictures, frames = f"{prefix}model.", f"{prefix}prediction."
         keys = [key for key in state_dict if key.startswith(pictures)]
+        first = state_dict.get(f"{frames}network.0.weight")
+        if first is not None:
+            # Earlier models look at one frame, as ones do that give the other no weight.
+            inputs = self.prediction.network[0].in_channels
+            padded = first.new_zeros(len(first), inputs, *first.shape[2:])
+            padded[:, : first.shape[1]] = first
+            state_dict[f"{frames}network.0.weight"] = padded
         if keys and not any(key.startswith(frames) for key in state_dict):
             # A picture codec's: what has changed is at first coded as pictures are.
             network = self.prediction.network.state_dict(prefix=f"{frames}network.")
