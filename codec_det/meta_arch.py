@@ -159,7 +159,8 @@ class CodecDetector(nn.Module):
     @property
     def _detects(self) -> bool:
         """Whether anything in the loss depends on the detector."""
-        return bool(self.task_weight or self.features)
+        has_detector = not isinstance(self.detector, NoDetector)
+        return has_detector and bool(self.task_weight or self.features)
 
     @property
     def trains_for_pictures(self) -> bool:

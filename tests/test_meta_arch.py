@@ -177,3 +177,9 @@ def test_no_detector_trains_and_measures_a_codec_alone(tiny_cfg):
     (output,) = model.eval()([entry()])
     assert "instances" not in output
     assert output["bits"] > 0
+    # Trained for the rate alone, nothing is decoded.
+    model = build_model(cfg).train()
+    model.distortion_weight = 0.0
+    model.codec.model.g_s.register_forward_hook(lambda *_: pytest.fail("decoded for nothing"))
+    with EventStorage():
+        assert model([entry()]).keys() == {"loss_rate", "loss_aux"}
