@@ -44,7 +44,7 @@ MEANS = "whole steps"
 
 
 class Prediction:
-    """How hyper-latents, and the frame before, choose tables and means; and streams of frames.
+    """How hyper-latents, and the frames before, choose tables and means; and streams of frames.
 
     Args:
         pictures: the entropy model of key frames, whose tables of y are used.
