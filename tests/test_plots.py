@@ -6,6 +6,8 @@ import pytest
 from codec_det.errors import CodecDetError
 from codec_det.rate_accuracy.curves import curves_of
 from codec_det.rate_accuracy.plots import (
+    CODEC_FILLS,
+    CODEC_LINES,
     PLOT_DPI,
     PLOT_INCHES,
     figure_name,
@@ -171,3 +173,10 @@ def test_points_of_hulls_say_their_scale_unless_all_have_one():
     (axes,) = rate_accuracy_figure(curves_of([*several, *one], hulls=True), "AP").axes
     assert legend(axes) == ["T-FT", "J-FT, 50 %"]
     assert sorted(text.get_text() for text in axes.texts) == ["25 %", "50 %"]
+
+
+def test_twenty_codecs_look_different():
+    styles = {
+        (CODEC_LINES[i % len(CODEC_LINES)], CODEC_FILLS[i % len(CODEC_FILLS)]) for i in range(20)
+    }
+    assert len(styles) == 20

@@ -22,7 +22,7 @@ GREY = "#7F7F7F"
 
 # Line, and which side of the markers is filled, of the first, second, ... codec.
 CODEC_LINES = ("-", ":", "-.", (0, (7, 2)))
-CODEC_FILLS = ("full", "none", "left", "bottom")
+CODEC_FILLS = ("full", "none", "left", "bottom", "right")
 PLOT_INCHES, PLOT_DPI = (7.5, 4.5), 150
 FORMATS = ("svg", "png", "pdf")
 
