@@ -360,7 +360,7 @@ def test_a_sequence_of_30_frames_is_sent_and_decoded(name, level):
         for bits, each in zip(coded.bits.tolist(), coded.measured, strict=True)
     ]
     assert abs(sum(rest)) < 0.02 * sum(figures)
-    # All have length, number and kind; key frames a checksum and what they are besides.
+    # All have their length; key frames kind, number, checksum and what they are besides.
     overheads = {t: x["overhead_bits"] - STREAM_BITS for t, x in enumerate(coded.measured)}
     assert {overheads[t] for t in range(0, 30, 12)} <= {8 * (6 + 7), 8 * (7 + 7)}
     assert {x for t, x in overheads.items() if t % 12} <= {8 * 1, 8 * 2}

@@ -113,12 +113,11 @@ class TemporalCodec(SequenceCodec, LearnedCodec):
         pictures, frames = f"{prefix}model.", f"{prefix}prediction."
         keys = [key for key in state_dict if key.startswith(pictures)]
         first = state_dict.get(f"{frames}network.0.weight")
-        if first is not None:
+        inputs, channels = self.prediction.network[0].in_channels, self.widths[-1]
+        if first is not None and first.shape[1] == inputs - channels:
             # Earlier models look at one frame, as ones do that give the other no weight.
-            inputs = self.prediction.network[0].in_channels
-            padded = first.new_zeros(len(first), inputs, *first.shape[2:])
-            padded[:, : first.shape[1]] = first
-            state_dict[f"{frames}network.0.weight"] = padded
+            none = first.new_zeros(len(first), channels, *first.shape[2:])
+            state_dict[f"{frames}network.0.weight"] = torch.cat([first, none], 1)
         if keys and not any(key.startswith(frames) for key in state_dict):
             # A picture codec's: what has changed is at first coded as pictures are.
             network = self.prediction.network.state_dict(prefix=f"{frames}network.")
