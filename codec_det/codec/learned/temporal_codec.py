@@ -113,8 +113,8 @@ class TemporalCodec(SequenceCodec, LearnedCodec):
         pictures, frames = f"{prefix}model.", f"{prefix}prediction."
         keys = [key for key in state_dict if key.startswith(pictures)]
         first = state_dict.get(f"{frames}network.0.weight")
-        inputs, channels = self.prediction.network[0].in_channels, self.widths[-1]
-        if first is not None and first.shape[1] == inputs - channels:
+        own, channels = self.prediction.network.state_dict()["0.weight"], self.widths[-1]
+        if first is not None and first.shape[1] == own.shape[1] - channels:
             # Earlier models look at one frame, as ones do that give the other no weight.
             none = first.new_zeros(len(first), channels, *first.shape[2:])
             state_dict[f"{frames}network.0.weight"] = torch.cat([first, none], 1)
