@@ -108,6 +108,17 @@ def test_the_tool_writes_a_sound_set_that_follows_from_the_seed(stills, tmp_path
     assert all((tmp_path / "one" / n).read_bytes() == p.read_bytes() for n, p in files.items())
 
 
+def test_a_few_pictures_are_spread_over_the_set(stills, tmp_path):
+    coco = json.loads((stills / "set.json").read_text())
+    for i in range(5, 10):
+        Image.fromarray(still()).save(stills / f"{i}.png")
+        coco["images"].append({**coco["images"][0], "id": i, "file_name": f"{i}.png"})
+    (stills / "set.json").write_text(json.dumps(coco))
+    assert run(stills, tmp_path / "out", "--count", 3) == 0
+    videos = json.loads((tmp_path / "out/annotations.json").read_text())["videos"]
+    assert [video["name"] for video in videos] == ["a.png", "5.png", "7.png"]
+
+
 def test_what_cannot_be_made_is_refused(stills, tmp_path, capsys):
     assert run(stills, stills) == 2
     assert "not an empty folder" in capsys.readouterr().err

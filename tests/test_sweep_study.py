@@ -333,12 +333,12 @@ def test_published_study_of_sequences(camera, monkeypatch):
 
 def test_published_study_of_sequences_from_stills(monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
-    points = points_of(CONFIGS / "study/bccd_video.yaml")
+    points = points_of(CONFIGS / "study/driving_video.yaml")
     assert len(points) == 1 + 2 * 4 * (1 + 3) + 2 * (1 + 3 + 3) + 1
     cfg = points["jft-temporal-seed_2"].cfg
-    assert cfg.MODEL.CODEC.WEIGHTS.endswith("bccd_video/prediction/model_final.pth")
-    assert points["prediction"].cfg.MODEL.CODEC.WEIGHTS.endswith("bccd/codec/model_final.pth")
-    assert {p.cfg.DATASETS.TEST for p in points.values()} == {("bccd_sequences_val",)}
+    assert cfg.MODEL.CODEC.WEIGHTS.endswith("driving_video/prediction/model_final.pth")
+    assert points["prediction"].cfg.MODEL.CODEC.WEIGHTS.endswith("driving/codec/model_final.pth")
+    assert {p.cfg.DATASETS.TEST for p in points.values()} == {("driving_sequences_val",)}
 
 
 def test_target_rates_of_levels_are_numbers(tmp_path, study):

@@ -45,7 +45,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--annotations", type=Path, required=True, metavar="JSON", help="of the pictures")
     add("--images", type=Path, required=True, metavar="FOLDER", help="of the pictures")
     add("--output-dir", type=Path, required=True, help="where to; must not exist, or be empty")
-    add("--count", type=positive, metavar="N", help="the first N pictures (default: all)")
+    add(
+        "--count",
+        type=positive,
+        metavar="N",
+        help="of N pictures, spread evenly over the set (default: all)",
+    )
     add("--frames", type=positive, default=30, help="of each sequence (default: %(default)s)")
     add(
         "--share",

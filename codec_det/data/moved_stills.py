@@ -60,7 +60,7 @@ def sequences_from_stills(
 
     Args:
         folder: where to; must not exist, or be empty.
-        count: the first so many pictures; None: all.
+        count: of so many pictures, spread evenly over the set; None, or more than it has: all.
         seed: not negative; equal seeds give equal frames.
 
     Returns:
@@ -71,7 +71,10 @@ def sequences_from_stills(
     """
     check_coco_format(json_file, image_root)
     coco = read_json(Path(json_file))
-    images = sorted(coco["images"], key=lambda image: image["id"])[:count]
+    images = sorted(coco["images"], key=lambda image: image["id"])
+    if count is not None and count < len(images):
+        # Neighbours often show the same scene.
+        images = [images[i * len(images) // count] for i in range(count)]
     objects = defaultdict(list)
     for annotation in coco["annotations"]:
         objects[annotation["image_id"]].append(annotation)
