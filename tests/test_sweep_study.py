@@ -287,7 +287,7 @@ def test_published_study_of_coco(monkeypatch):
         ("shapes_latents", 3 + 3 * 6, 3, "ljft-levels", 240),
         ("bccd", 3 + 1 + 3 * 2 + 4 + 3 * 4 + 4 * 4 + 1, 3, "jft-levels", 640),
         ("bccd_latents", 4 + 3 * 2, 4, "ljft-levels", 640),
-        ("driving", 4 + 1 + 3 * 2 + 6 + 5 + 4 * 4 + 2 * 4 + 1, 4, "jft-gated", 1600),
+        ("driving", 4 + 1 + 3 * 3 + 6 + 5 + 4 * 4 + 2 * 4 + 1, 4, "jft-gated", 1600),
     ],
 )
 def test_published_studies_of_variable_rate(name, count, prepared, point, iterations, monkeypatch):
