@@ -284,6 +284,7 @@ def test_published_study_of_coco(monkeypatch):
     [
         ("shapes_levels", 3 * 5, 0, "jft-levels", 240),
         ("shapes_proxies", 3 * 8, 0, "jft-mixed", 240),
+        ("bccd_proxies", 3 * 8, 0, "jft-mixed", 240),
         ("shapes_latents", 3 + 3 * 6, 3, "ljft-levels", 240),
         ("bccd", 3 + 1 + 3 * 2 + 4 + 3 * 4 + 4 * 4 + 1, 3, "jft-levels", 640),
         ("bccd_latents", 4 + 3 * 2, 4, "ljft-levels", 640),
