@@ -194,6 +194,21 @@ def test_ctrl_c_stays_ignored_where_it_is():
     assert (done.returncode, done.stdout) == (0, b"went on\n")
 
 
+THREADS = """
+import numpy
+square = numpy.ones((512, 512))
+square @ square
+print(len(os.listdir("/proc/self/task")), os.environ.get("OPENBLAS_NUM_THREADS"))
+"""
+
+
+def test_products_of_numpy_take_one_thread_unless_told(monkeypatch):
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    assert program(THREADS).stdout == b"1 1\n"
+    assert program(THREADS, env={"OPENBLAS_NUM_THREADS": "2"}).stdout.endswith(b" 2\n")
+
+
 @pytest.mark.parametrize("path", TOOLS, ids=lambda path: path.stem)
 def test_every_tool_ends_so(path):
     body = ast.parse(path.read_text()).body
