@@ -38,6 +38,9 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     cfg.MODEL.DETECTOR.TRAINABLE_PARTS = []
     # Weight of the detector's losses, >= 0. 0: none are computed, and no annotations are needed.
     cfg.MODEL.DETECTOR.LOSS_WEIGHT = 1.0
+    # Above 0: no annotations are needed, either; the truth is what the detector, as it is at the
+    # start, finds in the original pictures with this score and above. Of boxes alone.
+    cfg.MODEL.DETECTOR.LABEL_SCORE = 0.0
     # Name of what trains, in records and curves; "": that of codec_det/regimes.py.
     cfg.MODEL.REGIME = ""
 
@@ -100,8 +103,8 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     cfg.MODEL.CODEC.GATED = False
     # Stand-in for rounding while the encoder trains: "noise" or "straight_through" for rate and
     # decoder; or rounded values for the decoder, and for the rate noise ("mixed") or the bits of
-    # rounded values, with a slope near rounding thresholds ("threshold").
-    cfg.MODEL.CODEC.QUANTIZATION = "noise"
+    # rounded values, with a slope near rounding thresholds ("threshold"). See docs/proxies.md.
+    cfg.MODEL.CODEC.QUANTIZATION = "mixed"
     # Train in less memory for more time: activations of g_a and g_s are computed again in the
     # backward pass, instead of being kept.
     cfg.MODEL.CODEC.CHECKPOINT_ACTIVATIONS = False

@@ -249,6 +249,11 @@ def _check_loss(cfg: CfgNode) -> None:
             "MODEL.DETECTOR.LOSS_WEIGHT and MODEL.CODEC.FEATURE_WEIGHT are 0: the bridge would "
             "learn from nothing; set one of them above 0"
         )
+    if cfg.MODEL.DETECTOR.LABEL_SCORE and not cfg.MODEL.WEIGHTS:
+        raise ConfigError(
+            "MODEL.DETECTOR.LABEL_SCORE labels pictures by the detector as it is at the start, but "
+            "MODEL.WEIGHTS is '': set it to a trained detector"
+        )
     if codec.FEATURE_WEIGHT and regime.detector:
         if not (regime.codec_parts or regime.bridge):
             raise ConfigError(

@@ -71,6 +71,7 @@ RULES = (
         _not_negative,
         "finite and >= 0",
     ),
+    Rule("MODEL.DETECTOR.LABEL_SCORE", lambda v: 0 <= v < 1, "from 0 to below 1"),
     Rule("MODEL.CODEC.SCALE", lambda v: MIN_SCALE <= v <= 1, "from 0.000001 to 1"),
     Rule("MODEL.CODEC.KEY_INTERVAL", _AT_LEAST_1, "1 or more: frames"),
     Rule("MODEL.CODEC.LEVELS", lambda v: 1 <= v <= MAX_LEVELS, f"from 1 to {MAX_LEVELS}"),

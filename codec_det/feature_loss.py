@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from torch import Tensor
 
 from .errors import ConfigError
@@ -30,17 +31,19 @@ class FeatureDistance:
         detector: a detectron2 meta-architecture with ``backbone`` and ``preprocess_image``, as all
             of its detectors have.
         names: levels to compare; empty: all that the backbone returns.
+        weight: of the distance in the loss.
 
     Raises:
         ConfigError: if the detector has no backbone, or it returns no such level.
     """
 
-    def __init__(self, detector: Any, names: Sequence[str] = ()) -> None:
+    def __init__(self, detector: Any, names: Sequence[str] = (), weight: float = 1.0) -> None:
         if not (hasattr(detector, "backbone") and hasattr(detector, "preprocess_image")):
             raise ConfigError(
                 f"MODEL.CODEC.FEATURE_WEIGHT is set, but the detector {type(detector).__name__} "
                 "has no backbone whose features could be compared: set it to 0"
             )
+        self.weight = weight
         self._detector = detector
         self._reference = detector.backbone
         known = list(self._reference.output_shape())
@@ -89,3 +92,11 @@ class FeatureDistance:
 
     def _features(self, inputs: list[dict[str, Any]]) -> Features:
         return self._reference(self._detector.preprocess_image(inputs).tensor)
+
+
+def build_feature_distance(cfg: CfgNode, detector: Any) -> FeatureDistance | None:
+    """The distance that a config weighs, if it does; raises as :class:`FeatureDistance`."""
+    codec = cfg.MODEL.CODEC
+    if not codec.FEATURE_WEIGHT:
+        return None
+    return FeatureDistance(detector, codec.FEATURES, codec.FEATURE_WEIGHT)

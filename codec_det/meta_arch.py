@@ -35,9 +35,10 @@ from .codec.base import Codec, Coded
 from .codec.learned.kept_pictures import KeptPictures
 from .codec.table import build_codec
 from .coding_scale import coded_size, shrink
-from .feature_loss import FeatureDistance, Features
+from .feature_loss import FeatureDistance, Features, build_feature_distance
 from .frozen_detector import freeze, keep_statistics
 from .levels import levels_of
+from .own_labels import OwnLabels, build_own_labels
 from .pixels import enlarge, psnr, to_codec, to_detector, to_uint8
 from .regimes import Regime
 from .sequences import frame_of
@@ -61,8 +62,8 @@ class CodecDetector(nn.Module):
         betas: weight of the rate in the loss, per bit per pixel, at each level of the codec.
         distortion_weight: weight of 255^2 * MSE in the loss.
         task_weight: weight of the detector's losses; 0: none are computed, and no truth is needed.
-        feature_weight: weight of the distance of features, :mod:`codec_det.feature_loss`.
-        feature_names: levels whose features are compared; empty: all of the backbone.
+        features: adds a distance of features to the loss, weighted there.
+        labels: give the truth for the detector's losses, instead of annotations.
         scale: coding scale, :mod:`codec_det.coding_scale`.
         image_format: channel order of pictures, "BGR" or "RGB".
         test_size: shortest and longest edge of the detector's input where the data loader gives no
@@ -80,8 +81,8 @@ class CodecDetector(nn.Module):
         betas: Sequence[float],
         distortion_weight: float = 0.0,
         task_weight: float = 1.0,
-        feature_weight: float = 0.0,
-        feature_names: Sequence[str] = (),
+        features: FeatureDistance | None = None,
+        labels: OwnLabels | None = None,
         scale: float = 1.0,
         image_format: str = "BGR",
         test_size: tuple[int, int] = (800, 1333),
@@ -94,8 +95,8 @@ class CodecDetector(nn.Module):
         self.betas = list(betas)
         self.distortion_weight = distortion_weight
         self.task_weight = task_weight
-        self.feature_weight = feature_weight
-        self.features = FeatureDistance(detector, feature_names) if feature_weight else None
+        self.features = features
+        self.labels = labels
         # Whether evaluation decodes pictures, too, where the detector is given latents.
         self.shows_pictures = False
         # What a frozen codec gives in training, on a CPU; one that has no parts costs no time, and
@@ -134,8 +135,8 @@ class CodecDetector(nn.Module):
             "betas": betas_of(cfg),
             "distortion_weight": cfg.MODEL.CODEC.DISTORTION_WEIGHT,
             "task_weight": cfg.MODEL.DETECTOR.LOSS_WEIGHT,
-            "feature_weight": cfg.MODEL.CODEC.FEATURE_WEIGHT,
-            "feature_names": cfg.MODEL.CODEC.FEATURES,
+            "features": build_feature_distance(cfg, detector),
+            "labels": build_own_labels(cfg, detector),
             "scale": cfg.MODEL.CODEC.SCALE,
             "image_format": cfg.INPUT.FORMAT,
             "test_size": (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST),
@@ -274,8 +275,8 @@ class CodecDetector(nn.Module):
         if self.regime.detector:
             trains += [f"detector's {p}" for p in self.regime.detector_parts] or ["detector"]
         terms = {
-            "Σ detector losses": self.task_weight,
-            "feature distance": self.feature_weight,
+            "Σ detector losses" + " by its own labels" * bool(self.labels): self.task_weight,
+            "feature distance": self.features.weight if self.features else 0,
             "255²·MSE": self.distortion_weight if self.regime.codec_parts else 0,
             "distance of latents": self.codec.teacher.weight if self.codec.teacher else 0,
         }
@@ -347,6 +348,13 @@ class CodecDetector(nn.Module):
         """The detector's own losses, and the distance of its features."""
         pairs = zip(batched_inputs, self._for_detector(images, coded), strict=True)
         inputs = [self.detector_input(x, decoded) for x, decoded in pairs]
+        originals = []
+        if self.features or self.labels:
+            pairs = zip(batched_inputs, images, strict=True)
+            originals = [self.detector_input(x, picture) for x, picture in pairs]
+        if self.labels:
+            pairs = zip(inputs, self.labels(originals), strict=True)
+            inputs = [{**x, "instances": truth} for x, truth in pairs]
         losses = {}
         watch: AbstractContextManager[list[Features]] = nullcontext([])
         if self.features:
@@ -356,11 +364,8 @@ class CodecDetector(nn.Module):
                 found = self.detector(inputs)
                 losses = {name: self.task_weight * loss for name, loss in found.items()}
         if self.features:
-            originals = [
-                self.detector_input(x, picture)
-                for x, picture in zip(batched_inputs, images, strict=True)
-            ]
-            losses["loss_features"] = self.feature_weight * self.features(originals, inputs, seen)
+            distance = self.features(originals, inputs, seen)
+            losses["loss_features"] = self.features.weight * distance
         return losses
 
     def _codec_losses(

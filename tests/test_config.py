@@ -78,6 +78,20 @@ def test_shipped_configs_write_to_folders_of_their_own():
     assert len(set(folders)) == len(files) > 20
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("jft_R50", "mixed"),
+        ("bccd/jft", "mixed"),
+        ("shapes/jft", "noise"),
+        ("shapes/ljft", "mixed"),
+    ],
+)
+def test_stand_in_for_rounding(name, kind):
+    cfg = load_config(str(CONFIGS / f"{name}.yaml"), [])
+    assert kind == cfg.MODEL.CODEC.QUANTIZATION
+
+
 def test_defaults_pass_and_leave_detectron2s_keys_alone():
     cfg = get_codec_det_cfg()
     check_config(cfg)

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 warnings.filterwarnings("ignore", r".torch\.jit\.script. is deprecated", FutureWarning)
 warnings.filterwarnings("ignore", "torch.meshgrid: in an upcoming release", UserWarning)
 
-# Of NumPy, which reads it when it is loaded. Its products here are small, those of the arithmetic that
-# both ends share: with threads on all cores, waiting for one another, they take a fifth less time on an
-# idle machine, and ten times as much where other work, or other workers, have the cores.
+# Of NumPy, which reads it when it is loaded. Its products here are small, those of the arithmetic
+# that both ends share: with threads on all cores, waiting for one another, they take a fifth less
+# time on an idle machine, and ten times as much where other work, or other workers, have the cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 INTERRUPTED = 130

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..config_checks import check_batch
 from ..errors import CodecDetError
+from ..evaluation.tasks import needs_truth
 from .mapper import CodecDetectorMapper
 from .sequences import SequenceSampler, clips_of, has_sequences
 
@@ -198,7 +199,7 @@ def training_entries(cfg: CfgNode) -> list[dict[str, Any]]:
     Without those that have no annotations, unless none are needed, they are frames of clips, which
     must not have gaps, or the config says otherwise.
     """
-    needed = bool(cfg.MODEL.DETECTOR.LOSS_WEIGHT) and cfg.INPUT.CLIP_LENGTH == 1
+    needed = needs_truth(cfg) and cfg.INPUT.CLIP_LENGTH == 1
     least = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
     return get_detection_dataset_dicts(
         cfg.DATASETS.TRAIN,

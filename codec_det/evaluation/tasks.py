@@ -63,19 +63,25 @@ def build_evaluators(cfg: CfgNode, dataset: str, output_dir: str) -> list[Datase
     return [makers[task]() for task in tasks_of(cfg, dataset)]
 
 
+def needs_truth(cfg: CfgNode) -> bool:
+    """Whether training looks at annotations."""
+    return bool(cfg.MODEL.DETECTOR.LOSS_WEIGHT) and not cfg.MODEL.DETECTOR.LABEL_SCORE
+
+
 def check_tasks(cfg: CfgNode, dataset: str, *, train: bool) -> None:
     """Check that a detector can be trained or measured on a registered data set.
 
-    With ``MODEL.DETECTOR.LOSS_WEIGHT`` 0, training needs no truth.
+    With ``MODEL.DETECTOR.LOSS_WEIGHT`` 0, or with labels of its own, training needs no truth.
 
     Args:
         train: whether it is to train on it; else it is to be measured.
 
     Raises:
-        ConfigError: if keys do not fit the data set, or a package is missing.
+        ConfigError: if keys do not fit the data set or one another, or a package is missing.
         DatasetError: if the truth is missing that the detector needs.
     """
-    if train and not cfg.MODEL.DETECTOR.LOSS_WEIGHT:
+    if train and not needs_truth(cfg):
+        _check_own_labels(cfg)
         return
     predicted, measured = _predictions(cfg), tasks_of(cfg, dataset)
     name = cfg.MODEL.DETECTOR.META_ARCHITECTURE
@@ -84,8 +90,8 @@ def check_tasks(cfg: CfgNode, dataset: str, *, train: bool) -> None:
         raise DatasetError(
             f"data set '{dataset}' has no annotations, and "
             + (
-                f"MODEL.DETECTOR.LOSS_WEIGHT is {weight:g}: set it to 0, and "
-                "MODEL.CODEC.FEATURE_WEIGHT above 0, to train without"
+                f"MODEL.DETECTOR.LOSS_WEIGHT is {weight:g}: set MODEL.DETECTOR.LABEL_SCORE to 0.5, "
+                "to train by what the detector finds in them"
                 if train
                 else f"{name} is measured by them: name another in DATASETS.TEST"
             )
@@ -113,6 +119,18 @@ def _predictions(cfg: CfgNode) -> tuple[str, ...]:
 
 def _kind(dataset: str) -> str:
     return MetadataCatalog.get(dataset).get("evaluator_type", "coco")
+
+
+def _check_own_labels(cfg: CfgNode) -> None:
+    if not cfg.MODEL.DETECTOR.LABEL_SCORE:
+        return
+    others = [key for key in ("MASK_ON", "KEYPOINT_ON") if cfg.MODEL[key]]
+    if others or _predictions(cfg) != (INSTANCES,):
+        name = f"MODEL.{others[0]} is True" if others else cfg.MODEL.DETECTOR.META_ARCHITECTURE
+        raise ConfigError(
+            f"MODEL.DETECTOR.LABEL_SCORE labels boxes alone ({name}): set it to 0 and train by "
+            "annotations, or choose a detector of boxes"
+        )
 
 
 def _check_semantic(cfg: CfgNode, dataset: str) -> None:

@@ -106,10 +106,11 @@ class Trainer(DefaultTrainer):
         Raises:
             WeightsError: if they cannot be loaded, or have no encoder to learn from.
         """
-        teacher, features = self.chain.codec.teacher, self.chain.features
-        if features and not self.cfg.MODEL.DETECTOR.TRAINABLE:
-            features = None  # the detector stays what it is compared with
-        if not (teacher or features):
+        teacher = self.chain.codec.teacher
+        references = [x for x in (self.chain.features, self.chain.labels) if x]
+        if not self.cfg.MODEL.DETECTOR.TRAINABLE:
+            references = []  # the detector stays what it is compared with
+        if not (teacher or references):
             return
         self.checkpointer.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
         if teacher and not self.checkpointer.found_codec:
@@ -121,8 +122,8 @@ class Trainer(DefaultTrainer):
                 f"{find_codec(self.cfg.MODEL.CODEC.NAME).full} to learn from: set one to a file "
                 "that has, or the weight to 0"
             )
-        if features:
-            features.keep_reference()
+        for reference in references:
+            reference.keep_reference()
 
     def _set_hyperparameters(self, groups: list[dict[str, Any]]) -> None:
         self.scheduler.base_lrs = [group["initial_lr"] for group in groups]
