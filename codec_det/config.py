@@ -104,7 +104,7 @@ def add_codec_det_config(cfg: CfgNode) -> None:
     # Stand-in for rounding while the encoder trains: "noise" or "straight_through" for rate and
     # decoder; or rounded values for the decoder, and for the rate noise ("mixed") or the bits of
     # rounded values, with a slope near rounding thresholds ("threshold"). See docs/proxies.md.
-    cfg.MODEL.CODEC.QUANTIZATION = "mixed"
+    cfg.MODEL.CODEC.QUANTIZATION = "noise"
     # Train in less memory for more time: activations of g_a and g_s are computed again in the
     # backward pass, instead of being kept.
     cfg.MODEL.CODEC.CHECKPOINT_ACTIVATIONS = False
