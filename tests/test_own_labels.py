@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from codec_det.config import load_config
 from codec_det.config_checks import check_config
@@ -12,6 +13,7 @@ from codec_det.evaluation.tasks import check_tasks
 from codec_det.training.trainer import load_chain
 from tests.conftest import CONFIGS
 from tests.test_feature_loss import losses
+from tools import train_net
 
 SCORE = 0.5
 LABELS = ["MODEL.DETECTOR.LABEL_SCORE", str(SCORE)]
@@ -107,3 +109,18 @@ def test_what_cannot_label_is_refused(opts, said):
 def test_labels_are_of_boxes_alone(opts, said):
     with pytest.raises(ConfigError, match=f"labels boxes alone .*{said}"):
         check_tasks(shapes_config(*opts), "shapes_train", train=True)
+
+
+def test_codec_trains_on_a_folder_of_pictures(tmp_path):
+    (tmp_path / "street").mkdir()
+    for i, (picture, _) in enumerate(scenes(2, (128, 128), seed=5)):
+        Image.fromarray(picture).save(tmp_path / f"street/{i}.png")
+    run = tmp_path / "run"
+    words = ["--config-file", str(CONFIGS / "shapes/cft_unlabelled.yaml"), "MODEL.DEVICE", "cpu"]
+    words += ["DATASETS.PICTURES", f"[['street_labelled', '{tmp_path / 'street'}']]"]
+    words += ["DATASETS.TRAIN", "('street_labelled',)", "DATASETS.TEST", "()"]
+    words += ["SOLVER.IMS_PER_BATCH", "2", "SOLVER.MAX_ITER", "1", "OUTPUT_DIR", str(run)]
+    assert train_net.main(words) == 0
+    metrics = (run / "metrics.json").read_text()
+    assert '"loss_cls": ' in metrics
+    assert '"loss_features": ' not in metrics
