@@ -15,6 +15,11 @@ from detectron2.config import CfgNode
 from detectron2.structures import Instances
 from torch import nn
 
+from .errors import CodecDetError
+
+PATIENCE = 200
+"""Pictures in a row, from the start, in which a detector may find nothing."""
+
 
 class OwnLabels:
     """Boxes and classes that a detector, as it was at the start, finds in pictures.
@@ -30,6 +35,8 @@ class OwnLabels:
         self._detector = detector
         self._reference: nn.Module | None = None
         self.score = score
+        # Pictures in which nothing was found, until something is.
+        self._empty: int | None = 0
 
     def keep_reference(self) -> nn.Module:
         """Label by the detector as it is now, whatever it learns; returns the copy of it."""
@@ -43,14 +50,31 @@ class OwnLabels:
         Args:
             originals: detector inputs of the original pictures. Without a call of
                 :meth:`keep_reference` before, the detector is taken as it is at the first of these.
+
+        Raises:
+            CodecDetError: if nothing has been found in the first :data:`PATIENCE` pictures: a codec
+                would learn to send nothing.
         """
-        detector = self._reference or self.keep_reference()
+        detector = self.keep_reference() if self._reference is None else self._reference
         # Without their sizes as they were taken, so that boxes are of the size that is looked at.
         found = detector([{"image": x["image"]} for x in originals])
-        return [
+        labels = [
             _as_truth(output["instances"], self.score, x["image"].shape[-2:])
             for output, x in zip(found, originals, strict=True)
         ]
+        self._check(labels)
+        return labels
+
+    def _check(self, labels: list[Instances]) -> None:
+        if self._empty is None:
+            return
+        self._empty = None if any(map(len, labels)) else self._empty + len(labels)
+        if self._empty is not None and self._empty >= PATIENCE:
+            raise CodecDetError(
+                f"MODEL.DETECTOR.LABEL_SCORE is {self.score:g}, and in the first {self._empty} "
+                "pictures the detector finds nothing with that score: check that MODEL.WEIGHTS is "
+                "a detector of what these pictures show, or lower the score"
+            )
 
 
 def _as_truth(found: Instances, score: float, size: Sequence[int]) -> Instances:

@@ -8,8 +8,9 @@ from PIL import Image
 from codec_det.config import load_config
 from codec_det.config_checks import check_config
 from codec_det.data.shapes import scenes
-from codec_det.errors import ConfigError
+from codec_det.errors import CodecDetError, ConfigError
 from codec_det.evaluation.tasks import check_tasks
+from codec_det.own_labels import PATIENCE, OwnLabels
 from codec_det.training.trainer import load_chain
 from tests.conftest import CONFIGS
 from tests.test_feature_loss import losses
@@ -85,6 +86,17 @@ def test_labels_stay_those_of_the_start(pictures):
     assert sum(map(len, after)) > 0
     assert not any("_reference" in key for key in chain.state_dict())
     assert "Σ detector losses by its own labels" in chain.describe()
+
+
+def test_a_detector_that_finds_nothing_is_no_teacher(chain, pictures):
+    labels = OwnLabels(chain.detector, SCORE)
+    inputs = originals(chain, pictures)
+    assert [len(x) for x in labels([inputs[3]] * (PATIENCE - 1))] == [0] * (PATIENCE - 1)
+    with pytest.raises(CodecDetError, match=f"in the first {PATIENCE} pictures .* finds nothing"):
+        labels([inputs[3]])
+    labels = OwnLabels(chain.detector, SCORE)
+    labels(inputs)
+    labels([inputs[3]] * PATIENCE)  # once it has found something, a dull night may follow
 
 
 @pytest.mark.parametrize(
