@@ -10,6 +10,7 @@ from detectron2.utils.events import EventStorage
 from codec_det.config_checks import check_config
 from codec_det.errors import ConfigError
 from codec_det.feature_loss import FeatureDistance
+from codec_det.own_labels import OwnLabels
 from codec_det.training.checkpoint import ChainCheckpointer
 from tests.test_regimes import batch, make, train
 from tests.test_train_net import command
@@ -82,22 +83,27 @@ def test_reference_stays_as_the_detector_was_at_the_start(tiny_cfg):
     torch.testing.assert_close(losses(model, inputs)["loss_features"], first)
 
 
+@pytest.mark.parametrize(
+    ("reference", "keys"),
+    [(FeatureDistance, FEATURES), (OwnLabels, ["MODEL.DETECTOR.LABEL_SCORE", "0.01"])],
+)
 def test_training_compares_with_the_weights_it_began_from_also_after_resuming(
-    tmp_path, tiny_set, tiny_cfg, monkeypatch
+    tmp_path, tiny_set, tiny_cfg, monkeypatch, reference, keys
 ):
     start = build_model(tiny_cfg("MODEL.ROI_HEADS.NUM_CLASSES", 6))
     ChainCheckpointer(start, str(tmp_path)).save("start")
     references = []
-    original = FeatureDistance.keep_reference
+    original = reference.keep_reference
 
     def keep(self):
-        original(self)
+        kept = original(self)
         references.append({k: v.clone() for k, v in self._reference.state_dict().items()})
+        return kept
 
-    monkeypatch.setattr(FeatureDistance, "keep_reference", keep)
+    monkeypatch.setattr(reference, "keep_reference", keep)
     opts = [
         *tiny_set,
-        *FEATURES,
+        *keys,
         "MODEL.WEIGHTS",
         str(tmp_path / "start.pth"),
         "SOLVER.BASE_LR",
@@ -108,7 +114,8 @@ def test_training_compares_with_the_weights_it_began_from_also_after_resuming(
         train_net.main(command(tmp_path / "run", *opts, "SOLVER.MAX_ITER", "3", flags=["--resume"]))
         == 0
     )
-    wanted = start.detector.backbone.state_dict()
+    part = start.detector.backbone if reference is FeatureDistance else start.detector
+    wanted = part.state_dict()
     assert len(references) == 2
     for found in references:
         assert all(torch.equal(found[key], wanted[key]) for key in wanted)
