@@ -121,7 +121,11 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="other than its defaults: see its class in codec_det/conventional",
     )
-    learned = parser.add_argument_group("learned codecs")
+    _add_learned(parser.add_argument_group("learned codecs"))
+    return parser
+
+
+def _add_learned(learned: argparse._ArgumentGroup) -> None:
     learned.add_argument("--metric", choices=("mse", "ms-ssim"), help="trained for (default: mse)")
     learned.add_argument(
         "--weights",
@@ -141,7 +145,6 @@ def build_parser() -> argparse.ArgumentParser:
     learned.add_argument(
         "--device", metavar="DEVICE", help="of the transforms: cpu (default), cuda, cuda:1, ..."
     )
-    return parser
 
 
 def _number(text: str) -> float:
