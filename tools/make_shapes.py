@@ -11,8 +11,8 @@ first loaded. Use this for other sizes, counts or seeds:
 
 writes datasets/big_shapes/images/*.png and datasets/big_shapes/annotations.json, and a contact
 sheet of the first pictures with their boxes. With --frames, it draws sequences of moving shapes,
-in the convention of COCO-VID: shapes_video_train, shapes_video_val and, of a camera that shakes or
-pans, shapes_video_moving_train and shapes_video_moving_val are drawn when first loaded, too.
+in the convention of COCO-VID: shapes_video_train, shapes_video_val, shapes_video_test and, of a
+camera that shakes or pans, shapes_video_moving_train, ... are drawn when first loaded, too.
 """
 
 from __future__ import annotations
