@@ -322,7 +322,7 @@ def test_published_study_of_sequences(camera, monkeypatch):
     assert all(codec.BITSTREAM for codec in learned)
     cfg = points["jft-temporal-seed_3"].cfg
     assert cfg.MODEL.CODEC.WEIGHTS.endswith("shapes_video/prediction/model_final.pth")
-    assert (cfg.MODEL.CODEC.KEY_INTERVAL, cfg.INPUT.CLIP_LENGTH, cfg.INPUT.BURN_IN) == (30, 4, 12)
+    assert (cfg.MODEL.CODEC.KEY_INTERVAL, cfg.INPUT.CLIP_LENGTH, cfg.INPUT.BURN_IN) == (30, 2, 14)
     assert points["ljft-temporal-seed_1"].cfg.MODEL.WEIGHTS.endswith("bridge/model_final.pth")
     conventional = points["tft-vvc_40-seed_1"].cfg
     assert conventional.MODEL.CODEC.KEY_INTERVAL == 30
