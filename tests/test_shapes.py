@@ -146,3 +146,12 @@ def test_pictures_of_another_version_are_not_used(registered, monkeypatch):
 def test_the_standard_sets():
     assert shapes.SPLITS["shapes_train"] == shapes._Split("train", 1500, 0, (128, 128))
     assert shapes.SPLITS["shapes_val"] == shapes._Split("val", 300, 1, (128, 128))
+
+
+def test_no_scene_is_both_trained_on_and_tested_on():
+    """A seed gives the same scenes whatever their number, their frames and their camera."""
+    seeds = {part: set() for part in ("train", "val", "test")}
+    for name, split in shapes.SPLITS.items():
+        seeds[name.rsplit("_", 1)[1]].add(split.seed)
+    assert all(seeds.values())
+    assert len(set().union(*seeds.values())) == sum(map(len, seeds.values()))
