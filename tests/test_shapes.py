@@ -149,7 +149,7 @@ def test_the_standard_sets():
 
 
 def test_no_scene_is_both_trained_on_and_tested_on():
-    """A seed gives the same scenes whatever their number, their frames and their camera."""
+    """One seed may give the same scenes with more frames, or another camera."""
     seeds = {part: set() for part in ("train", "val", "test")}
     for name, split in shapes.SPLITS.items():
         seeds[name.rsplit("_", 1)[1]].add(split.seed)
