@@ -226,9 +226,9 @@ def _check_loss(cfg: CfgNode) -> None:
             f"MODEL.CODEC.{key} adapts BETA by factors from its first value, so BETA must be "
             "above 0 (1.0 is a good start)"
         )
-    if codec.TARGET_BPP > 0 and codec.TRAINABLE and not regime.trains_rate:
+    if codec.TARGET_BPP > 0 and codec.TRAINABLE and not regime.trades_rate:
         raise ConfigError(
-            f"MODEL.CODEC.TARGET_BPP is set, but training {regime.name} cannot change the rate: "
+            f"MODEL.CODEC.TARGET_BPP is set, but training {regime.name} cannot reach a rate: "
             "set it to 0, or add 'encoder' to MODEL.CODEC.TRAINABLE"
         )
     if regime.detector and not cfg.MODEL.DETECTOR.LOSS_WEIGHT:
@@ -238,11 +238,16 @@ def _check_loss(cfg: CfgNode) -> None:
         )
     _check_distillation(cfg)
     others = codec.FEATURE_WEIGHT or codec.DISTORTION_WEIGHT or codec.DISTILLATION_WEIGHT
-    if regime.codec_parts and not (cfg.MODEL.DETECTOR.LOSS_WEIGHT or others):
+    if regime.trains_transforms and not (cfg.MODEL.DETECTOR.LOSS_WEIGHT or others):
         raise ConfigError(
             "MODEL.DETECTOR.LOSS_WEIGHT is 0, and so are MODEL.CODEC.FEATURE_WEIGHT, "
             "DISTORTION_WEIGHT and DISTILLATION_WEIGHT: the codec would learn to send nothing; set "
             "one of them above 0"
+        )
+    if regime.codec_parts == ("entropy",) and not (codec.LEVEL_BETAS or codec.BETA):
+        raise ConfigError(
+            "MODEL.CODEC.TRAINABLE is ['entropy'], which learns from the rate alone, but its weight "
+            "is 0: set MODEL.CODEC.BETA above 0"
         )
     if regime.bridge and not (cfg.MODEL.DETECTOR.LOSS_WEIGHT or codec.FEATURE_WEIGHT):
         raise ConfigError(

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 # encoder: g_a, h_a. decoder: g_s, h_s and the entropy model. synthesis: g_s alone. gate: the gates
 # of an encoder that has some. prediction: of codecs of sequences, all that predicted frames have of
-# their own, which is of encoder and decoder.
-CODEC_PARTS = ("encoder", "decoder", "synthesis", "gate", "prediction")
+# their own, which is of encoder and decoder. entropy: all but g_a and g_s, which tells latents
+# shorter and leaves them as they are; of encoder and decoder, too.
+CODEC_PARTS = ("encoder", "decoder", "synthesis", "gate", "prediction", "entropy")
 
 
 class NamedRegime(NamedTuple):
@@ -54,6 +55,7 @@ REGIMES = (
     NamedRegime("G-FT", ("gate",), False, "#8A8A00", "8"),  # what the camera sends
     NamedRegime("GT-FT", ("gate",), True, "#5B3A8C", ">"),  # that and the detector
     NamedRegime("D-FT", ("synthesis",), False, "#0072B2", "X"),  # receiver only; same bitstream
+    NamedRegime("R-FT", ("entropy",), False, "#7A5230", "H"),  # fewer bits for the same
     # As T-FT, E-FT and J-FT, in latents.
     NamedRegime("LT-FT", (), True, "#B07700", "p", bridge=True),
     NamedRegime("LE-FT", ("encoder",), False, "#006B4F", "h", bridge=True),
@@ -153,25 +155,35 @@ class Regime:
     @property
     def trains_encoder(self) -> bool:
         """Whether quantization needs a differentiable stand-in."""
-        return bool({"encoder", "gate"} & {*self.codec_parts})
+        return bool({"encoder", "gate", "entropy"} & {*self.codec_parts})
 
     @property
     def trains_entropy_model(self) -> bool:
         """Whether CDF tables change, so that deployed decoders must change with them."""
-        return bool({"decoder", "prediction"} & {*self.codec_parts})
+        return bool({"decoder", "prediction", "entropy"} & {*self.codec_parts})
 
     @property
     def trains_rate(self) -> bool:
         """Whether training can change the number of bits."""
         return self.trains_encoder or self.trains_entropy_model
 
+    @property
+    def trains_transforms(self) -> bool:
+        """Whether training can change latents, or what becomes of them."""
+        return bool({*self.codec_parts} - {"entropy"})
+
+    @property
+    def trades_rate(self) -> bool:
+        """Whether training can give bits for something, and so end at a rate."""
+        return self.trains_rate and self.trains_transforms
+
     def _codec_parts(self) -> frozenset[str]:
         parts = frozenset(self.codec_parts)
         # The synthesis transform is a part of the decoder, gates are of the encoder, the prediction
-        # of both.
+        # and the entropy model of both.
         parts -= {"synthesis"} if "decoder" in parts else set()
         parts -= {"gate"} if "encoder" in parts else set()
-        return parts - {"prediction"} if parts >= {"encoder", "decoder"} else parts
+        return parts - {"prediction", "entropy"} if parts >= {"encoder", "decoder"} else parts
 
     def _known(self) -> list[NamedRegime]:
         """Those of :data:`REGIMES` that train the same parts."""

@@ -18,6 +18,7 @@ REGIMES = {
     "jft": (["encoder", "decoder"], True),
     "eft": (["encoder"], False),
     "dft": (["synthesis"], False),
+    "rft": (["entropy"], False),
 }
 THEN = datetime(2020, 1, 1, tzinfo=timezone.utc)
 

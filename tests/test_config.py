@@ -23,6 +23,7 @@ REGIMES = {
     "gft": "G-FT",
     "gtft": "GT-FT",
     "dft": "D-FT",
+    "rft": "R-FT",
     "bridge": "bridge",
     "latents": "bridge",
     "ltft": "LT-FT",
@@ -142,7 +143,7 @@ def test_defaults_pass_and_leave_detectron2s_keys_alone():
         ),
         (
             {"MODEL.CODEC.TARGET_BPP": 0.1, "MODEL.CODEC.TRAINABLE": ["synthesis"]},
-            "training D-FT cannot change the rate",
+            "training D-FT cannot reach a rate",
             "add 'encoder'",
         ),
         ({"SOLVER.OPTIMIZER": "Adam"}, "OPTIMIZER is 'Adam'", "AdamW or SGD"),

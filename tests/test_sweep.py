@@ -218,7 +218,7 @@ def test_two_sweeps_in_one_folder(study_file, stand_in, capsys):
     ("change", "message"),
     [
         (("grid:", "grids:"), "unknown key 'grids': did you mean grid?"),
-        (("beta: 4.0", "beta: -4.0"), "point jft-low: MODEL.CODEC.BETA is -4.0"),
+        (("beta: 4.0", "beta: -4.0"), "point jft-low-seed_1: MODEL.CODEC.BETA is -4.0"),
     ],
 )
 def test_mistakes_get_one_line_before_anything_runs(change, message, study_file, stand_in, capsys):

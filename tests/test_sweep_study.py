@@ -47,8 +47,25 @@ def test_an_entry_may_have_seeds_of_its_own(tmp_path, study):
     assert points["tft-jpeg_5-seed_7"].cfg.SEED == 7
 
 
+def test_a_point_of_the_grid_is_what_later_ones_of_its_seed_start_from(tmp_path, study):
+    options = {"MODEL.WEIGHTS": "${jft-low}"}
+    study["grid"].append(
+        {"regimes": ["rft"], "seeds": [2], "operating_points": {"low": {"options": options}}}
+    )
+    points = points_of(write_study(tmp_path, study))
+    names = list(points)
+    last = points["rft-low-seed_2"]
+    assert names.index("jft-low-seed_2") < names.index(last.name)
+    assert last.needs == ("codec", "jft-low-seed_2")
+    assert last.cfg.MODEL.WEIGHTS.endswith("jft-low-seed_2/model_final.pth")
+    assert [points[f"jft-low-seed_{n}"].prepares for n in (1, 2)] == [False, True]
+    study["grid"][-1]["seeds"] = [3]
+    with pytest.raises(ConfigError, match="nor a point of the grid before this one and of its seed"):
+        points_of(write_study(tmp_path, study))
+
+
 def test_rate_reaches_the_regimes_that_train_it_alone(tmp_path, study):
-    study["grid"][0]["regimes"] = ["baseline", "tft", "jft", "eft", "dft"]
+    study["grid"][0]["regimes"] = ["baseline", "tft", "jft", "eft", "dft", "rft"]
     points = points_of(write_study(tmp_path, study))
     rates = {
         name.split("-")[0]: (p.cfg.MODEL.CODEC.TARGET_BPP, p.cfg.MODEL.CODEC.BETA)
@@ -62,6 +79,7 @@ def test_rate_reaches_the_regimes_that_train_it_alone(tmp_path, study):
         "jft": given,
         "eft": given,
         "dft": untouched,
+        "rft": (0.0, 4.0),
     }
 
 
@@ -188,7 +206,7 @@ CIRCLE = {
         ("options", {"OUTPUT_DIR": "x"}, "options.OUTPUT_DIR: folders follow from output_dir"),
         ("options", {"DATASETS.TEST": "()"}, "DATASETS.TEST is empty"),
         ("options", {"SOLVER.REFERENCE_WORLD_SIZE": 8}, "SOLVER.REFERENCE_WORLD_SIZE makes"),
-        ("options", {"MODEL.WEIGHTS": "${codek}"}, "${codek} is not among prepare: did you mean"),
+        ("options", {"MODEL.WEIGHTS": "${codek}"}, "${codek} is neither among prepare nor"),
         ("options", ["SOLVER.MAX_ITER"], "options: ['SOLVER.MAX_ITER'] is no mapping from names"),
         ("prepare/codec/config", None, "prepare.codec: the key config is missing"),
         ("prepare/codec/config", "CONFIGS/x.yaml", "prepare.codec.config: there is no file '"),

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import glob
 from graphlib import CycleError, TopologicalSorter
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +85,8 @@ def expand(study: Study, overrides: Mapping[str, str], num_gpus: int | None) -> 
     device = {"MODEL.DEVICE": "cpu"} if num_gpus == 0 else {}
     maker = _Maker(study, {**device, **overrides})
     points = maker.prepared()
-    seeded: list[tuple[int, StudyPoint]] = []
+    turns: dict[str, int] = {}
+    seeded: list[StudyPoint] = []
     for entry in study.grid:
         for operating_point in entry.operating_points:
             for regime in entry.regimes:
@@ -94,11 +94,14 @@ def expand(study: Study, overrides: Mapping[str, str], num_gpus: int | None) -> 
                 if of_regime[0].evaluates:
                     points += of_regime
                 else:
-                    seeded += enumerate(of_regime)
+                    seeded += of_regime
+                for own, point in enumerate(of_regime):
+                    turns[point.name] = max(own, *(turns.get(name, 0) for name in point.needs), 0)
     # sorted() keeps the order within a seed.
-    points += [point for _, point in sorted(seeded, key=itemgetter(0))]
+    points += sorted(seeded, key=lambda point: turns[point.name])
     _check_names(study, points)
-    return points
+    needed = {name for point in points for name in point.needs}
+    return [replace(point, prepares=point.name in needed or point.prepares) for point in points]
 
 
 def check_data(points: Sequence[StudyPoint]) -> None:
@@ -129,6 +132,8 @@ class _Maker:
         self._study = study
         self._overrides = overrides
         self._prepared = {preparation.name: preparation for preparation in study.prepare}
+        # Of the grid, by name and seed, those that train and were made so far.
+        self._trained: dict[tuple[str, int], str] = {}
 
     def prepared(self) -> list[StudyPoint]:
         for p in self._prepared.values():
@@ -166,15 +171,16 @@ class _Maker:
         options = dict(operating_point.options)
         with _at(f"{self._study.file}: {operating_point.key}, point {name}"):
             cfg = load_config(config_file, as_words({**options, **self._overrides}))
-            if Regime.from_config(cfg).trains_rate:
-                options |= _rate(operating_point)
-        point = self._make(operating_point, name, config_file, options)
-        if point.evaluates:
-            return [point]
-        return [
-            self._make(operating_point, f"{name}-seed_{n}", config_file, {**options, "SEED": n})
-            for n in entry.seeds
-        ]
+            options |= _rate(operating_point, Regime.from_config(cfg))
+        if not Regime.from_config(cfg).trains:
+            return [self._make(operating_point, name, config_file, options)]
+        points = []
+        for seed in entry.seeds:
+            own = {**options, "SEED": seed}
+            point = self._make(operating_point, f"{name}-seed_{seed}", config_file, own)
+            self._trained[name, seed] = point.name
+            points.append(point)
+        return points
 
     def _config_file(self, entry: Entry, regime: str) -> str:
         configs = self._study.configs
@@ -203,7 +209,7 @@ class _Maker:
         folder = self._study.output_dir / name
         needs: list[str] = []
         own = {
-            key: self._resolve(value, f"{place}.options.{key}", needs)
+            key: self._resolve(value, f"{place}.options.{key}", needs, options.get("SEED"))
             for key, value in {**options, **self._overrides}.items()
         }
         own["OUTPUT_DIR"] = str(folder)
@@ -224,25 +230,30 @@ class _Maker:
             cfg=cfg,
         )
 
-    def _resolve(self, value: Any, key: str, needs: list[str]) -> Any:
+    def _resolve(self, value: Any, key: str, needs: list[str], seed: int | None) -> Any:
         """``value`` with the paths of the points that it refers to, which are added to needs."""
 
         def path_of(match: re.Match) -> str:
             name = match.group(1)
-            if name not in self._prepared:
+            found = name if name in self._prepared else self._trained.get((name, seed))
+            if found is None:
+                known = [*self._prepared, *(n for n, s in self._trained if s == seed)]
                 raise ConfigError(
-                    f"{key}: ${{{name}}} is not among prepare{did_you_mean(name, self._prepared)}"
+                    f"{key}: ${{{name}}} is neither among prepare nor a point of the grid before "
+                    f"this one and of its seed{did_you_mean(name, known)}"
                 )
-            needs.append(name)
-            return str(self._study.output_dir / name / FINAL_WEIGHTS)
+            needs.append(found)
+            return str(self._study.output_dir / found / FINAL_WEIGHTS)
 
         return _REFERENCE.sub(path_of, value) if isinstance(value, str) else value
 
 
-def _rate(settings: Settings) -> dict[str, Any]:
+def _rate(settings: Settings, regime: Regime | None = None) -> dict[str, Any]:
+    """Config keys of the rate, without those that ``regime`` has no use for."""
+    reaches, weighs = (regime.trades_rate, regime.trains_rate) if regime else (True, True)
     given = (
-        ("TARGET_BPP", "LEVEL_TARGETS", settings.target_bpp),
-        ("BETA", "LEVEL_BETAS", settings.beta),
+        ("TARGET_BPP", "LEVEL_TARGETS", settings.target_bpp if reaches else None),
+        ("BETA", "LEVEL_BETAS", settings.beta if weighs else None),
     )
     # Keys are floats; of a whole number, the config says that its type is wrong.
     return {

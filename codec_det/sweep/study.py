@@ -16,9 +16,10 @@ scales             each operating point at each MODEL.CODEC.SCALE, such as [1, 0
                    below 1, it is called <operating point>_scale_<scale>
 =================  ===============================================================================
 
-``${name}`` in an option's value is the final weights of the prepared point of that name. Bits per
-pixel to end at (target_bpp) and the first weight of the rate (beta) reach the regimes alone that
-train the rate. What an operating point says comes before what its entry says, and that before what
+``${name}`` in an option's value is the final weights of the prepared point of that name, or, as in
+``${jft-rate_1}``, those of a point of the grid further up, of the same seed. Bits per pixel to end
+at (target_bpp) and the first weight of the rate (beta) reach the regimes alone that train the rate
+(R-FT, which can reach none, the latter). What an operating point says comes before what its entry says, and that before what
 the study says.
 """
 

@@ -153,7 +153,7 @@ class Trainer(DefaultTrainer):
         registered = super().build_hooks()
         first: list[HookBase] = [SeedIterations(self.cfg.SEED)]
         targets = targets_of(self.cfg)
-        if targets and self.chain.regime.trains_rate:
+        if targets and self.chain.regime.trades_rate:
             first.append(TargetRate(self.chain, targets, self.max_iter))
         # On every process: solving the quantiles changes parameters, which must stay equal.
         first.append(RefreshTables(self.chain, self.cfg.SOLVER.CHECKPOINT_PERIOD))

@@ -35,6 +35,7 @@ class LearnedCodec(BatchedCodec):
         x ─► g_a ─► y ─► Q ─► y_hat ─► g_s ─► x_hat      encoder:   g_a, h_a
                     │    ▲ scales                        decoder:   g_s, h_s, entropy model
                     └► h_a ─► z ─► Q ─► z_hat ─► h_s     synthesis: g_s
+                                                         entropy:   h_a, h_s, entropy model
 
     Args:
         name: of a learned codec in :mod:`codec_det.codec.table`.
@@ -128,6 +129,7 @@ class LearnedCodec(BatchedCodec):
             "encoder": [m for k, m in children.items() if k in self.entry.encoder] + gains,
             "decoder": [m for k, m in children.items() if k not in self.entry.encoder] + inverse,
             "synthesis": [children["g_s"], *inverse],
+            "entropy": [m for k, m in children.items() if k not in ("g_a", "g_s")],
             **gate,
         }
 

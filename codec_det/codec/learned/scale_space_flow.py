@@ -97,13 +97,16 @@ class ScaleSpaceFlowCodec(SequenceCodec):
         return decoded.float(), bits, rounded
 
     def parts(self) -> dict[str, list[nn.Module]]:
-        found: dict[str, list[nn.Module]] = {"encoder": [], "decoder": [], "prediction": []}
+        found: dict[str, list[nn.Module]] = {
+            part: [] for part in ("encoder", "decoder", "prediction", "entropy")
+        }
         for part in _KEY + _PREDICTED:
             hyperprior = dict(getattr(self.model, f"{part}_hyperprior").named_children())
             transforms = {k: getattr(self.model, f"{part}_{k}") for k in ("encoder", "decoder")}
             for name, module in {**transforms, **hyperprior}.items():
                 found["encoder" if name in _ENCODER else "decoder"].append(module)
                 found["prediction"] += [module] * (part in _PREDICTED)
+                found["entropy"] += [module] * (name in hyperprior)
         synthesis = [getattr(self.model, f"{part}_decoder") for part in ("img", "res")]
         return {**found, "synthesis": synthesis}
 

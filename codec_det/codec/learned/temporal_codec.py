@@ -95,6 +95,7 @@ class TemporalCodec(SequenceCodec, LearnedCodec):
         for name, module in self.prediction.named_children():
             parts["encoder" if name in self.entry.encoder else "decoder"].append(module)
         parts["prediction"] = [self.prediction]
+        parts["entropy"].append(self.prediction)
         return parts
 
     def auxiliary_loss(self) -> Tensor | None:
