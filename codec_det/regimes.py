@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 # encoder: g_a, h_a. decoder: g_s, h_s and the entropy model. synthesis: g_s alone. gate: the gates
 # of an encoder that has some. prediction: of codecs of sequences, all that predicted frames have of
-# their own, which is of encoder and decoder. entropy: all but g_a and g_s, which tells latents
-# shorter and leaves them as they are; of encoder and decoder, too.
+# their own, which is of encoder and decoder. entropy: the decoder but g_s, which tells latents
+# shorter; an encoder has a copy.
 CODEC_PARTS = ("encoder", "decoder", "synthesis", "gate", "prediction", "entropy")
 
 
@@ -155,7 +155,7 @@ class Regime:
     @property
     def trains_encoder(self) -> bool:
         """Whether quantization needs a differentiable stand-in."""
-        return bool({"encoder", "gate", "entropy"} & {*self.codec_parts})
+        return bool({"encoder", "gate"} & {*self.codec_parts})
 
     @property
     def trains_entropy_model(self) -> bool:
@@ -179,11 +179,11 @@ class Regime:
 
     def _codec_parts(self) -> frozenset[str]:
         parts = frozenset(self.codec_parts)
-        # The synthesis transform is a part of the decoder, gates are of the encoder, the prediction
-        # and the entropy model of both.
-        parts -= {"synthesis"} if "decoder" in parts else set()
+        # The synthesis transform and the entropy model are parts of the decoder, gates are of the
+        # encoder, the prediction of both.
+        parts -= {"synthesis", "entropy"} if "decoder" in parts else set()
         parts -= {"gate"} if "encoder" in parts else set()
-        return parts - {"prediction", "entropy"} if parts >= {"encoder", "decoder"} else parts
+        return parts - {"prediction"} if parts >= {"encoder", "decoder"} else parts
 
     def _known(self) -> list[NamedRegime]:
         """Those of :data:`REGIMES` that train the same parts."""

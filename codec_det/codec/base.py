@@ -134,6 +134,12 @@ class Codec(nn.Module, ABC):
         """Trainable parts by name, out of :data:`codec_det.regimes.CODEC_PARTS`."""
         return {}
 
+    @property
+    def trains_entropy_model_alone(self) -> bool:
+        """Whether the part "entropy" is trainable, and nothing else."""
+        own = {id(p) for m in self.parts().get("entropy", ()) for p in m.parameters()}
+        return {id(p) for p in self.parameters() if p.requires_grad} == own and bool(own)
+
     def auxiliary_loss(self) -> Tensor | None:
         """Loss that keeps the entropy model's quantiles in place; None where nothing trains it."""
         return None

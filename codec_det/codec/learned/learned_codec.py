@@ -35,7 +35,7 @@ class LearnedCodec(BatchedCodec):
         x ─► g_a ─► y ─► Q ─► y_hat ─► g_s ─► x_hat      encoder:   g_a, h_a
                     │    ▲ scales                        decoder:   g_s, h_s, entropy model
                     └► h_a ─► z ─► Q ─► z_hat ─► h_s     synthesis: g_s
-                                                         entropy:   h_a, h_s, entropy model
+                                                         entropy:   h_s, entropy model
 
     Args:
         name: of a learned codec in :mod:`codec_det.codec.table`.
@@ -129,7 +129,7 @@ class LearnedCodec(BatchedCodec):
             "encoder": [m for k, m in children.items() if k in self.entry.encoder] + gains,
             "decoder": [m for k, m in children.items() if k not in self.entry.encoder] + inverse,
             "synthesis": [children["g_s"], *inverse],
-            "entropy": [m for k, m in children.items() if k not in ("g_a", "g_s")],
+            "entropy": [m for k, m in children.items() if k not in (*self.entry.encoder, "g_s")],
             **gate,
         }
 
@@ -144,8 +144,11 @@ class LearnedCodec(BatchedCodec):
         return self.model.entropy_bottleneck.quantiles.requires_grad
 
     def train(self, mode: bool = True) -> LearnedCodec:
-        """In CompressAI the mode decides between noise and rounding: a frozen encoder rounds."""
-        return super().train(mode and self.trains_encoder)
+        """In CompressAI the mode decides between noise and rounding: a frozen encoder rounds.
+
+        Not where the entropy model trains alone: rounding gives predicted means no gradient.
+        """
+        return super().train(mode and (self.trains_encoder or self.trains_entropy_model_alone))
 
     def auxiliary_loss(self) -> Tensor | None:
         return self.model.aux_loss() if self.trains_entropy_model else None

@@ -57,7 +57,7 @@ class ScaleSpaceFlowCodec(SequenceCodec):
 
     def train(self, mode: bool = True) -> ScaleSpaceFlowCodec:
         super().train(mode)
-        self.model.train(mode and self.trains_encoder)
+        self.model.train(mode and (self.trains_encoder or self.trains_entropy_model_alone))
         return self
 
     @property
@@ -106,7 +106,7 @@ class ScaleSpaceFlowCodec(SequenceCodec):
             for name, module in {**transforms, **hyperprior}.items():
                 found["encoder" if name in _ENCODER else "decoder"].append(module)
                 found["prediction"] += [module] * (part in _PREDICTED)
-                found["entropy"] += [module] * (name in hyperprior)
+                found["entropy"] += [module] * (name in hyperprior and name not in _ENCODER)
         synthesis = [getattr(self.model, f"{part}_decoder") for part in ("img", "res")]
         return {**found, "synthesis": synthesis}
 

@@ -47,7 +47,7 @@ class TemporalCodec(SequenceCodec, LearnedCodec):
     def train(self, mode: bool = True) -> TemporalCodec:
         super().train(mode)
         trains = any(p.requires_grad for p in self.prediction.h_a.parameters())
-        self.prediction.train(mode and trains)
+        self.prediction.train(mode and (trains or self.trains_entropy_model_alone))
         return self
 
     @property
@@ -93,9 +93,9 @@ class TemporalCodec(SequenceCodec, LearnedCodec):
     def parts(self) -> dict[str, list[nn.Module]]:
         parts = super().parts()
         for name, module in self.prediction.named_children():
-            parts["encoder" if name in self.entry.encoder else "decoder"].append(module)
+            for part in ("encoder",) if name in self.entry.encoder else ("decoder", "entropy"):
+                parts[part].append(module)
         parts["prediction"] = [self.prediction]
-        parts["entropy"].append(self.prediction)
         return parts
 
     def auxiliary_loss(self) -> Tensor | None:
