@@ -216,7 +216,7 @@ def _check_rates_of_levels(cfg: CfgNode) -> None:
             )
 
 
-def _check_loss(cfg: CfgNode) -> None:
+def _check_weight_of_rate(cfg: CfgNode) -> None:
     codec = cfg.MODEL.CODEC
     regime = Regime.from_config(cfg)
     targets = codec.TARGET_BPP > 0 or (codec.LEVEL_TARGETS and not codec.LEVEL_BETAS)
@@ -231,6 +231,17 @@ def _check_loss(cfg: CfgNode) -> None:
             f"MODEL.CODEC.TARGET_BPP is set, but training {regime.name} cannot reach a rate: "
             "set it to 0, or add 'encoder' to MODEL.CODEC.TRAINABLE"
         )
+    if regime.codec_parts == ("entropy",) and not (codec.LEVEL_BETAS or codec.BETA):
+        raise ConfigError(
+            "MODEL.CODEC.TRAINABLE is ['entropy'], which learns from the rate alone, but its "
+            "weight is 0: set MODEL.CODEC.BETA above 0"
+        )
+
+
+def _check_loss(cfg: CfgNode) -> None:
+    codec = cfg.MODEL.CODEC
+    regime = Regime.from_config(cfg)
+    _check_weight_of_rate(cfg)
     if regime.detector and not cfg.MODEL.DETECTOR.LOSS_WEIGHT:
         raise ConfigError(
             "MODEL.DETECTOR.LOSS_WEIGHT is 0, but MODEL.DETECTOR.TRAINABLE is True: the detector "
@@ -243,11 +254,6 @@ def _check_loss(cfg: CfgNode) -> None:
             "MODEL.DETECTOR.LOSS_WEIGHT is 0, and so are MODEL.CODEC.FEATURE_WEIGHT, "
             "DISTORTION_WEIGHT and DISTILLATION_WEIGHT: the codec would learn to send nothing; set "
             "one of them above 0"
-        )
-    if regime.codec_parts == ("entropy",) and not (codec.LEVEL_BETAS or codec.BETA):
-        raise ConfigError(
-            "MODEL.CODEC.TRAINABLE is ['entropy'], which learns from the rate alone, but its weight "
-            "is 0: set MODEL.CODEC.BETA above 0"
         )
     if regime.bridge and not (cfg.MODEL.DETECTOR.LOSS_WEIGHT or codec.FEATURE_WEIGHT):
         raise ConfigError(

@@ -146,6 +146,16 @@ def test_defaults_pass_and_leave_detectron2s_keys_alone():
             "training D-FT cannot reach a rate",
             "add 'encoder'",
         ),
+        (
+            {"MODEL.CODEC.TARGET_BPP": 0.1, "MODEL.CODEC.TRAINABLE": ["entropy"]},
+            "training R-FT cannot reach a rate",
+            "set it to 0",
+        ),
+        (
+            {"MODEL.CODEC.BETA": 0.0, "MODEL.CODEC.TRAINABLE": ["entropy"]},
+            "learns from the rate alone",
+            "set MODEL.CODEC.BETA above 0",
+        ),
         ({"SOLVER.OPTIMIZER": "Adam"}, "OPTIMIZER is 'Adam'", "AdamW or SGD"),
         ({"SOLVER.BASE_LR": math.nan}, "SOLVER.BASE_LR is nan", "finite"),
         ({**COSINE, "SOLVER.BASE_LR": 0.0}, "SOLVER.BASE_LR is 0.0", "above 0"),

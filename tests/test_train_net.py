@@ -99,6 +99,27 @@ def test_evaluation_alone_repeats_the_figures(trained, tmp_path, tiny_set):
     assert after["results"]["bbox"] == before["results"]["bbox"]
 
 
+def test_rft_goes_on_from_a_run_and_keeps_what_its_receiver_shows(trained, tmp_path, tiny_set):
+    own = ["MODEL.WEIGHTS", str(trained / "model_final.pth"), "MODEL.DETECTOR.LOSS_WEIGHT", "0.0"]
+    parts = ["MODEL.CODEC.TRAINABLE", "['entropy']", "MODEL.DETECTOR.TRAINABLE", "False"]
+    how = ["MODEL.CODEC.QUANTIZATION", "straight_through", "MODEL.CODEC.BITSTREAM", "True"]
+    assert main(command(tmp_path, *tiny_set, *own, *parts, *how)) == 0
+    record = json.loads(Path(tmp_path, "results.jsonl").read_text())
+    before = json.loads(Path(trained, "results.jsonl").read_text().splitlines()[-1])
+    assert record["regime"] == "R-FT"
+    # The scale hyperprior predicts no means.
+    assert record["results"]["bbox"] == before["results"]["bbox"]
+    assert record["results"]["rate"]["psnr"] == before["results"]["rate"]["psnr"]
+    old, new = weights(trained), weights(tmp_path)
+    moved = {key.split(".")[2] for key in old if not torch.equal(old[key], new[key])}
+    assert (
+        {"h_s", "entropy_bottleneck"}
+        <= moved
+        <= {"h_s", "entropy_bottleneck", "gaussian_conditional"}
+    )
+    assert "loss_cls" not in Path(tmp_path, "metrics.json").read_text()
+
+
 def test_resume_continues_as_if_never_stopped(trained, tmp_path, tiny_set):
     # Stopped at a checkpoint: the first half is run with the schedule of the whole.
     opts = [*tiny_set, "SOLVER.CHECKPOINT_PERIOD", "2"]

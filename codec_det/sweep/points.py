@@ -133,7 +133,7 @@ class _Maker:
         self._overrides = overrides
         self._prepared = {preparation.name: preparation for preparation in study.prepare}
         # Of the grid, by name and seed, those that train and were made so far.
-        self._trained: dict[tuple[str, int], str] = {}
+        self._trained: dict[tuple[str, int | None], str] = {}
 
     def prepared(self) -> list[StudyPoint]:
         for p in self._prepared.values():

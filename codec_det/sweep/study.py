@@ -18,9 +18,9 @@ scales             each operating point at each MODEL.CODEC.SCALE, such as [1, 0
 
 ``${name}`` in an option's value is the final weights of the prepared point of that name, or, as in
 ``${jft-rate_1}``, those of a point of the grid further up, of the same seed. Bits per pixel to end
-at (target_bpp) and the first weight of the rate (beta) reach the regimes alone that train the rate
-(R-FT, which can reach none, the latter). What an operating point says comes before what its entry says, and that before what
-the study says.
+at (target_bpp) and the first weight of the rate (beta) reach the regimes alone that train the rate,
+of which R-FT has no use for the former. What an operating point says comes before what its entry
+says, and that before what the study says.
 """
 
 from __future__ import annotations
