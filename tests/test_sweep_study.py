@@ -58,7 +58,7 @@ def test_a_point_of_the_grid_is_what_later_ones_of_its_seed_start_from(tmp_path,
     assert names.index("jft-low-seed_2") < names.index(last.name)
     assert last.needs == ("codec", "jft-low-seed_2")
     assert last.cfg.MODEL.WEIGHTS.endswith("jft-low-seed_2/model_final.pth")
-    assert [points[f"jft-low-seed_{n}"].prepares for n in (1, 2)] == [False, True]
+    assert [points[f"jft-low-seed_{n}"].is_started_from for n in (1, 2)] == [False, True]
     study["grid"][-1]["seeds"] = [3]
     with pytest.raises(ConfigError, match="nor a point of the grid before this one"):
         points_of(write_study(tmp_path, study))
@@ -304,9 +304,9 @@ def test_published_study_of_coco(monkeypatch):
         ("shapes_proxies", 3 * 8, 0, "jft-mixed", 240),
         ("bccd_proxies", 3 * 8, 0, "jft-mixed", 240),
         ("shapes_latents", 3 + 3 * 6, 3, "ljft-levels", 240),
-        ("bccd", 3 + 1 + 3 * 2 + 4 + 3 * 4 + 4 * 4 + 1, 3, "jft-levels", 640),
+        ("bccd", 3 + 1 + 3 * 2 + 1 + 4 + 3 * 4 + 4 * 4 + 1, 3, "jft-levels", 640),
         ("bccd_latents", 4 + 3 * 2, 4, "ljft-levels", 640),
-        ("driving", 4 + 1 + 3 * 3 + 6 + 5 + 4 * 4 + 2 * 4 + 1, 4, "jft-gated", 1600),
+        ("driving", 4 + 1 + 3 * 3 + 1 + 6 + 5 + 4 * 4 + 2 * 4 + 1, 4, "jft-gated", 1600),
     ],
 )
 def test_published_studies_of_variable_rate(name, count, prepared, point, iterations, monkeypatch):
@@ -334,7 +334,7 @@ def test_published_study_of_sequences(camera, monkeypatch):
     sets = [f"('shapes_{camera}_{part}',)" for part in ("train", "val")]
     over = read_overrides(["DATASETS.TRAIN", sets[0], "DATASETS.TEST", sets[1]])
     points = points_of(CONFIGS / "study/shapes_video.yaml", over)
-    assert len(points) == 5 + 3 * 4 * (1 + 3) + 2 * (1 + 3 + 3) + 2 * 3 + 1
+    assert len(points) == 5 + 3 * 4 * (1 + 3) + 2 * (1 + 3 + 3) + 3 + 2 * 3 + 1
     assert {p.cfg.DATASETS.TEST for p in points.values()} == {(f"shapes_{camera}_val",)}
     learned = [p.cfg.MODEL.CODEC for p in points.values() if _is_learned(p)]
     assert all(codec.BITSTREAM for codec in learned)

@@ -41,7 +41,8 @@ class StudyPoint:
         folder: its OUTPUT_DIR.
         options: config keys that it sets, OUTPUT_DIR among them.
         needs: names of the points whose final weights it starts from.
-        prepares: whether others may start from its final weights.
+        prepares: whether it is there for others to start from, and no result of the study.
+        is_started_from: whether others start from its final weights.
         evaluates: whether it trains nothing.
         cfg: its whole config.
     """
@@ -53,6 +54,7 @@ class StudyPoint:
     options: dict[str, Any]
     needs: tuple[str, ...]
     prepares: bool
+    is_started_from: bool
     evaluates: bool
     cfg: CfgNode
 
@@ -101,7 +103,7 @@ def expand(study: Study, overrides: Mapping[str, str], num_gpus: int | None) -> 
     points += sorted(seeded, key=lambda point: turns[point.name])
     _check_names(study, points)
     needed = {name for point in points for name in point.needs}
-    return [replace(point, prepares=point.name in needed or point.prepares) for point in points]
+    return [replace(point, is_started_from=point.name in needed) for point in points]
 
 
 def check_data(points: Sequence[StudyPoint]) -> None:
@@ -226,6 +228,7 @@ class _Maker:
             options=own,
             needs=tuple(dict.fromkeys(needs)),
             prepares=prepares,
+            is_started_from=prepares,
             evaluates=evaluates,
             cfg=cfg,
         )

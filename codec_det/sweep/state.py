@@ -103,7 +103,7 @@ def _own_state(point: StudyPoint) -> State:
         return State(Status.CHANGED, some_keys(keys))
     finished = all(record["iteration"] == _iterations(point) for record in records)
     if finished and len(records) == len(evaluations):
-        if point.prepares and not (point.folder / FINAL_WEIGHTS).is_file():
+        if point.is_started_from and not (point.folder / FINAL_WEIGHTS).is_file():
             return State(Status.MISSING, f"no {FINAL_WEIGHTS}")
         time = _time_of(trained) if trained else max(_time_of(record) for record in records)
         return State(Status.DONE, time=time)
