@@ -304,7 +304,7 @@ def test_published_study_of_coco(monkeypatch):
         ("shapes_proxies", 3 * 8, 0, "jft-mixed", 240),
         ("bccd_proxies", 3 * 8, 0, "jft-mixed", 240),
         ("shapes_latents", 3 + 3 * 6, 3, "ljft-levels", 240),
-        ("bccd", 3 + 1 + 3 * 2 + 1 + 4 + 3 * 4 + 4 * 4 + 1, 3, "jft-levels", 640),
+        ("bccd", 3 + 1 + 3 * 2 + 4 + 3 * 4 + 4 * 4 + 1, 3, "jft-levels", 640),
         ("bccd_latents", 4 + 3 * 2, 4, "ljft-levels", 640),
         ("driving", 4 + 1 + 3 * 3 + 1 + 6 + 5 + 4 * 4 + 2 * 4 + 1, 4, "jft-gated", 1600),
     ],
