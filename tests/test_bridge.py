@@ -97,7 +97,8 @@ def test_trained_parts_move_and_the_rest_is_bit_identical(tiny_cfg, name):
         moved.setdefault(part, []).append(not same)
     trains = {
         "bridge": True,
-        "encoder": "encoder" in parts,
+        "analysis": "encoder" in parts,
+        "hyper-analysis": "encoder" in parts,
         "entropy": "decoder" in parts,
         "detector": detector,
         # What does not run has nothing to learn from.
