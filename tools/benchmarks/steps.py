@@ -58,6 +58,9 @@ def regime_config(settings: BenchmarkSettings, name: str) -> CfgNode:
     opts += ["MODEL.CODEC.DECODED", "latents" if latents else "picture"]
     opts += ["MODEL.CODEC.TRAINABLE", list(parts), "MODEL.DETECTOR.TRAINABLE", detector]
     opts += ["MODEL.CODEC.GATED", "gate" in parts]
+    if parts == ("entropy",):
+        # For the rate alone, as its configs have it: no picture is decoded.
+        opts += ["MODEL.DETECTOR.LOSS_WEIGHT", 0.0, "MODEL.CODEC.QUANTIZATION", "straight_through"]
     return settings.config(*opts, "MODEL.CODEC.CHECKPOINT_ACTIVATIONS", name == CHECKPOINTED)
 
 
