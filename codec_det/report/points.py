@@ -29,6 +29,7 @@ _SYMBOLS = {
     "X": "x",
     "p": "pentagon",
     "h": "hexagon",
+    "H": "hexagon2",
     "8": "octagon",
     ">": "triangle-right",
     "d": "diamond-tall",
