@@ -19,8 +19,7 @@ from tests.conftest import CONFIGS, TINY
 from tools import benchmark as tool
 
 THIN = str(CONFIGS / "Base_thin.yaml")
-# Of random weights, no hyper-latent is near a rounding threshold, which "threshold" learns from.
-OPTS = [str(x) for item in TINY.items() for x in item] + ["MODEL.CODEC.QUANTIZATION", "mixed"]
+OPTS = [str(x) for item in TINY.items() for x in item]
 
 
 @pytest.fixture

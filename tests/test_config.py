@@ -82,10 +82,8 @@ def test_shipped_configs_write_to_folders_of_their_own():
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("jft_R50", "threshold"),
-        ("bccd/jft", "threshold"),
-        ("bccd/codec", "mixed"),
-        ("driving/codec", "mixed"),
+        ("jft_R50", "mixed"),
+        ("bccd/jft", "mixed"),
         ("shapes/jft", "noise"),
         ("shapes/ljft", "mixed"),
     ],

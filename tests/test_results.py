@@ -75,7 +75,7 @@ def test_record_says_what_reproduces_the_point(record):
         "metric": "mse",
         "widths": [8, 12],
         "weights": "",
-        "quantization": "threshold",
+        "quantization": "mixed",
     }
     assert record["detector"] == "GeneralizedRCNN"
     assert (record["beta"], record["target_bpp"], record["distortion_weight"]) == (0.75, 0.1, 0)
