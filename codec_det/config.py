@@ -162,10 +162,12 @@ def _add_rate(codec: CfgNode) -> None:
     # Rates that one codec has: 1; or levels, each a gain for every channel of the latents, of which
     # level 0 is the lowest rate. Training codes each picture at one of them, drawn at random.
     codec.LEVELS = 1
+    # Levels to train at; []: all of LEVELS. A detector that is to see one rate alone: T-FT at that.
+    codec.LEVELS_TRAIN = []
     # BETA and TARGET_BPP of every level, in their order; []: BETA at all, and no targets.
     codec.LEVEL_BETAS = []
     codec.LEVEL_TARGETS = []
-    # Levels to evaluate at, also between two, in steps of 1/64; []: all of LEVELS.
+    # Levels to evaluate at, also between two, in steps of 1/64; []: all that are trained at.
     codec.LEVELS_TEST = []
 
 

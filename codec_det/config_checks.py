@@ -181,15 +181,17 @@ def _check_levels(cfg: CfgNode, *, train: bool) -> None:
                 f"MODEL.CODEC.{key} is {list(values)}, but the codec has {count} level"
                 f"{'s' if count > 1 else ''}: give a number for each{single if count == 1 else ''}"
             )
-    for level in codec.LEVELS_TEST:
-        if count == 1 or not is_level(level, count):
-            remedy = f"levels are 0 to {count - 1}, in steps of 1/{LEVEL_STEPS}"
-            raise ConfigError(
-                f"MODEL.CODEC.LEVELS_TEST has {level:g}, but "
-                + (remedy if count > 1 else "MODEL.CODEC.LEVELS is 1: set it to '[]'")
-            )
-    if len(set(codec.LEVELS_TEST)) < len(codec.LEVELS_TEST):
-        raise ConfigError(f"MODEL.CODEC.LEVELS_TEST is {list(codec.LEVELS_TEST)}: one is twice")
+    steps = f", in steps of 1/{LEVEL_STEPS}"
+    for key, between in (("LEVELS_TRAIN", ""), ("LEVELS_TEST", steps)):
+        for level in codec[key]:
+            if count == 1 or not is_level(level, count):
+                remedy = f"levels are 0 to {count - 1}{between}"
+                raise ConfigError(
+                    f"MODEL.CODEC.{key} has {level:g}, but "
+                    + (remedy if count > 1 else "MODEL.CODEC.LEVELS is 1: set it to '[]'")
+                )
+        if len(set(codec[key])) < len(codec[key]):
+            raise ConfigError(f"MODEL.CODEC.{key} is {list(codec[key])}: one is twice")
     if train and count > 1 and Regime.from_config(cfg).trains_rate:
         _check_rates_of_levels(cfg)
 

@@ -80,6 +80,7 @@ RULES = (
         lambda v: all(map(_positive, v)),
         "numbers above 0, one for each of MODEL.CODEC.LEVELS",
     ),
+    Rule("MODEL.CODEC.LEVELS_TRAIN", lambda v: all(map(whole, v)), "a list of whole numbers"),
     Rule("MODEL.CODEC.LEVELS_TEST", lambda v: all(map(_number, v)), "a list of numbers"),
     Rule("MODEL.CODEC.N MODEL.CODEC.M", _AT_LEAST_0, ">= 0: channels, or 0 for default"),
     Rule("MODEL.CODEC.DECODED", ("picture", "latents").__contains__, "picture or latents"),

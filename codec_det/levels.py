@@ -24,12 +24,16 @@ def levels_of(cfg: CfgNode) -> int:
     return entry.levels if entry.levels > 1 or not entry.is_learned else cfg.MODEL.CODEC.LEVELS
 
 
+def levels_to_train(cfg: CfgNode) -> list[int]:
+    """Those that a config trains at: [0] of a fixed rate."""
+    return list(cfg.MODEL.CODEC.LEVELS_TRAIN) or list(range(levels_of(cfg)))
+
+
 def levels_to_test(cfg: CfgNode) -> list[float | None]:
     """Those that a config is evaluated at: [None] of a fixed rate."""
-    count = levels_of(cfg)
-    if count == 1:
+    if levels_of(cfg) == 1:
         return [None]
-    return [float(x) for x in cfg.MODEL.CODEC.LEVELS_TEST] or [float(x) for x in range(count)]
+    return [float(x) for x in cfg.MODEL.CODEC.LEVELS_TEST or levels_to_train(cfg)]
 
 
 def is_level(value: float, count: int) -> bool:

@@ -37,7 +37,7 @@ from .codec.table import build_codec
 from .coding_scale import coded_size, shrink
 from .feature_loss import FeatureDistance, Features, build_feature_distance
 from .frozen_detector import freeze, keep_statistics
-from .levels import levels_of
+from .levels import levels_of, levels_to_train
 from .own_labels import OwnLabels, build_own_labels
 from .pixels import enlarge, psnr, to_codec, to_detector, to_uint8
 from .regimes import Regime
@@ -127,8 +127,10 @@ class CodecDetector(nn.Module):
         detector_cfg.MODEL.META_ARCHITECTURE = cfg.MODEL.DETECTOR.META_ARCHITECTURE
         detector_cfg.freeze()
         detector = META_ARCH_REGISTRY.get(cfg.MODEL.DETECTOR.META_ARCHITECTURE)(detector_cfg)
+        codec = codec or build_codec(cfg)
+        codec.levels_train = levels_to_train(cfg)
         return {
-            "codec": build_codec(cfg) if codec is None else codec,
+            "codec": codec,
             "detector": detector,
             "bridge": build_bridge(cfg, detector),
             "regime": Regime.from_config(cfg),
@@ -190,7 +192,7 @@ class CodecDetector(nn.Module):
         learnt = [i for i, x in enumerate(batched_inputs) if not x.get("burn_in")]
         # Frames that are not come first of each clip, equally many.
         run = learnt[0] + self.codec.clip_length
-        levels = draw_levels(self.codec.levels, len(images), run)
+        levels = draw_levels(self.codec.levels_train, len(images), run)
         teacher = self.codec.teacher
         watch: AbstractContextManager[list[Any]] = teacher.watch() if teacher else nullcontext([])
         with (
@@ -434,18 +436,18 @@ def betas_of(cfg: CfgNode) -> list[float]:
     return list(codec.LEVEL_BETAS) or [codec.BETA] * levels_of(cfg)
 
 
-def draw_levels(count: int, pictures: int, clip_length: int = 1) -> list[int]:
-    """A level out of ``count`` for each picture of a batch: at random, and as evenly as can be.
+def draw_levels(levels: Sequence[int], pictures: int, clip_length: int = 1) -> list[int]:
+    """One of ``levels`` for each picture of a batch: at random, and as evenly as can be.
 
     Args:
         clip_length: frames of clips, which have one level each.
     """
-    if count == 1:
-        return [0] * pictures
+    if len(levels) == 1:
+        return list(levels) * pictures
     clips = pictures // clip_length
-    rounds = -(-clips // count)
-    drawn = torch.cat([torch.randperm(count) for _ in range(rounds)])[:clips]
-    return drawn.repeat_interleave(clip_length).tolist()
+    rounds = -(-clips // len(levels))
+    drawn = torch.cat([torch.randperm(len(levels)) for _ in range(rounds)])[:clips]
+    return [levels[i] for i in drawn.repeat_interleave(clip_length)]
 
 
 def _forget_pictures(chain: CodecDetector, _: object) -> None:

@@ -237,6 +237,22 @@ def test_a_run_of_variable_rate_is_a_curve():
     assert [point.seeds for point in curve.points] == [[1, 2]] * 4
 
 
+def test_models_trained_for_a_level_each_are_one_curve():
+    alone = [
+        result("T-FT", rate, 31 + level, level=level,
+               config={"MODEL.CODEC.LEVELS": 3, "MODEL.CODEC.LEVELS_TRAIN": [level]})
+        for level, rate in ((0, 0.1), (1, 0.2), (2, 0.4))
+    ]  # fmt: skip
+    for_all = levels(regime="T-FT")
+    for one in for_all:
+        del one.record["config"]["MODEL.CODEC.LEVEL_TARGETS"]
+    curves = curves_of([*alone, *for_all])
+    assert [(curve.label, *curve.values("AP")) for curve in curves] == [
+        ("T-FT, 3 levels, MODEL.CODEC.LEVELS_TRAIN []", 30, 31, 31.5, 32),
+        ("T-FT, 3 levels, MODEL.CODEC.LEVELS_TRAIN one each", 31, 32, 33),
+    ]
+
+
 def test_codecs_with_gates_are_curves_of_their_own():
     gates = [
         result(bpp=bpp, ap=33, config={"MODEL.CODEC.TARGET_BPP": bpp, "MODEL.CODEC.GATED": True})

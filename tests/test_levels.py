@@ -84,13 +84,15 @@ def test_gains_belong_to_encoder_decoder_and_synthesis():
 
 def test_levels_of_a_batch_are_drawn_as_evenly_as_can_be():
     torch.manual_seed(0)
-    assert draw_levels(1, 3) == [0, 0, 0]
+    assert draw_levels(range(1), 3) == [0, 0, 0]
+    assert draw_levels([2], 3) == [2, 2, 2]
+    assert sorted(draw_levels([1, 3], 4)) == [1, 1, 3, 3]
     for pictures in (4, 6, 8):
-        levels = draw_levels(4, pictures)
+        levels = draw_levels(range(4), pictures)
         assert len(levels) == pictures
         assert {levels.count(level) for level in range(4)} <= {pictures // 4, -(-pictures // 4)}
-    assert len({tuple(draw_levels(4, 4)) for _ in range(20)}) > 5
-    clips = draw_levels(4, 12, clip_length=3)
+    assert len({tuple(draw_levels(range(4), 4)) for _ in range(20)}) > 5
+    clips = draw_levels(range(4), 12, clip_length=3)
     assert clips[::3] == clips[1::3] == clips[2::3]
     assert sorted(clips[::3]) == [0, 1, 2, 3]
 
@@ -133,6 +135,17 @@ def test_a_run_trains_all_levels_and_evaluates_each_in_one_command(tmp_path, tin
     assert torch.equal(chain.codec.gains.log_gains, gains)
 
 
+def test_a_detector_for_one_level_is_trained_and_evaluated_at_that_alone(tmp_path, tiny_set):
+    opts = [*tiny_set, *LEVELS, "MODEL.CODEC.LEVELS_TRAIN", "[1]", "MODEL.CODEC.TRAINABLE", "[]"]
+    assert main(command(tmp_path, *opts)) == 0
+    (record,) = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
+    assert (record["regime"], record["level"]) == ("T-FT", 1)
+    metrics = Path(tmp_path, "metrics.json").read_text()
+    assert '"bpp_1": ' in metrics
+    assert '"bpp_0": ' not in metrics
+    assert '"bpp_2": ' not in metrics
+
+
 @pytest.mark.parametrize(
     ("opts", "said"),
     [
@@ -147,6 +160,8 @@ def test_a_run_trains_all_levels_and_evaluates_each_in_one_command(tmp_path, tin
         ([*LEVELS, "MODEL.CODEC.LEVELS_TEST", "[2.5]"], "has 2.5, but levels are 0 to 2"),
         ([*LEVELS, "MODEL.CODEC.LEVELS_TEST", "[0.3]"], "in steps of 1/64"),
         ([*LEVELS, "MODEL.CODEC.LEVELS_TEST", "[1, 1]"], "one is twice"),
+        ([*LEVELS, "MODEL.CODEC.LEVELS_TRAIN", "[3]"], "has 3, but levels are 0 to 2$"),
+        ([*LEVELS, "MODEL.CODEC.LEVELS_TRAIN", "[0.5]"], "must be a list of whole numbers"),
         (["MODEL.CODEC.LEVELS_TEST", "[1]"], r"MODEL.CODEC.LEVELS is 1: set it to '\[\]'"),
         ([*LEVELS, "MODEL.CODEC.NAME", "identity", "MODEL.CODEC.TRAINABLE", "[]"], "no learned"),
     ],

@@ -76,6 +76,8 @@ class Codec(nn.Module, ABC):
     stride: int = 1
     # Rates that it was trained for; above 1, each call may give a level for each picture.
     levels: int = 1
+    # Those of them that training draws from.
+    levels_train: Sequence[int] = (0,)
     # The level of pictures for which a call gives none; None: the highest.
     level: float | None = None
     # Consecutive pictures of a call that are frames of one sequence while the chain trains.

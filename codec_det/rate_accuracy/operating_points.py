@@ -50,8 +50,10 @@ def configuration(result: Result) -> dict[str, Any]:
     """
     apart = ("SCALE", "LEVELS", "LEVELS_TEST")
     left_out = _CIRCUMSTANCES | {_CODEC + name for name in (*_OPERATING_POINT, *apart)}
+    # Models that were trained for a level each are a curve together.
+    alone = {_CODEC + "LEVELS_TRAIN": [result.level]}
     return {
-        key: value
+        key: "one each" if alone.get(key) == value else value
         for key, value in result.record.get("config", {}).items()
         if key not in left_out and not _is_idle(key, result)
     }
