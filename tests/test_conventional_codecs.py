@@ -15,7 +15,7 @@ from PIL import Image, ImageFile
 from codec_det.conventional import build_picture_codec, picture_codecs
 from codec_det.conventional.base import MAX_PIXELS
 from codec_det.conventional.color import planes_to_rgb, rgb_to_planes
-from codec_det.conventional.containers import AVC, VVC, parameter_sets
+from codec_det.conventional.containers import AVC, VVC, av1_overhead, nal_overhead
 from codec_det.conventional.framing import frame, pad, unframe
 from codec_det.conventional.rawvideo import planes_from_bytes, planes_from_y4m, planes_to_bytes
 from codec_det.errors import BitstreamError, CodecDetError, ConfigError
@@ -359,7 +359,7 @@ def test_jpeg_overhead_does_not_depend_on_the_pixels(progressive):
 
 @needs_ffmpeg
 @pytest.mark.parametrize("name", ["avc", "hevc", "vvc"])
-def test_video_overhead_is_our_header_and_parameter_sets(name):
+def test_video_overhead_is_our_header_parameter_sets_and_start_codes(name):
     codec = build_picture_codec(name, 20)
     plain, other = np.full((48, 64, 3), 90, np.uint8), smooth(48, 64)
     streams = [codec.encode(picture) for picture in (plain, other)]
@@ -371,14 +371,24 @@ def test_video_overhead_is_our_header_and_parameter_sets(name):
     header = 1 + 1 + 2
     assert streams[0][header : header + 4] == b"\0\0\0\1"  # a start code: the stream is bare
     assert streams[0][header : overheads[0]] == streams[1][header : overheads[0]]
+    assert streams[0][overheads[0] - 3 : overheads[0]] == b"\0\0\1"  # of the picture
 
 
-def test_parameter_sets_are_told_by_their_types():
+def test_parameter_sets_are_told_by_their_types_and_start_codes_are_framing():
     stream = b"\0\0\0\1\x00\x79ab" + b"\0\0\1\x00\x81c" + b"\0\0\1\x00\x41picture"
-    assert parameter_sets(stream, VVC) == 8 + 6
-    assert parameter_sets(b"\0\0\1\x67ab\0\0\1\x68\0\0\1\x65abc", AVC) == 6 + 4
+    assert nal_overhead(stream, VVC) == 8 + 6 + 3
+    assert nal_overhead(b"\0\0\1\x67ab\0\0\1\x68\0\0\0\1\x65abc", AVC) == 6 + 4 + 4
     with pytest.raises(BitstreamError, match="no header"):
-        parameter_sets(b"\0\0\1\x00", VVC)
+        nal_overhead(b"\0\0\1\x00", VVC)
+
+
+def test_av1_overhead_is_delimiters_sequence_headers_and_lengths():
+    delimiter, sequence = b"\x12\x00", b"\x0a\x03abc"
+    frame = b"\x32\x81\x01" + bytes(129)
+    assert av1_overhead(delimiter + sequence + frame) == 2 + 5 + 2
+    assert av1_overhead(b"\x30abc") == 0  # without a length, to the end
+    with pytest.raises(BitstreamError, match="byte 2 has an impossible length"):
+        av1_overhead(delimiter + b"\x32\x05abc")
 
 
 @needs_ffmpeg

@@ -96,8 +96,11 @@ VVC = NalUnits(1, 3, 31, frozenset({14, 15, 16}))
 """ITU-T H.266, table 5: the same. Adaptation parameter sets are of a picture."""
 
 
-def parameter_sets(stream: bytes, units: NalUnits) -> int:
-    """Bytes of the parameter sets in a byte stream (Annex B of each standard), start codes too."""
+def nal_overhead(stream: bytes, units: NalUnits) -> int:
+    """Bytes of parameter sets and of all start codes in a byte stream (Annex B of each standard).
+
+    A start code says where a unit begins and the one before it ends, as a length would.
+    """
     codes = list(re.finditer(b"\0\0+\1", stream))
     ends = [code.start() for code in codes[1:]] + [len(stream)]
     overhead = 0
@@ -105,27 +108,31 @@ def parameter_sets(stream: bytes, units: NalUnits) -> int:
         at = code.end() + units.byte
         if at >= end:
             raise BitstreamError(f"a unit at byte {code.end()} has no header: damaged stream")
-        if stream[at] >> units.shift & units.mask in units.parameter_sets:
-            overhead += end - code.start()
+        is_set = stream[at] >> units.shift & units.mask in units.parameter_sets
+        overhead += (end if is_set else code.end()) - code.start()
     return overhead
 
 
 def av1_overhead(stream: bytes) -> int:
-    """Bytes of sequence headers and temporal delimiters in a stream of OBUs (AV1, section 5.3)."""
+    """Bytes of sequence headers, temporal delimiters and lengths in a stream of OBUs.
+
+    As in AV1, section 5.3.
+    """
     overhead, at = 0, 0
     while at < len(stream):
         kind, extended, sized = stream[at] >> 3 & 15, stream[at] >> 2 & 1, stream[at] >> 1 & 1
         start, length, shift = at, 0, 0
-        at += 1 + extended
+        at = begin = at + 1 + extended
         while sized and at < len(stream):
             length |= (stream[at] & 127) << shift
             at, shift = at + 1, shift + 7
             if stream[at - 1] < 128:
                 break
+        of_length = at - begin
         at = at + length if sized else len(stream)
         if at > len(stream):
             raise BitstreamError(f"an OBU at byte {start} has an impossible length: damaged stream")
-        overhead += (at - start) * (kind in _AV1_OF_SEQUENCES)
+        overhead += at - start if kind in _AV1_OF_SEQUENCES else of_length
     return overhead
 
 

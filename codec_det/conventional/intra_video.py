@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import BitstreamError, CodecDetError
 from .base import MAX_PIXELS, REVISION, ProgramCodec, QualityRange
 from .color import Planes, planes_to_rgb, rgb_to_planes
-from .containers import NalUnits, parameter_sets
+from .containers import NalUnits, nal_overhead
 from .ffmpeg import ffmpeg_version, find_ffmpeg, library_version
 from .framing import frame, pad, padded_size, unframe
 from .process import run_program
@@ -56,16 +56,17 @@ class IntraVideoCodec(ProgramCodec):
         return {**super().settings, "colour": "BT.709 full range"}
 
     def container_overhead(self, data: bytes) -> int:
-        """The header with size and checksum, and parameter sets.
+        """The header with size and checksum, parameter sets, and start codes.
 
-        These are the same for all pictures of a size: a link may send them once.
+        These are the same for all pictures of a size: a link may send them once, and has framing
+        of its own.
         """
         _, _, stream = unframe(data, self.name)
         return len(data) - len(stream) + self.stream_overhead(stream)
 
     def stream_overhead(self, stream: bytes) -> int:
-        """Bytes of parameter sets in the standard's byte stream, or the part of it of a frame."""
-        return parameter_sets(stream, self.nal_units)
+        """Bytes of parameter sets and start codes in a byte stream, or the part of a frame."""
+        return nal_overhead(stream, self.nal_units)
 
     def _encode(self, picture: np.ndarray) -> bytes:
         height, width, _ = picture.shape
