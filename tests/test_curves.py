@@ -237,6 +237,16 @@ def test_a_run_of_variable_rate_is_a_curve():
     assert [point.seeds for point in curve.points] == [[1, 2]] * 4
 
 
+def test_what_starts_from_another_run_of_its_seed_is_that_seed():
+    def after(seed, start):
+        weights = f"output/jft-gated-seed_{start}/model_final.pth"
+        return result("J-FT, R-FT", ap=30 + seed, seed=seed, config={"MODEL.WEIGHTS": weights})
+
+    (curve,) = curves_of([after(1, 1), after(2, 2)])
+    assert curve.points[0].seeds == [1, 2]
+    assert len(curves_of([after(1, 1), after(2, 1)])) == 2
+
+
 def test_models_trained_for_a_level_each_are_one_curve():
     alone = [
         result("T-FT", rate, 31 + level, level=level,
