@@ -244,7 +244,11 @@ def test_what_starts_from_another_run_of_its_seed_is_that_seed():
 
     (curve,) = curves_of([after(1, 1), after(2, 2)])
     assert curve.points[0].seeds == [1, 2]
-    assert len(curves_of([after(1, 1), after(2, 1)])) == 2
+    # All from one run are seeds, too; with another start, they are runs of another curve.
+    (curve,) = curves_of([after(1, 1), after(2, 1)])
+    assert curve.points[0].seeds == [1, 2]
+    curves = curves_of([after(1, 1), after(2, 2), after(1, 3), after(2, 3)])
+    assert [curve.points[0].seeds for curve in curves] == [[1, 2], [1, 2]]
 
 
 def test_models_trained_for_a_level_each_are_one_curve():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,8 @@ from .records import Result, check_comparable
 UNCOMPRESSED = "uncompressed"
 
 _CHAIN = "MODEL.WEIGHTS"
+
+_ConfigOf = Callable[[Result], dict[str, Any]]
 
 ESTIMATED = "estimated"
 """Marks curves of estimated bits among those of real ones."""
@@ -184,21 +186,21 @@ def curves_of(results: Sequence[Result], *, hulls: bool = False) -> list[Curve]:
         name = _name(family[0], several_codecs)
         shared = _details(family[0], [other[0] for other in families.values()])
         kind = [ESTIMATED] if several_kinds and family[0].kind_of_rate == "estimated" else []
-        told_apart = _telling_keys(family)
+        config_of = _configurations(family)
+        told_apart = _telling_keys(family, config_of)
         of_scales = hulls and family[0].is_compressed
-        groups = _group(family, lambda r, k=told_apart: _values(r, k))
-        if not of_scales:
-            groups = _group(family, lambda r, k=told_apart: (r.scale, _values(r, k)))
+        values = _values_of(config_of, told_apart)
+        groups = _group(family, values if of_scales else lambda r, v=values: (r.scale, v(r)))
         for members in groups.values():
             first = members[0]
-            config = configuration(first)
+            config = config_of(first)
             scale = [] if of_scales or first.scale == 1 else [describe_scale(first.scale)]
             differing = (f"{key} {config.get(key, default(key))}" for key in told_apart)
             levels = [f"{first.levels} levels"] if first.levels > 1 else []
             gates = ["gates"] if first.is_gated else []
             details = *levels, *gates, *scale, *kind, *shared, *differing
             label = ", ".join([name, *details])
-            points = _points(members, of_scales)
+            points = _points(members, config_of, of_scales)
             curves.append(Curve(label, first.regime, first.codec, details, points, of_scales))
     return sorted(curves, key=_place)
 
@@ -254,40 +256,59 @@ def _details(result: Result, families: Sequence[Result]) -> list[str]:
     ]
 
 
-def _values(result: Result, keys: Iterable[str]) -> str:
-    config = configuration(result)
-    return json.dumps([config.get(key) for key in keys])
+def _configurations(family: Sequence[Result]) -> _ConfigOf:
+    """Gives the configuration of each run.
+
+    Runs that start from a run of their own seed, as in a sweep, have that in common.
+    """
+
+    def start(result: Result) -> str:
+        weights = str(configuration(result).get(_CHAIN))
+        return weights.replace(f"-seed_{result.seed}/", "-seed_*/")
+
+    weights = defaultdict(set)
+    for result in family:
+        weights[start(result)].add(configuration(result).get(_CHAIN))
+
+    def config_of(result: Result) -> dict[str, Any]:
+        several = len(weights[start(result)]) > 1
+        return configuration(result) | ({_CHAIN: start(result)} if several else {})
+
+    return config_of
 
 
-def _telling_keys(family: Sequence[Result]) -> list[str]:
+def _values_of(config_of: _ConfigOf, keys: Iterable[str]) -> Callable[[Result], str]:
+    return lambda result: json.dumps([config_of(result).get(key) for key in keys])
+
+
+def _telling_keys(family: Sequence[Result], config_of: _ConfigOf) -> list[str]:
     """Config keys in which runs at one operating point differ, but for weights that lead along."""
     keys: dict[str, None] = {}
     for members in _group(family, lambda r: json.dumps(operating_point(r))).values():
-        configurations = [configuration(member) for member in members]
+        configurations = [config_of(member) for member in members]
         for key in dict.fromkeys(key for one in configurations for key in one):
             if any(one.get(key) != configurations[0].get(key) for one in configurations):
                 keys[key] = None
-    return [] if list(keys) == [_CHAIN] and _lead_along(family) else list(keys)
+    return [] if list(keys) == [_CHAIN] and _lead_along(family, config_of) else list(keys)
 
 
-def _lead_along(family: Sequence[Result]) -> bool:
+def _lead_along(family: Sequence[Result], config_of: _ConfigOf) -> bool:
     """Whether weights of the chain are all that leads from point to point, each to its own rate."""
-    by_weights = _group(family, lambda r: _values(r, [_CHAIN])).values()
+    by_weights = _group(family, _values_of(config_of, [_CHAIN])).values()
     rates = {tuple(sorted(result.figure("bpp") for result in members)) for members in by_weights}
     return (
         len({json.dumps(operating_point(r)) for r in family}) == 1 < len(rates) == len(by_weights)
     )
 
 
-def _points(results: Sequence[Result], of_scales: bool) -> tuple[Point, ...]:
+def _points(results: Sequence[Result], config_of: _ConfigOf, of_scales: bool) -> tuple[Point, ...]:
     def everything(result: Result) -> str:
-        whole = [operating_point(result), result.scale, configuration(result)]
+        whole = [operating_point(result), result.scale, config_of(result)]
         return json.dumps(whole, sort_keys=True)
 
     groups = list(_group(results, everything).values())
     places = [
-        {**operating_point(group[0]), _CHAIN: configuration(group[0]).get(_CHAIN)}
-        for group in groups
+        {**operating_point(group[0]), _CHAIN: config_of(group[0]).get(_CHAIN)} for group in groups
     ]
     # At several scales, they are the same: each is named once.
     distinct = [place for i, place in enumerate(places) if place not in places[:i]]

@@ -50,21 +50,13 @@ def configuration(result: Result) -> dict[str, Any]:
     """
     apart = ("SCALE", "LEVELS", "LEVELS_TEST")
     left_out = _CIRCUMSTANCES | {_CODEC + name for name in (*_OPERATING_POINT, *apart)}
+    # Models that were trained for a level each are a curve together.
+    alone = {_CODEC + "LEVELS_TRAIN": [result.level]}
     return {
-        key: _shared(key, value, result)
+        key: "one each" if alone.get(key) == value else value
         for key, value in result.record.get("config", {}).items()
         if key not in left_out and not _is_idle(key, result)
     }
-
-
-def _shared(key: str, value: Any, result: Result) -> Any:
-    """A key's value; the same in words where runs of one curve, or of one point, have their own."""
-    if key == _CODEC + "LEVELS_TRAIN" and value == [result.level]:
-        return "one each"
-    if key == "MODEL.WEIGHTS":
-        # Of a run of the same seed, as a sweep calls its folder.
-        return str(value).replace(f"-seed_{result.seed}/", "-seed_*/")
-    return value
 
 
 def _is_idle(key: str, result: Result) -> bool:
